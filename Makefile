@@ -1,0 +1,44 @@
+# Set-up, tests and the tools around them. The environment lives in .venv; PYTHON=... chooses what it is made from.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install data train test lint format clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+install: $(READY) ## make the environment alone, or repair one whose set-up was interrupted
+
+# The mark is removed first and written last: an environment without it was interrupted, and is made anew.
+$(READY): pyproject.toml constraints.txt
+	@if [ ! -f $(READY) ]; then rm -rf .venv; fi
+	@rm -f $(READY)
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || ( rm -rf .venv; \
+	  echo "python3 has no venv module: installing Debian's python3-venv"; \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq python3-venv; \
+	  else sudo apt-get update -qq && sudo apt-get install -y -qq python3-venv; fi && $(PYTHON) -m venv .venv )
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+data: $(READY) ## fetch and verify the data set
+	@$(BIN)/python -m fmnist.data
+
+train: data ## train the two-layer network with dropout: the first run
+	$(BIN)/python train.py model=mlp2 +dropout=0.5
+
+test: data ## run all tests
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## put the code into the project's format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and all caches; runs and data stay
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

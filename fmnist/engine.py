@@ -1,0 +1,136 @@
+"""The one training loop: full batch or mini-batches, one run or a stack of K that differ only in per-run knobs."""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from fmnist import UserError, data
+from fmnist.record import progress, read_result
+from fmnist.run import Outcome, Run, pick_device, told
+from fmnist.schema import Config
+from fmnist.stack import Stack
+
+log = logging.getLogger("train")
+
+
+def fit(configs: Sequence[Config], directories: Sequence[Path]) -> list[Outcome]:
+    """Train K runs that agree in all but their per-run knobs, each with record, checkpoints and curve of a solo run.
+
+    A run that is done is not trained again; one that was interrupted goes on from its checkpoint (those of a stack
+    must have stopped at the same epoch). Raises UserError for a mistake in data or directories; SystemExit(128 +
+    signal) after SIGINT or SIGTERM has ended the current epoch and everything is saved.
+    """
+    results = [read_result(directory) for directory in directories]
+    done = [result is not None and result["status"] == "done" for result in results]
+    outcomes = [Outcome(r["objective"], r["metrics"]) if r and d else None for r, d in zip(results, done, strict=True)]
+    todo = [index for index, finished in enumerate(done) if not finished]
+    for index in set(range(len(configs))) - set(todo):
+        log.info(f"{directories[index]} is done already: nothing to train")
+    if todo:
+        trained = _train([configs[i] for i in todo], [directories[i] for i in todo])
+        for index, outcome in zip(todo, trained, strict=True):
+            outcomes[index] = outcome
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _train(configs: Sequence[Config], directories: Sequence[Path]) -> list[Outcome]:
+    shape = configs[0]
+    device = torch.device(pick_device(shape.device))
+    dataset = data.load(**asdict(shape.data)).to(device)
+    last = len(dataset.train.labels) % (shape.batch_size or 1)
+    if shape.batch_norm and last == 1:
+        raise UserError(f"batch_size must not leave a last batch of 1 row with batch_norm, got {shape.batch_size}")
+    stack = Stack(configs, dataset, device)
+    with ExitStack() as closing:
+        runs = [closing.enter_context(Run(stack, index, directory)) for index, directory in enumerate(directories)]
+        for run in runs:
+            run.record.say(_opening(run, dataset, device))
+        _epochs(stack, runs, dataset.validation)
+        for run in runs:
+            run.save()
+            stack.load_weights(run.index, run.tested_weights())
+        test = stack.measure("test/", data.as_input(dataset.test.images, stack.dtype), dataset.test.labels)
+        return [run.finish({tag: values[run.index] for tag, values in test.items()}) for run in runs]
+
+
+def _epochs(stack: Stack, runs: Sequence[Run], held_out: data.Split | None) -> None:
+    """Train the runs of a stack from where they are until each has stopped or reached its last epoch."""
+    shape = stack.configs[0]
+    active = {run.epoch for run in runs if run.state is None}
+    if not active:
+        return
+    if len(active) > 1:
+        raise ValueError(f"the runs of a stack must go on from the same epoch, got {sorted(active)}")
+    start = active.pop()
+    validation = held_out and (data.as_input(held_out.images, stack.dtype), held_out.labels)
+    saved = time.perf_counter()
+    with _signals() as caught, progress(shape.epochs, start) as bar:
+        for epoch in range(start + 1, shape.epochs + 1):
+            clock = time.perf_counter()
+            last = epoch == shape.epochs
+            figures = stack.epoch(epoch)
+            recorded = epoch % shape.eval_every == 0 or last
+            if recorded and validation:
+                figures |= stack.measure("validation/", *validation)
+            now = time.perf_counter()
+            for run in (run for run in runs if run.state is None):
+                run.seconds += now - clock
+                run.end_epoch(epoch, {tag: values[run.index] for tag, values in figures.items()}, recorded)
+                if recorded and run.error is None and (epoch % shape.log_every == 0 or last):
+                    run.record.say(f"epoch {epoch}/{shape.epochs}  {told(run.record.result['metrics'])}")
+            bar.update()
+            if caught or now - saved >= shape.save_every:
+                saved = now
+                for run in runs:
+                    run.save()
+            if all(run.state for run in runs):
+                return
+            if caught and not last:
+                _leave(runs, caught[0])
+
+
+def _leave(runs: Sequence[Run], number: int) -> None:
+    for run in (run for run in runs if run.state is None):
+        run.record.finish("interrupted")
+        run.record.say(f"interrupted after epoch {run.epoch}: the same command with "
+                       f"hydra.run.dir={run.directory} continues it")  # fmt: skip
+    raise SystemExit(128 + number)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them; a second one interrupts at once."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _opening(run: Run, dataset: data.Dataset, device: torch.device) -> str:
+    held_out = len(dataset.validation.labels) if dataset.validation else 0
+    weights = sum(p.numel() for p in run.stack.model.parameters()) // len(run.stack.configs)
+    going_on = f", going on after epoch {run.epoch}" if run.epoch else ""
+    return (
+        f"{run.config.model.name}: {weights:,} parameters, {len(dataset.train.labels):,} training, {held_out:,} "
+        f"validation and {len(dataset.test.labels):,} test images, {run.config.precision} on {device}{going_on}"
+    )

@@ -1,0 +1,82 @@
+"""`python -m fmnist.evaluate RUN`: the figures of a finished run, from its own config and weights and nothing else."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fmnist import UserError, checkpoint, data, metrics
+from fmnist.config import of_run
+from fmnist.run import pick_device, told
+from fmnist.schema import Config
+from fmnist.stack import Stack
+from fmnist.step import outputs
+
+
+def restore(directory: Path, weights: str | None = None) -> tuple[Config, Stack, data.Dataset]:
+    """A run's config, its model as a stack of one, and its data. weights: last or best; None: those it was tested with.
+
+    Raises UserError where there is no such run or no such file.
+    """
+    config = of_run(directory)
+    file = directory / f"{weights or config.select}.pt"
+    if not file.exists():
+        raise UserError(f"no weights in {directory}: {file.name} is missing")
+    device = torch.device(pick_device(config.device))
+    dataset = data.load(**asdict(config.data)).to(device)
+    stack = Stack([config], dataset, device)
+    stack.load_weights(0, checkpoint.load(file)["weights"])
+    return config, stack, dataset
+
+
+def evaluate(directory: Path, weights: str | None = None) -> dict[str, Any]:
+    """validation/* and test/* figures by tag; recall and precision by class name; confusion counts."""
+    config, stack, dataset = restore(directory, weights)
+    figures: dict[str, Any] = {}
+    for prefix, split in (("validation/", dataset.validation), ("test/", dataset.test)):
+        if split is not None:
+            measured = stack.measure(prefix, data.as_input(split.images, stack.dtype), split.labels)
+            figures |= {tag: values[0] for tag, values in measured.items()}
+    x = data.as_input(dataset.test.images, stack.dtype)
+    pieces = outputs(stack.model, stack.criterion, x, dataset.test.labels, config.precision)
+    predicted = torch.cat([stack.criterion.predict(output)[0] for output, _, _ in pieces])
+    counts = metrics.confusion(predicted, dataset.test.labels, dataset.classes)
+    for name, figure in (("recall", metrics.recall(counts)), ("precision", metrics.precision(counts))):
+        figures[name] = dict(zip(dataset.names, figure.tolist(), strict=True))
+    return figures | {"confusion": counts.tolist()}
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The figures for a person: one line of totals, then a line for each class with what it was taken for."""
+    names = list(figures["recall"])
+    width = max(map(len, names))
+    lines = [told(figures), "", f"{'':{width}}  recall precision  taken for (test images)"]
+    for row, name in enumerate(names):
+        counts = figures["confusion"][row]
+        others = sorted((c for c in range(len(names)) if c != row and counts[c]), key=lambda c: -counts[c])[:3]
+        taken = ", ".join(f"{names[c]} {counts[c]}" for c in others)
+        lines.append(f"{name:{width}}  {figures['recall'][name]:6.3f} {figures['precision'][name]:9.3f}  {taken}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m fmnist.evaluate", description=__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="the directory of a finished run")
+    parser.add_argument("--weights", choices=("last", "best"), help="default: those the run was tested with")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    arguments = parser.parse_args()
+    try:
+        figures = evaluate(arguments.run, arguments.weights)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(json.dumps(figures, indent=1) if arguments.json else table(figures))
+
+
+if __name__ == "__main__":
+    main()

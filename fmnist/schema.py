@@ -1,0 +1,118 @@
+"""The knobs of a run: names, types, defaults and what each allows. conf/ says in words what they mean."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def knob(default: Any, allowed: str | tuple[str, ...] | None = None, per_run: bool = False) -> Any:
+    """A field with what it allows: an interval such as "[0, 1)" or a tuple of names.
+
+    per_run marks the knobs in which the runs of one stack may differ (null or not must still agree).
+    """
+    metadata = {"allowed": allowed, "per_run": per_run}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+POSITIVE, COUNT, FRACTION, AT_LEAST_0 = "(0, inf)", "[1, inf)", "[0, 1)", "[0, inf)"
+ACTIVATIONS = ("relu", "gelu", "sigmoid", "tanh")
+
+
+@dataclass
+class MLPConfig:
+    """inputs - hidden - classes."""
+
+    name: str = "mlp"
+    hidden: list[int] = knob([300, 100], COUNT)
+    activation: str = knob("relu", ACTIVATIONS)
+
+
+@dataclass
+class DeepConfig:
+    """A stem to `width`, then depth - 1 hidden layers of that width, which skip connections can cross unchanged."""
+
+    name: str = "deep"
+    width: int = knob(32, COUNT)
+    depth: int = knob(20, COUNT)
+    activation: str = knob("relu", ACTIVATIONS)
+
+
+@dataclass
+class DataConfig:
+    """Files and splits; conf/data/*.yaml says what each knob means."""
+
+    name: str = "fashion"
+    dir: str | None = None
+    split: float = knob(0.8, "(0, 1]")
+    split_by: str = knob("tail", ("tail", "stratified"))
+    split_seed: int = knob(0, AT_LEAST_0)
+    limit: int | None = knob(None, COUNT)
+
+
+@dataclass
+class SGDConfig:
+    """torch.optim.SGD's arguments."""
+
+    name: str = "sgd"
+    momentum: float = knob(0.9, FRACTION, per_run=True)
+    nesterov: bool | None = None
+    weight_decay: float | None = knob(None, AT_LEAST_0, per_run=True)
+
+
+@dataclass
+class AdamConfig:
+    """torch.optim.Adam's and AdamW's arguments."""
+
+    name: str = "adam"
+    betas: list[float] = knob([0.9, 0.999], FRACTION, per_run=True)
+    eps: float = knob(1e-8, POSITIVE, per_run=True)
+    weight_decay: float | None = knob(None, AT_LEAST_0, per_run=True)
+
+
+GROUPS: dict[str, dict[str, type]] = {
+    "model": {"mlp": MLPConfig, "deep": DeepConfig},
+    "data": {"fashion": DataConfig, "idx": DataConfig},
+    "optim": {"sgd": SGDConfig, "adam": AdamConfig, "adamw": AdamConfig},
+}
+LOSSES = {"mlp": ("cross_entropy", "report", "report_rows"), "deep": ("cross_entropy", "report", "report_rows")}
+
+
+@dataclass
+class Knobs:
+    """The flat part; conf/config.yaml says what each knob means."""
+
+    seed: int = knob(0, AT_LEAST_0, per_run=True)
+    order_seed: int = knob(0, AT_LEAST_0, per_run=True)
+    epochs: int = knob(30, COUNT)
+    batch_size: int | None = knob(128, COUNT)
+    lr: float = knob(1e-3, POSITIVE, per_run=True)
+    schedule: str = knob("constant", ("constant", "cosine", "one_cycle"), per_run=True)
+    grad_clip: float | None = knob(None, POSITIVE, per_run=True)
+    dropout: float | None = knob(None, FRACTION, per_run=True)
+    batch_norm: bool | None = None
+    skip: bool | None = None
+    loss: str | None = None
+    label_smoothing: float | None = knob(None, FRACTION, per_run=True)
+    init: str = knob("he", ("he", "glorot", "report"), per_run=True)
+    init_scale: float = knob(1.0, POSITIVE, per_run=True)
+    patience: int | None = knob(None, COUNT, per_run=True)
+    select: str = knob("last", ("last", "best"), per_run=True)
+    precision: str = knob("float32", ("float32", "float64", "bfloat16"))
+    device: str = "auto"
+    eval_every: int = knob(1, COUNT)
+    log_every: int = knob(1, COUNT)
+    save_every: float = knob(15.0, AT_LEAST_0)
+
+
+@dataclass
+class Config(Knobs):
+    """One run, complete and checked; `parse` makes it."""
+
+    model: Any = field(default_factory=MLPConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: Any = field(default_factory=AdamConfig)
+
+
+# How and where a run is carried out, not what it computes.
+NOT_HASHED = ("device", "log_every", "save_every")

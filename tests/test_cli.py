@@ -1,0 +1,153 @@
+"""`python train.py` as users type it: one run, sweeps, mistakes, help; on the real data."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, run_cli
+
+QUICK = ("data.limit=500", "epochs=2", "model.hidden=[20]")
+
+
+def result(directory):
+    return json.loads((directory / "result.json").read_text())
+
+
+def curve(directory):
+    return (directory / "metrics.jsonl").read_text()
+
+
+REFUSED_HERE = {
+    "+droput=0.5": "did you mean dropout?",
+    "dropout=1.5": "dropout must be in [0, 1), got 1.5",
+    "+dropout=1.5": "dropout must be in [0, 1), got 1.5",
+    "dropout=abc": "dropout must be a number or null, got 'abc'",
+    "batch_size=0": "batch_size must be at least 1, got 0",
+    "lr=-1": "lr must be greater than 0",
+    "data.split=1.2": "data.split must be in (0, 1], got 1.2",
+    "epochs=ten": "epochs must be a whole number, got 'ten'",
+    "data.dir=/nowhere": "data.dir must be an existing folder, got '/nowhere'",
+    "+model.hiden=[1]": "did you mean model.hidden?",
+}
+REFUSED_BY_HYDRA = {"modle=mlp2": "modle", "model=mlp9": "mlp2"}
+
+
+@pytest.mark.parametrize("mistake", [*REFUSED_HERE, *REFUSED_BY_HYDRA])
+def test_a_mistake_is_a_line_or_two_within_a_second_and_leaves_nothing_behind(mistake, tmp_path):
+    start = time.perf_counter()
+    done = run_cli("model=mlp2", mistake, cwd=tmp_path)
+    took = time.perf_counter() - start
+    lines = [line for line in done.stderr.splitlines() if line and "HYDRA_FULL_ERROR" not in line]
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not list(tmp_path.iterdir())
+    assert took < 1.0
+    if mistake in REFUSED_HERE:
+        assert done.returncode == 2
+        assert len(lines) == 1
+        assert lines[0].startswith("error: ")
+        assert REFUSED_HERE[mistake] in lines[0]
+    else:
+        assert done.returncode == 1
+        assert REFUSED_BY_HYDRA[mistake] in done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a cuda device")
+def test_a_device_that_is_not_here_is_refused(tmp_path):
+    done = run_cli("device=cuda", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: device must be one that is here")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_help_is_a_manual_and_is_fast(tmp_path):
+    start = time.perf_counter()
+    done = run_cli("--help", cwd=tmp_path)
+    assert time.perf_counter() - start < 1.0
+    assert done.returncode == 0
+    for word in ("dropout: null", "probability of dropping", "model=deep", "experiment=NAME", "q1_2_1", "--multirun"):
+        assert word in done.stdout
+
+
+def test_three_spellings_of_one_run_are_one_run(tmp_path):
+    assert run_cli(*QUICK, "model=mlp2", "+dropout=0.5", "hydra.run.dir=plus", cwd=tmp_path).returncode == 0
+    assert run_cli(*QUICK, "model=mlp2", "dropout=0.5", "hydra.run.dir=plain", cwd=tmp_path).returncode == 0
+    sweep = ("model=mlp2", "+dropout=0.25,0.5", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${dropout}")
+    assert run_cli("-m", *QUICK, *sweep, cwd=tmp_path).returncode == 0
+    runs = [tmp_path / "plus", tmp_path / "plain", tmp_path / "sweep" / "0.5"]
+    assert len({result(run)["config_hash"] for run in runs}) == 1
+    assert len({curve(run) for run in runs}) == 1
+    assert curve(tmp_path / "sweep" / "0.25") != curve(runs[0])
+
+
+def test_one_run_leaves_its_record_and_says_where(tmp_path):
+    done = run_cli(*QUICK, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    run = tmp_path / "run"
+    names = {path.name.split(".out.")[0] for path in run.iterdir()}
+    assert names == {".hydra", "train.log", "metrics.jsonl", "result.json", "last.pt", "best.pt", "events"}
+    recorded = result(run)
+    assert recorded["status"] == "done"
+    assert f"test loss {recorded['metrics']['test/loss']:.4f} accuracy {recorded['metrics']['test/accuracy']:.4f}" in (
+        done.stdout
+    )
+    assert f"run directory: {run}" in done.stdout
+    assert "tensorboard --logdir" in done.stdout
+    assert "epoch 2/2" in (run / "train.log").read_text()
+    again = run_cli(*QUICK, "hydra.run.dir=run", cwd=tmp_path)
+    assert again.returncode == 0
+    assert "done already" in again.stdout
+
+
+def test_another_config_cannot_overwrite_a_run(tmp_path):
+    assert run_cli(*QUICK, "hydra.run.dir=run", cwd=tmp_path).returncode == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    done = run_cli(*QUICK, "seed=1", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "seed=0 there, 1 here" in done.stderr
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_in_a_sweep_a_bad_job_fails_alone(tmp_path):
+    sweep = ("dropout=0.5,1.5", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${dropout}")
+    done = run_cli("-m", *QUICK, *sweep, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "dropout must be in [0, 1), got 1.5" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    assert result(tmp_path / "sweep" / "0.5")["status"] == "done"
+    assert "dropout must be in" in (tmp_path / "sweep" / "1.5" / "train.log").read_text()
+
+
+def test_a_run_that_diverges_is_one_line_and_status_1(tmp_path):
+    done = run_cli(*QUICK, "lr=1e30", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: train/loss is")
+    assert len(done.stderr.splitlines()) == 1
+    assert result(tmp_path / "run")["status"] == "failed"
+
+
+def test_train_py_runs_from_anywhere_and_is_short():
+    assert len((ROOT / "train.py").read_text().splitlines()) <= 60
+
+
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_trains(name, tmp_path):
+    done = run_cli(
+        f"experiment={name}", "data.limit=200", "epochs=2", "batch_size=20", "hydra.run.dir=run", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert result(tmp_path / "run")["status"] == "done"
+
+
+def test_every_experiment_says_what_it_takes_and_gives():
+    for name in EXPERIMENTS:
+        header = [line for line in Path(ROOT / "conf" / "experiment" / f"{name}.yaml").read_text().splitlines()
+                  if line.startswith("#")]  # fmt: skip
+        assert f"# python train.py experiment={name}" in header
+        assert any("accuracy" in line and "minute" in line for line in header), name

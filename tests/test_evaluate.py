@@ -1,0 +1,63 @@
+"""Figures of finished runs, against counting by hand and against what the run itself recorded."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT, make_config
+from sklearn import metrics as reference
+from test_stack import MODELS, SMALL
+
+from fmnist import UserError, engine, metrics
+from fmnist.evaluate import evaluate, table
+
+
+def test_confusion_recall_and_precision_are_those_of_scikit_learn():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (50,), generator=generator)
+    predicted = torch.randint(4, (3, 50), generator=generator)
+    counts = metrics.confusion(predicted, labels, 4)
+    for run in range(3):
+        assert counts[run].tolist() == reference.confusion_matrix(labels, predicted[run]).tolist()
+        expected = reference.precision_recall_fscore_support(labels, predicted[run])
+        assert metrics.precision(counts)[run].tolist() == pytest.approx(expected[0].tolist())
+        assert metrics.recall(counts)[run].tolist() == pytest.approx(expected[1].tolist())
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "report_rows"])
+@pytest.mark.parametrize("select", ["last", "best"])
+def test_a_finished_run_is_evaluated_from_its_directory_alone(loss, select, tmp_path):
+    config = make_config(**MODELS["mlp"], **SMALL, loss=loss, select=select, batch_norm=True)
+    (outcome,) = engine.fit([config], [tmp_path])
+    figures = evaluate(tmp_path)
+    assert figures["test/accuracy"] == outcome.metrics["test/accuracy"]
+    assert figures["test/loss"] == outcome.metrics["test/loss"]
+    counts = torch.tensor(figures["confusion"])
+    assert counts.sum() == 600
+    assert counts.trace() / 600 == pytest.approx(figures["test/accuracy"])
+    assert "Ankle boot" in table(figures)
+
+
+def test_the_command_prints_json_or_one_line_of_error(tmp_path):
+    engine.fit([make_config(**MODELS["mlp"], **SMALL)], [tmp_path])
+
+    def command(*arguments):
+        return subprocess.run([sys.executable, "-m", "fmnist.evaluate", *arguments], cwd=ROOT, capture_output=True,
+                              text=True)  # fmt: skip
+
+    done = command(str(tmp_path), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["test/accuracy"] == evaluate(tmp_path)["test/accuracy"]
+    missing = command(str(tmp_path / "nothing"))
+    assert missing.returncode == 2
+    assert missing.stderr.startswith("error: no run found in")
+    assert len(missing.stderr.splitlines()) == 1
+
+
+def test_missing_weights_are_named(tmp_path):
+    engine.fit([make_config(**MODELS["mlp"], **SMALL)], [tmp_path])
+    (tmp_path / "last.pt").unlink()
+    with pytest.raises(UserError, match=r"last\.pt is missing"):
+        evaluate(tmp_path)

@@ -1,0 +1,86 @@
+"""Losses against torch and against the formulas, in float64."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from fmnist.losses import Classification, cross_entropy, report
+
+GENERATOR = torch.Generator().manual_seed(0)
+LOGITS = torch.randn(6, 10, generator=GENERATOR, dtype=torch.float64) * 3
+LABELS = torch.randint(10, (6,), generator=GENERATOR)
+CLOSE = {"rtol": 1e-12, "atol": 1e-12}
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_cross_entropy_is_torchs(smoothing):
+    ours, theirs = LOGITS.clone().requires_grad_(), LOGITS.clone().requires_grad_()
+    loss = cross_entropy(ours, LABELS, smoothing)
+    expected = functional.cross_entropy(theirs, LABELS, reduction="none", label_smoothing=smoothing)
+    torch.testing.assert_close(loss, expected, **CLOSE)
+    loss.sum().backward(), expected.sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, **CLOSE)
+
+
+@pytest.mark.parametrize("dim", [1, 0], ids=["classes", "rows"])
+def test_the_reports_loss_is_binary_cross_entropy_on_softmax_outputs(dim):
+    p = LOGITS.softmax(dim)
+    target = functional.one_hot(LABELS, 10).double()
+    expected = functional.binary_cross_entropy(p, target, reduction="none").sum(1)
+    torch.testing.assert_close(report(LOGITS, LABELS, over_rows=dim == 0), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("over_rows", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_reports_loss_stays_finite_where_a_probability_rounds_to_one(over_rows, dtype):
+    logits = torch.zeros(3, 10, dtype=dtype)
+    logits[:, 2] = torch.tensor([1000.0, 0.0, -1000.0])
+    logits.requires_grad_()
+    loss = report(logits, torch.tensor([1, 2, 3]), over_rows)
+    loss.sum().backward()
+    assert loss.isfinite().all()
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda z: cross_entropy(z, LABELS),
+        lambda z: cross_entropy(z, LABELS, 0.2),
+        lambda z: report(z, LABELS),
+        lambda z: report(z, LABELS, over_rows=True),
+    ],
+    ids=["cross_entropy", "smoothed", "report", "report_rows"],
+)
+def test_gradients_in_float64_against_finite_differences(loss):
+    assert torch.autograd.gradcheck(loss, LOGITS.clone().requires_grad_())
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "report", "report_rows"])
+def test_losses_and_measures_of_a_stack_are_those_of_its_solos(name):
+    logits = torch.stack([LOGITS, LOGITS.flip(0), -LOGITS])
+    smoothing = torch.tensor([0.0, 0.1, 0.2], dtype=torch.float64) if name == "cross_entropy" else None
+    x = torch.empty(0)
+    stack = Classification(name, smoothing)
+    for run in range(3):
+        solo = Classification(name, None if smoothing is None else smoothing[run : run + 1])
+        alone = logits[run : run + 1]
+        torch.testing.assert_close(stack.loss(logits, x, LABELS)[run], solo.loss(alone, x, LABELS)[0], **CLOSE)
+        measured = stack.measures(logits, x, LABELS)["accuracy"][run]
+        assert torch.equal(measured, solo.measures(alone, x, LABELS)["accuracy"][0])
+
+
+def test_each_run_may_have_labels_of_its_own():
+    logits, labels = torch.stack([LOGITS, LOGITS]), torch.stack([LABELS, LABELS.flip(0)])
+    torch.testing.assert_close(cross_entropy(logits, labels)[1], cross_entropy(LOGITS, LABELS.flip(0)), **CLOSE)
+
+
+def test_accuracy_counts_the_right_ones_and_row_softmax_counts_by_its_own_scores():
+    logits = torch.tensor([[2.0, 0.0], [3.0, 1.5], [9.0, 1.0]])  # the first class is likelier in every row ...
+    labels = torch.tensor([0, 0, 0])
+    x = torch.empty(0)
+    assert Classification("cross_entropy").measures(logits, x, labels)["accuracy"].tolist() == [1, 1, 1]
+    by_rows = logits.softmax(0).argmax(1)  # ... but the first column's probability lies in the last row
+    expected = (by_rows == labels).float().tolist()
+    assert Classification("report_rows").measures(logits, x, labels)["accuracy"].tolist() == expected
+    assert expected != [1, 1, 1]

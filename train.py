@@ -1,0 +1,41 @@
+"""Train one run (or, with -m, many): config in, record and objective out. `python train.py --help` lists the knobs."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
+
+from fmnist import UserError
+from fmnist.config import check_directory, parse
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(given: Any) -> float | None:
+    """One run. A user's mistake is one line and status 2; in a sweep that job fails and the others go on."""
+    settings = HydraConfig.get()
+    directory = Path(settings.runtime.output_dir)
+    try:
+        config = parse(given)
+        check_directory(config, directory)
+        from fmnist.engine import fit  # torch comes with it: only now, when the config is known to be right
+
+        (outcome,) = fit([config], [directory])
+        if outcome.error is None:
+            return outcome.objective
+        message, status = outcome.error, 1
+    except UserError as error:
+        message, status = str(error), 2
+    if settings.mode == RunMode.MULTIRUN:
+        logging.getLogger("train").error("error: %s", message)  # Hydra tells the first failure only, and no log
+        raise CompactHydraException(message)
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main()
