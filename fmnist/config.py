@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import UserError
-from fmnist.schema import GROUPS, LOSSES, NOT_HASHED, Config, Knobs
+from fmnist.schema import CLASSIFIERS, GROUPS, LOSSES, NOT_HASHED, AnomalyConfig, Config, Knobs
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -35,7 +35,8 @@ def parse(given: Any) -> Config:
         raise UserError(str(error).splitlines()[0]) from None
     assert isinstance(plain, dict)
     groups = {group: _group(group, plain.pop(group, None)) for group in GROUPS}
-    config = Config(**vars(_typed(Knobs, plain, "", also=tuple(GROUPS))), **groups)
+    anomaly = _typed(AnomalyConfig, plain.pop("anomaly", None) or {}, "anomaly.")
+    config = Config(**vars(_typed(Knobs, plain, "", also=(*GROUPS, "anomaly"))), **groups, anomaly=anomaly)
     _check_combination(config)
     return config
 
@@ -111,6 +112,14 @@ def _check_combination(config: Config) -> None:
         raise UserError(f"loss must be one of {', '.join(losses)} for model {config.model.name}, got {config.loss!r}")
     if config.label_smoothing is not None and config.loss != "cross_entropy":
         raise UserError(f"label_smoothing must be null unless loss=cross_entropy, got loss={config.loss}")
+    if config.model.name in CLASSIFIERS:
+        for name, value in {**vars(config), "anomaly.normal": config.anomaly.normal}.items():
+            if name in ("noise", "mask", "anomaly.normal") and value is not None:
+                raise UserError(
+                    f"{name} must be null for model {config.model.name}, got {value}: it is for autoencoders"
+                )
+    if config.data.name == "fashion" and config.anomaly.normal is not None and config.anomaly.normal > 9:
+        raise UserError(f"anomaly.normal must be a class, 0 to 9, got {config.anomaly.normal}")
     if hasattr(config.model, "hidden") and not config.model.hidden:
         raise UserError("model.hidden must name at least one hidden layer, e.g. [300,100], got []")
     if config.optim.name != "sgd" and len(config.optim.betas) != 2:

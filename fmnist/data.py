@@ -44,7 +44,16 @@ class Dataset:
         return replace(self, train=self.train.to(device), validation=validation, test=self.test.to(device))
 
 
-def load(*, name: str, dir: str | None, split: float, split_by: str, split_seed: int, limit: int | None) -> Dataset:
+def load(
+    *,
+    name: str,
+    dir: str | None,
+    split: float,
+    split_by: str,
+    split_seed: int,
+    limit: int | None,
+    only: int | None = None,
+) -> Dataset:
     """Read, verify and split a data set.
 
     name: "fashion" (fetched if it is nowhere at hand, checksums verified) or "idx" (any IDX files in `dir`).
@@ -53,6 +62,7 @@ def load(*, name: str, dir: str | None, split: float, split_by: str, split_seed:
     split_by: "tail" (validation is the end of the file) or "stratified" (each class in proportion, drawn by
     split_seed, rows in the file's order).
     limit: use only that many first rows of the training file (before it is split) and of the test file.
+    only: keep just this class among the training and validation rows; the test rows stay whole.
     Errors: UserError with one line that names the file or the knob.
     """
     files = fetch.fashion(dir) if name == "fashion" else fetch.idx(dir)
@@ -65,7 +75,10 @@ def load(*, name: str, dir: str | None, split: float, split_by: str, split_seed:
     rows = _pair(images, labels, len(names), limit)
     test = _pair(test_images, test_labels, len(names), limit)
     chosen = _choose(rows.labels, split, split_by, split_seed)
-    train, validation = (Split(rows.images[part], rows.labels[part]) for part in chosen)
+    parts = [Split(rows.images[part], rows.labels[part]) for part in chosen]
+    if only is not None:
+        parts = [_of_class(part, only, len(names)) for part in parts]
+    train, validation = parts
     return Dataset(train, validation if split < 1 else None, test, height, width, len(names), names)
 
 
@@ -141,6 +154,15 @@ def _pair(images: fetch.File, labels: fetch.File, classes: int, limit: int | Non
     if (highest := int(classes_of.max())) >= classes:
         raise UserError(f"{labels.path}: label {highest}, must be in 0..{classes - 1}")
     return Split(pixels[:limit].flatten(1), classes_of[:limit].long())
+
+
+def _of_class(split: Split, only: int, classes: int) -> Split:
+    chosen = split.labels == only
+    if only >= classes:
+        raise UserError(f"anomaly.normal must be a class, 0 to {classes - 1}, got {only}")
+    if len(split.labels) and not chosen.any():
+        raise UserError(f"anomaly.normal={only} leaves no rows to train on or to validate with: raise data.limit")
+    return Split(split.images[chosen], split.labels[chosen])
 
 
 def _choose(labels: Tensor, split: float, by: str, seed: int) -> tuple[slice, slice] | tuple[Tensor, Tensor]:

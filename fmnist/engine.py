@@ -13,10 +13,10 @@ from types import FrameType
 import torch
 
 from fmnist import UserError, data
-from fmnist.record import progress, read_result
-from fmnist.run import Outcome, Run, pick_device, told
-from fmnist.schema import Config
-from fmnist.stack import Stack
+from fmnist.record import progress, read_result, told
+from fmnist.run import Outcome, Run
+from fmnist.schema import CLASSIFIERS, Config
+from fmnist.stack import Stack, pick_device
 
 log = logging.getLogger("train")
 
@@ -43,8 +43,8 @@ def fit(configs: Sequence[Config], directories: Sequence[Path]) -> list[Outcome]
 
 def _train(configs: Sequence[Config], directories: Sequence[Path]) -> list[Outcome]:
     shape = configs[0]
-    device = torch.device(pick_device(shape.device))
-    dataset = data.load(**asdict(shape.data)).to(device)
+    device = pick_device(shape.device)
+    dataset = data.load(**asdict(shape.data), only=shape.anomaly.normal).to(device)
     last = len(dataset.train.labels) % (shape.batch_size or 1)
     if shape.batch_norm and last == 1:
         raise UserError(f"batch_size must not leave a last batch of 1 row with batch_norm, got {shape.batch_size}")
@@ -57,8 +57,24 @@ def _train(configs: Sequence[Config], directories: Sequence[Path]) -> list[Outco
         for run in runs:
             run.save()
             stack.load_weights(run.index, run.tested_weights())
-        test = stack.measure("test/", data.as_input(dataset.test.images, stack.dtype), dataset.test.labels)
+        test = stack.test(dataset.test)
+        if shape.model.name not in CLASSIFIERS:
+            for run in runs:
+                if run.error is None and run.config.figures:
+                    _illustrate(run, dataset)
         return [run.finish({tag: values[run.index] for tag, values in test.items()}) for run in runs]
+
+
+def _illustrate(run: Run, dataset: data.Dataset) -> None:
+    """An autoencoder's figures, in the run's directory and in TensorBoard."""
+    from fmnist import figures  # matplotlib comes with it
+
+    board, stack, shown = run.record.board, run.stack, slice(0, 1000)
+    for name, file in figures.draw(stack, run.index, dataset, run.directory / "figures").items():
+        board.picture(f"figures/{name}", file, run.epoch)
+    some = data.Split(dataset.test.images[shown], dataset.test.labels[shown])
+    thumbnails = data.as_input(some.images, torch.float32).view(-1, 1, dataset.height, dataset.width)
+    board.embedding(stack.codes(some)[run.index], [dataset.names[label] for label in some.labels], thumbnails)
 
 
 def _epochs(stack: Stack, runs: Sequence[Run], held_out: data.Split | None) -> None:
@@ -70,7 +86,6 @@ def _epochs(stack: Stack, runs: Sequence[Run], held_out: data.Split | None) -> N
     if len(active) > 1:
         raise ValueError(f"the runs of a stack must go on from the same epoch, got {sorted(active)}")
     start = active.pop()
-    validation = held_out and (data.as_input(held_out.images, stack.dtype), held_out.labels)
     saved = time.perf_counter()
     with _signals() as caught, progress(shape.epochs, start) as bar:
         for epoch in range(start + 1, shape.epochs + 1):
@@ -78,8 +93,8 @@ def _epochs(stack: Stack, runs: Sequence[Run], held_out: data.Split | None) -> N
             last = epoch == shape.epochs
             figures = stack.epoch(epoch)
             recorded = epoch % shape.eval_every == 0 or last
-            if recorded and validation:
-                figures |= stack.measure("validation/", *validation)
+            if recorded and held_out:
+                figures |= stack.measure("validation", held_out)
             now = time.perf_counter()
             for run in (run for run in runs if run.state is None):
                 run.seconds += now - clock

@@ -11,9 +11,10 @@ import torch
 
 from fmnist import UserError, checkpoint, data, metrics
 from fmnist.config import of_run
-from fmnist.run import pick_device, told
+from fmnist.losses import Classification
+from fmnist.record import told
 from fmnist.schema import Config
-from fmnist.stack import Stack
+from fmnist.stack import Stack, pick_device
 from fmnist.step import outputs
 
 
@@ -26,7 +27,7 @@ def restore(directory: Path, weights: str | None = None) -> tuple[Config, Stack,
     file = directory / f"{weights or config.select}.pt"
     if not file.exists():
         raise UserError(f"no weights in {directory}: {file.name} is missing")
-    device = torch.device(pick_device(config.device))
+    device = pick_device(config.device)
     dataset = data.load(**asdict(config.data)).to(device)
     stack = Stack([config], dataset, device)
     stack.load_weights(0, checkpoint.load(file)["weights"])
@@ -34,24 +35,31 @@ def restore(directory: Path, weights: str | None = None) -> tuple[Config, Stack,
 
 
 def evaluate(directory: Path, weights: str | None = None) -> dict[str, Any]:
-    """validation/* and test/* figures by tag; recall and precision by class name; confusion counts."""
+    """validation/* and test/* figures by tag; for classifiers, recall and precision by class name and confusion counts;
+    for autoencoders probe/accuracy, of a linear classifier on the code."""
     config, stack, dataset = restore(directory, weights)
     figures: dict[str, Any] = {}
-    for prefix, split in (("validation/", dataset.validation), ("test/", dataset.test)):
-        if split is not None:
-            measured = stack.measure(prefix, data.as_input(split.images, stack.dtype), split.labels)
-            figures |= {tag: values[0] for tag, values in measured.items()}
-    x = data.as_input(dataset.test.images, stack.dtype)
-    pieces = outputs(stack.model, stack.criterion, x, dataset.test.labels, config.precision)
-    predicted = torch.cat([stack.criterion.predict(output)[0] for output, _, _ in pieces])
-    counts = metrics.confusion(predicted, dataset.test.labels, dataset.classes)
-    for name, figure in (("recall", metrics.recall(counts)), ("precision", metrics.precision(counts))):
-        figures[name] = dict(zip(dataset.names, figure.tolist(), strict=True))
-    return figures | {"confusion": counts.tolist()}
+    if dataset.validation is not None:
+        figures |= {tag: values[0] for tag, values in stack.measure("validation", dataset.validation).items()}
+    figures |= {tag: values[0] for tag, values in stack.test(dataset.test).items()}
+    if isinstance(stack.criterion, Classification):
+        x = data.as_input(dataset.test.images, stack.dtype)
+        pieces = outputs(stack.model, stack.criterion, x, dataset.test.labels, config.precision)
+        predicted = torch.cat([stack.criterion.predict(output)[0] for output, _, _ in pieces])
+        counts = metrics.confusion(predicted, dataset.test.labels, dataset.classes)
+        for name, figure in (("recall", metrics.recall(counts)), ("precision", metrics.precision(counts))):
+            figures[name] = dict(zip(dataset.names, figure.tolist(), strict=True))
+        figures["confusion"] = counts.tolist()
+    else:
+        train, test = (stack.codes(split)[0] for split in (dataset.train, dataset.test))
+        figures["probe/accuracy"] = metrics.probe(train, dataset.train.labels, test, dataset.test.labels)
+    return figures
 
 
 def table(figures: dict[str, Any]) -> str:
     """The figures for a person: one line of totals, then a line for each class with what it was taken for."""
+    if "recall" not in figures:
+        return told(figures)
     names = list(figures["recall"])
     width = max(map(len, names))
     lines = [told(figures), "", f"{'':{width}}  recall precision  taken for (test images)"]

@@ -5,7 +5,7 @@ without the run axes is shared by all runs.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,19 +31,21 @@ class Linear(nn.Module):
         return f"{self.weight.shape[-1]} -> {self.weight.shape[-2]}, runs {tuple(self.weight.shape[:-2])}"
 
 
-ACTIVATIONS = {"relu": torch.relu, "gelu": nn.functional.gelu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu, "gelu": nn.functional.gelu, "sigmoid": torch.sigmoid, "tanh": torch.tanh,
+    "identity": lambda x: x,
+}  # fmt: skip
 
 
 class Activation(nn.Module):
-    """An elementwise function by name: relu, gelu (the exact one), sigmoid or tanh. Keeps the shape."""
+    """An elementwise function by name: relu, gelu (the exact one), sigmoid, tanh or identity. Keeps the shape."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = ACTIVATIONS[self.name](x)
-        return y
+        return ACTIVATIONS[self.name](x)
 
     def extra_repr(self) -> str:
         return self.name
@@ -111,6 +113,36 @@ class Dropout(nn.Module):
 
     def extra_repr(self) -> str:
         return f"p={list(self.p)}"
+
+
+class Corrupt(nn.Module):
+    """What a denoising autoencoder is shown (Vincent et al. 2008): x plus Gaussian noise, cut to [0, 1], and pixels set
+    to 0; in training and in evaluation.
+
+    deviation and share: the noise's standard deviation and the probability of a pixel being zeroed, one per run or
+    None. x (batch, features) or (K, batch, features) -> (K, batch, features).
+    """
+
+    def __init__(self, deviation: Sequence[float] | None, share: Sequence[float] | None, noise: Noise) -> None:
+        super().__init__()
+        self.deviation, self.share, self.noise = deviation, share, noise
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (len(self.noise.generators), *x.shape[-2:])
+        y = x.expand(shape)
+        if self.deviation is not None:
+            drawn = self.noise.normal(torch.empty(shape, dtype=x.dtype, device=x.device))
+            scale = torch.tensor(self.deviation, dtype=x.dtype, device=x.device).view(-1, 1, 1)
+            y = (y + scale * drawn).clamp_(0, 1)
+        if self.share is not None:
+            kept = torch.empty(shape, dtype=x.dtype, device=x.device)
+            self.noise.keep_mask(kept, [1 - share for share in self.share])
+            y = y * (kept != 0)
+        return y
+
+    def extra_repr(self) -> str:
+        return f"noise {self.deviation}, mask {self.share}"
 
 
 class BatchNorm(nn.Module):

@@ -1,5 +1,7 @@
 """Losses per example, from the model's raw output: output (*runs, batch, n) -> (*runs, batch)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,33 @@ def report(logits: Tensor, labels: Tensor, over_rows: bool = False) -> Tensor:
     return -(log_not_p.sum(-1) + (log_p.gather(-1, target) - log_not_p.gather(-1, target)).squeeze(-1))
 
 
+def bernoulli(logits: Tensor, x: Tensor) -> Tensor:
+    """-log p(x) of independent Bernoulli pixels, summed, in nats: logits, x (*runs, batch, pixels), x in [0, 1].
+
+    Grey levels count as probabilities, so that the floor is their entropy and not 0.
+    """
+    # softplus(z) - x z, with log(1 + e) for log1p(e), which is several times slower and no better to 1e-7
+    return (logits.clamp_min(0) - logits * x + torch.log(1 + torch.exp(-logits.abs()))).sum(-1)
+
+
+def absolute(logits: Tensor, x: Tensor) -> Tensor:
+    """sum |sigmoid(logits) - x| over the pixels: the report's autoencoder loss."""
+    return (logits.sigmoid() - x).abs().sum(-1)
+
+
+def squared(logits: Tensor, x: Tensor) -> Tensor:
+    """sum (sigmoid(logits) - x)^2 over the pixels."""
+    return (logits.sigmoid() - x).square().sum(-1)
+
+
+def kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, variance) || N(0, 1)) summed over the latent numbers, in nats (Kingma & Welling 2014, appendix B)."""
+    return (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1) / 2
+
+
+RECONSTRUCTION = {"mae": absolute, "mse": squared, "bce": bernoulli}
+
+
 class Classification:
     """What a classifier is trained and measured by. name: cross_entropy, report or report_rows."""
 
@@ -40,16 +69,86 @@ class Classification:
         self.label_smoothing: Tensor | float = 0.0 if label_smoothing is None else label_smoothing
         self.couples_rows = name == "report_rows"  # such a batch cannot be cut into chunks
 
-    def loss(self, output: Tensor, x: Tensor, labels: Tensor) -> Tensor:
-        """Per example, (*runs, batch)."""
+    def figures(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Per example, (*runs, batch): "loss", to be minimised, and accuracy as 0 or 1."""
         if self.name == "cross_entropy":
-            return cross_entropy(output, labels, self.label_smoothing)
-        return report(output, labels, over_rows=self.couples_rows)
-
-    def measures(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Further figures per example, (*runs, batch): accuracy as 0 or 1."""
-        return {"accuracy": (self.predict(output) == labels).to(output.dtype)}
+            loss = cross_entropy(output, labels, self.label_smoothing)
+        else:
+            loss = report(output, labels, over_rows=self.couples_rows)
+        return {"loss": loss, "accuracy": (self.predict(output) == labels).to(output.dtype)}
 
     def predict(self, output: Tensor) -> Tensor:
         """The class each example is taken for, (*runs, batch)."""
         return (output.log_softmax(-2) if self.couples_rows else output).argmax(-1)
+
+    def closer(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Figures per example that are worth their cost only in evaluation."""
+        return {}
+
+
+class Reconstruction:
+    """What an autoencoder is trained and measured by. name: mae, mse or bce, summed over pixels."""
+
+    monitor = ("loss", min)
+    couples_rows = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def figures(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Per example, (*runs, batch): "loss", and the absolute and squared error per pixel; x is the clean image."""
+        error = output.detach().sigmoid() - x
+        return {
+            "loss": RECONSTRUCTION[self.name](output, x),
+            "mae": error.abs().mean(-1),
+            "mse": error.square().mean(-1),
+        }
+
+    def closer(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """PSNR in dB; the share of pixels within 1/16; the report's accuracy, round(output) == x, and its ceiling: the
+        share of pixels that are exactly 0 or 1, the only ones that it can count."""
+        image = output.sigmoid()
+        error = image - x
+        ceiling = ((x == 0) | (x == 1)).to(x.dtype).mean(-1)
+        return {
+            "psnr": -10 * error.square().mean(-1).clamp_min(1e-12).log10(),
+            "within_16th": (error.abs() <= 1 / 16).to(x.dtype).mean(-1),
+            "accuracy": (image.round() == x).to(x.dtype).mean(-1),
+            "accuracy_ceiling": ceiling.expand(error.shape[:-1]),
+        }
+
+    def scores(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """How unlike the training images each example is, by the reconstruction error."""
+        return {"auroc": RECONSTRUCTION[self.name](output, x)}
+
+
+class NegativeELBO:
+    """What a VAE is trained and measured by: -log p(x|z) + beta KL(q(z|x) || p(z)), in nats per image.
+
+    beta: a number or one per run (Higgins et al. 2017; 1 is the evidence lower bound).
+    """
+
+    monitor = ("loss", min)
+    couples_rows = False
+
+    def __init__(self, beta: Tensor | float = 1.0) -> None:
+        self.beta = beta[:, None] if isinstance(beta, Tensor) else beta
+        self.pixels = Reconstruction("bce")
+
+    def figures(self, output: Any, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Per example, (*runs, batch): "loss", its terms "nll" and "kl", and their sum, "negative_elbo"."""
+        nll, divergence = bernoulli(output.logits, x), kl(output.mean, output.log_variance)
+        return {"loss": nll + self.beta * divergence, "nll": nll, "kl": divergence, "negative_elbo": nll + divergence}
+
+    def closer(self, output: Any, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """An autoencoder's figures, of the image decoded from a sample."""
+        pixels = self.pixels.figures(output.logits, x, labels) | self.pixels.closer(output.logits, x, labels)
+        return {name: figure for name, figure in pixels.items() if name != "loss"}
+
+    def scores(self, output: Any, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """How unlike the training images each example is, by the reconstruction term and by the bound."""
+        figures = self.figures(output, x, labels)
+        return {"auroc": figures["nll"], "auroc_elbo": figures["negative_elbo"]}
+
+
+Criterion = Classification | Reconstruction | NegativeELBO

@@ -20,3 +20,23 @@ def recall(counts: Tensor) -> Tensor:
 def precision(counts: Tensor) -> Tensor:
     """The share of right ones among what was taken for a class: like `recall`; nan for a class never predicted."""
     return counts.diagonal(dim1=-2, dim2=-1) / counts.sum(-2)
+
+
+def auroc(scores: Tensor, positive: Tensor) -> float:
+    """The probability that a positive example scores higher than a negative one: scores (n,), positive (n,) bool."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(positive.cpu().numpy(), scores.double().cpu().numpy()))
+
+
+def probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> float:
+    """How much of the class a code still holds: the test accuracy of a logistic regression on it (Alain & Bengio 2016).
+
+    train, test: codes (n, code), standardised here; labels (n,).
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(train.cpu(), train_labels.cpu())
+    return float(fitted.score(test.cpu(), test_labels.cpu()))

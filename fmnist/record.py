@@ -11,12 +11,19 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fmnist.config import config_hash, flat
 from fmnist.schema import Config
 
-CHARTS = {"loss": ["train/loss", "validation/loss"], "accuracy": ["train/accuracy", "validation/accuracy"]}
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# The figures that have training and validation in one chart, by model.
+CHARTS = {
+    "mlp": ("loss", "accuracy"), "deep": ("loss", "accuracy"),
+    "autoencoder": ("loss", "mae", "mse"), "vae": ("loss", "nll", "kl"),
+}  # fmt: skip
 
 
 class Record:
@@ -77,16 +84,30 @@ class Board:
         for old in directory.glob("events.out.tfevents.*"):
             old.unlink()
         self.writer = SummaryWriter(str(directory))
-        self.writer.add_custom_scalars({"curves": {name: ["Multiline", tags] for name, tags in CHARTS.items()}})
+        charts = {name: [f"train/{name}", f"validation/{name}"] for name in CHARTS[config.model.name]}
+        self.writer.add_custom_scalars({"curves": {name: ["Multiline", tags] for name, tags in charts.items()}})
         knobs = {k: v if isinstance(v, bool | int | float) else str(v) for k, v in flat(asdict(config)).items()}
-        metrics = [hparams.Metric(tag) for tag in (*CHARTS["loss"], *CHARTS["accuracy"], "test/accuracy")]
+        metrics = [hparams.Metric(tag) for name, tags in charts.items() for tag in (*tags, f"test/{name}")]
         self._add(hparams.hparams_config_pb([hparams.HParam(key) for key in knobs], metrics))
         self._add(hparams.hparams_pb(knobs))
         for row in rows:
             self.scalars(row)
 
-    def _add(self, summary: Any) -> None:
-        self.writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+    def _add(self, summary: Any, step: int | None = None) -> None:
+        self.writer._get_file_writer().add_summary(summary, step)  # type: ignore[no-untyped-call]
+
+    def picture(self, tag: str, file: Path, step: int) -> None:
+        """Show a PNG file."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        png = file.read_bytes()
+        width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
+        image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
+        self._add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+
+    def embedding(self, codes: "Tensor", labels: list[str], thumbnails: "Tensor") -> None:
+        """Show points (n, code) with their labels and pictures (n, 1, height, width) in the projector."""
+        self.writer.add_embedding(codes, labels, thumbnails, tag="codes")
 
     def scalars(self, row: dict[str, float]) -> None:
         """Mirror one row of the record."""
@@ -111,6 +132,16 @@ def _session_end(status: str) -> Any:
     plugin = SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME, content=content.SerializeToString())
     value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=SummaryMetadata(plugin_data=plugin))
     return Summary(value=[value])
+
+
+def told(metrics: dict[str, float]) -> str:
+    """The figures as words: "train loss 0.41 accuracy 0.85  validation loss ..."."""
+    groups: dict[str, list[str]] = {}
+    for tag, value in metrics.items():
+        group, _, name = tag.partition("/")
+        if name:
+            groups.setdefault(group, []).append(f"{name} {value:.4f}")
+    return "  ".join(f"{group} {' '.join(names)}" for group, names in groups.items())
 
 
 def read_rows(directory: Path) -> list[dict[str, float]]:

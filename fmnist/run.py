@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fmnist import UserError, checkpoint
 from fmnist.config import config_hash
-from fmnist.record import Record
+from fmnist.record import Record, told
 from fmnist.stack import Stack
 
 
@@ -125,18 +124,3 @@ class Run:
         self.record.say(f"{told(test)}  ({self.config.select} weights)")
         self.record.say(f"run directory: {self.directory}\ncurves: tensorboard --logdir {self.directory}")
         return Outcome(objective, metrics)
-
-
-def told(metrics: dict[str, float]) -> str:
-    """The figures as words: "train loss 0.41 accuracy 0.85  validation loss ..."."""
-    groups: dict[str, list[str]] = {}
-    for tag, value in metrics.items():
-        group, _, name = tag.partition("/")
-        if name:
-            groups.setdefault(group, []).append(f"{name} {value:.4f}")
-    return "  ".join(f"{group} {' '.join(names)}" for group, names in groups.items())
-
-
-def pick_device(device: str) -> str:
-    """The device that "auto" stands for."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

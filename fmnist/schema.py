@@ -39,6 +39,35 @@ class DeepConfig:
 
 
 @dataclass
+class AutoencoderConfig:
+    """inputs - hidden - the same widths back - inputs; the last of hidden is the code."""
+
+    name: str = "autoencoder"
+    hidden: list[int] = knob([128, 64, 32], COUNT)
+    activation: str = knob("relu", ACTIVATIONS)
+    code: str = knob("relu", (*ACTIVATIONS, "identity"))
+
+
+@dataclass
+class VAEConfig:
+    """inputs - hidden - a Gaussian over `latent` numbers - hidden back - inputs."""
+
+    name: str = "vae"
+    hidden: list[int] = knob([512, 256], COUNT)
+    latent: int = knob(20, COUNT)
+    activation: str = knob("relu", ACTIVATIONS)
+    beta: float = knob(1.0, AT_LEAST_0, per_run=True)
+    iwae_samples: int | None = knob(None, COUNT)
+
+
+@dataclass
+class AnomalyConfig:
+    """Training on one class only, and telling it from the others."""
+
+    normal: int | None = knob(None, AT_LEAST_0)
+
+
+@dataclass
 class DataConfig:
     """Files and splits; conf/data/*.yaml says what each knob means."""
 
@@ -71,11 +100,17 @@ class AdamConfig:
 
 
 GROUPS: dict[str, dict[str, type]] = {
-    "model": {"mlp": MLPConfig, "deep": DeepConfig},
+    "model": {"mlp": MLPConfig, "deep": DeepConfig, "autoencoder": AutoencoderConfig, "vae": VAEConfig},
     "data": {"fashion": DataConfig, "idx": DataConfig},
     "optim": {"sgd": SGDConfig, "adam": AdamConfig, "adamw": AdamConfig},
 }
-LOSSES = {"mlp": ("cross_entropy", "report", "report_rows"), "deep": ("cross_entropy", "report", "report_rows")}
+LOSSES = {  # the first is the default
+    "mlp": ("cross_entropy", "report", "report_rows"),
+    "deep": ("cross_entropy", "report", "report_rows"),
+    "autoencoder": ("mae", "mse", "bce"),
+    "vae": ("bce",),
+}
+CLASSIFIERS = ("mlp", "deep")
 
 
 @dataclass
@@ -84,16 +119,18 @@ class Knobs:
 
     seed: int = knob(0, AT_LEAST_0, per_run=True)
     order_seed: int = knob(0, AT_LEAST_0, per_run=True)
-    epochs: int = knob(30, COUNT)
+    epochs: int = knob(60, COUNT)
     batch_size: int | None = knob(128, COUNT)
     lr: float = knob(1e-3, POSITIVE, per_run=True)
-    schedule: str = knob("constant", ("constant", "cosine", "one_cycle"), per_run=True)
+    schedule: str = knob("one_cycle", ("constant", "cosine", "one_cycle"), per_run=True)
     grad_clip: float | None = knob(None, POSITIVE, per_run=True)
     dropout: float | None = knob(None, FRACTION, per_run=True)
     batch_norm: bool | None = None
     skip: bool | None = None
     loss: str | None = None
     label_smoothing: float | None = knob(None, FRACTION, per_run=True)
+    noise: float | None = knob(None, AT_LEAST_0, per_run=True)
+    mask: float | None = knob(None, FRACTION, per_run=True)
     init: str = knob("he", ("he", "glorot", "report"), per_run=True)
     init_scale: float = knob(1.0, POSITIVE, per_run=True)
     patience: int | None = knob(None, COUNT, per_run=True)
@@ -103,6 +140,7 @@ class Knobs:
     eval_every: int = knob(1, COUNT)
     log_every: int = knob(1, COUNT)
     save_every: float = knob(15.0, AT_LEAST_0)
+    figures: bool = True
 
 
 @dataclass
@@ -112,7 +150,8 @@ class Config(Knobs):
     model: Any = field(default_factory=MLPConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: Any = field(default_factory=AdamConfig)
+    anomaly: AnomalyConfig = field(default_factory=AnomalyConfig)
 
 
 # How and where a run is carried out, not what it computes.
-NOT_HASHED = ("device", "log_every", "save_every")
+NOT_HASHED = ("device", "log_every", "save_every", "figures")

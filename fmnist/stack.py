@@ -6,11 +6,13 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
-from fmnist import data, losses, models
+from fmnist import data, losses, metrics, models
 from fmnist.layers import Noise, initialise
 from fmnist.optim import Flat, Optimizer, schedule
 from fmnist.schema import Config
-from fmnist.step import AutogradStep, evaluate
+from fmnist.step import AutogradStep, evaluate, negative_iwae, outputs
+
+NOT_SIZES = ("name", "activation", "beta", "iwae_samples")  # knobs of a model that do not shape it
 
 
 class Stack:
@@ -21,29 +23,41 @@ class Stack:
         shape = configs[0]
         self.dtype = torch.float64 if shape.precision == "float64" else torch.float32
         self.noise = Noise(len(configs), device)
-        settings = asdict(shape.model)
+        sizes = {key: value for key, value in asdict(shape.model).items() if key not in NOT_SIZES}
         parts = models.Parts(
-            activation=settings.pop("activation"),
+            activation=shape.model.activation,
             dropout=None if shape.dropout is None else [c.dropout or 0.0 for c in configs],
-            batch_norm=bool(shape.batch_norm), skip=bool(shape.skip), runs=(len(configs),), noise=self.noise,
-            factory={"dtype": self.dtype, "device": device},
+            batch_norm=bool(shape.batch_norm), skip=bool(shape.skip),
+            noise_deviation=None if shape.noise is None else [c.noise or 0.0 for c in configs],
+            mask=None if shape.mask is None else [c.mask or 0.0 for c in configs],
+            runs=(len(configs),), noise=self.noise, factory={"dtype": self.dtype, "device": device},
         )  # fmt: skip
         pixels = dataset.height * dataset.width
-        self.model = models.build(settings.pop("name"), parts, pixels, dataset.classes, **settings)
+        self.model = models.build(shape.model.name, parts, pixels, dataset.classes, **sizes)
         for run, c in enumerate(configs):
             generator = torch.Generator().manual_seed(data.derive(c.seed, "weights"))
             initialise(self.model, run, c.init, c.init_scale, generator)
-        smoothing = [c.label_smoothing or 0.0 for c in configs]
-        self.criterion = losses.Classification(
-            str(shape.loss), torch.tensor(smoothing, dtype=self.dtype, device=device) if any(smoothing) else None
-        )
+        self.criterion = self._criterion(device)
+        self.inputs: dict[str, Tensor] = {}
         self.optimizer = Optimizer(shape.optim.name, Flat(self.model), [asdict(c.optim) for c in configs])
         self.step = AutogradStep(self.model, self.criterion, self.optimizer, shape.precision)
         self.feed = data.Batches(dataset.train, shape.batch_size, [c.order_seed for c in configs], self.dtype)
 
+    def _criterion(self, device: torch.device) -> losses.Criterion:
+        def per_run(values: list[float]) -> Tensor:
+            return torch.tensor(values, dtype=self.dtype, device=device)
+
+        shape = self.configs[0]
+        if shape.model.name == "vae":
+            return losses.NegativeELBO(per_run([c.model.beta for c in self.configs]))
+        if shape.model.name == "autoencoder":
+            return losses.Reconstruction(str(shape.loss))
+        smoothing = [c.label_smoothing or 0.0 for c in self.configs]
+        return losses.Classification(str(shape.loss), per_run(smoothing) if any(smoothing) else None)
+
     def epoch(self, epoch: int) -> dict[str, list[float]]:
         """Train for one pass; the means of its training figures by tag, one per run."""
-        self.noise.start([data.derive(c.seed, "noise", epoch) for c in self.configs])
+        self.start_noise(epoch)
         per_epoch = len(self.feed.slices)
         total = per_epoch * self.configs[0].epochs
         clip = [c.grad_clip for c in self.configs]
@@ -54,10 +68,58 @@ class Stack:
                 sums[tag] = sums[tag] + figure if tag in sums else figure
         return self._by_tag("train/", {tag: total / len(self.feed.labels) for tag, total in sums.items()})
 
-    def measure(self, prefix: str, x: Tensor, labels: Tensor) -> dict[str, list[float]]:
-        """The means over these rows in evaluation mode by tag, one per run."""
-        means = evaluate(self.model, self.criterion, x, labels, self.configs[0].precision)
-        return self._by_tag(prefix, means)
+    def measure(self, part: str, split: data.Split) -> dict[str, list[float]]:
+        """The means over a split in evaluation mode, tags "part/...", one per run.
+
+        What noise evaluation takes depends on the run's seed and the part alone.
+        """
+        self.start_noise(part)
+        x = self._input(part, split)
+        means = evaluate(self.model, self.criterion, x, split.labels, self.configs[0].precision)
+        return self._by_tag(part + "/", means)
+
+    def test(self, split: data.Split) -> dict[str, list[float]]:
+        """`measure` of the test rows and what is measured only once: the importance-weighted bound, the AUROCs."""
+        shape = self.configs[0]
+        figures = self.measure("test", split)
+        if isinstance(self.model, models.VAE) and shape.model.iwae_samples:
+            self.start_noise("iwae")
+            x = self._input("test", split)
+            figures["test/negative_iwae"] = negative_iwae(self.model, x, shape.model.iwae_samples).tolist()
+        if shape.anomaly.normal is not None:
+            figures |= self._anomaly(split, shape.anomaly.normal)
+        return figures
+
+    def _anomaly(self, split: data.Split, normal: int) -> dict[str, list[float]]:
+        assert not isinstance(self.criterion, losses.Classification)
+        self.start_noise("test")
+        x = self._input("test", split)
+        pieces = outputs(self.model, self.criterion, x, split.labels, self.configs[0].precision)
+        scores = [self.criterion.scores(*piece) for piece in pieces]
+        strange = split.labels != normal
+        return {
+            f"test/{name}": [metrics.auroc(run, strange) for run in torch.cat([s[name] for s in scores], -1)]
+            for name in scores[0]
+        }
+
+    @torch.no_grad()
+    def codes(self, split: data.Split) -> Tensor:
+        """What an autoencoder's runs encode a split's images to, (K, n, code)."""
+        assert isinstance(self.model, models.Autoencoder | models.VAE)
+        self.model.eval()
+        self.start_noise("codes")
+        pieces = [self.model.encode(data.as_input(piece, self.dtype)) for piece in torch.split(split.images, 6000)]
+        self.model.train()
+        return torch.cat(pieces, -2)
+
+    def start_noise(self, part: str | int) -> None:
+        """Begin the noise of an epoch or of a part of evaluation."""
+        self.noise.start([data.derive(c.seed, "noise", part) for c in self.configs])
+
+    def _input(self, part: str, split: data.Split) -> Tensor:
+        if part not in self.inputs:
+            self.inputs = {part: data.as_input(split.images, self.dtype)}  # of one part at a time, for memory's sake
+        return self.inputs[part]
 
     @staticmethod
     def _by_tag(prefix: str, figures: dict[str, Tensor]) -> dict[str, list[float]]:
@@ -73,3 +135,8 @@ class Stack:
         """Put back what `weights` gave."""
         for name, value in self.model.state_dict().items():
             value[run].copy_(state[name])
+
+
+def pick_device(device: str) -> torch.device:
+    """The device that a name stands for: "auto" is cuda where there is one."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)

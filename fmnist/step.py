@@ -1,23 +1,17 @@
 """One training step for every model: forward, backward, update, and the figures of the batch."""
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fmnist.losses import Criterion, bernoulli
+from fmnist.models import VAE
 from fmnist.optim import Optimizer
 
 CHUNK = 6000  # rows whose activations stay in the caches; a larger batch is worked through in such pieces
-
-
-class Criterion(Protocol):
-    """What a model is trained and measured by; see losses."""
-
-    couples_rows: bool
-
-    def loss(self, output: Any, x: Tensor, labels: Tensor) -> Tensor: ...
-    def measures(self, output: Any, x: Tensor, labels: Tensor) -> dict[str, Tensor]: ...
 
 
 def chunk_rows(model: nn.Module, criterion: Criterion, batch: int) -> int:
@@ -61,11 +55,9 @@ class AutogradStep:
         """Add the gradient of the batch's mean loss from these rows; their sums by tag."""
         with autocast(x.device, self.precision):
             output = self.model(x)
-        loss = self.criterion.loss(output, x, labels)
-        (loss.sum() / batch).backward()  # type: ignore[no-untyped-call]
-        with torch.no_grad():
-            figures = {"loss": loss, **self.criterion.measures(output, x, labels)}
-            return {tag: figure.sum(-1) for tag, figure in figures.items()}
+        figures = self.criterion.figures(output, x, labels)
+        (figures["loss"].sum() / batch).backward()  # type: ignore[no-untyped-call]
+        return {tag: figure.detach().sum(-1) for tag, figure in figures.items()}
 
 
 @torch.no_grad()
@@ -88,7 +80,26 @@ def evaluate(model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, 
     """Means over the rows per run, "loss" first, each (K,), in evaluation mode. x (rows, features) for all runs."""
     sums: dict[str, Tensor] = {}
     for piece in outputs(model, criterion, x, labels, precision):
-        figures = {"loss": criterion.loss(*piece), **criterion.measures(*piece)}
+        figures = criterion.figures(*piece) | criterion.closer(*piece)
         for tag, figure in figures.items():
             sums[tag] = sums.get(tag, torch.zeros((), device=x.device)) + figure.sum(-1, dtype=torch.float64)
     return {tag: total / len(x) for tag, total in sums.items()}
+
+
+@torch.no_grad()
+def negative_iwae(model: VAE, x: Tensor, samples: int) -> Tensor:
+    """-log (1/S) sum_s p(x, z_s) / q(z_s|x), the importance-weighted bound (Burda et al. 2016), mean over x (rows,
+    features), in nats: (K,). It is never above the negative ELBO, and nearer to -log p(x) the more samples it has."""
+    total = torch.zeros((), device=x.device)
+    model.eval()
+    for piece in torch.split(x, CHUNK):
+        mean, log_variance = model.posterior(piece)
+        weights = []
+        for _ in range(samples):
+            z = model.sample(mean, log_variance)
+            log_q = -((z - mean).square() / log_variance.exp() + log_variance).sum(-1) / 2  # both without the
+            log_p = -z.square().sum(-1) / 2  # constant log(2 pi) / 2 per number, which cancels
+            weights.append(-bernoulli(model.decode(z), piece) + log_p - log_q)
+        total = total - (torch.stack(weights).logsumexp(0) - math.log(samples)).sum(-1, dtype=torch.float64)
+    model.train()
+    return total / len(x)

@@ -24,7 +24,8 @@ def make_config(model: str = "mlp", data: str = "fashion", optim: str = "adam", 
     given: dict[str, Any] = {"model": {"name": model}, "data": {"name": data}, "optim": {"name": optim}}
     for key, value in knobs.items():
         group, _, inner = key.rpartition(".")
-        (given[group] if group in GROUPS else given)[inner if group else key] = value
+        place = given[group] if group in GROUPS else given.setdefault(group, {}) if group else given
+        place[inner if group else key] = value
     given.setdefault("order_seed", given.get("seed", 0))
     return parse(given)
 

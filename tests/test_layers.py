@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from fmnist.layers import ACTIVATIONS, Activation, BatchNorm, Dropout, Linear, Noise, Residual, initialise
+from fmnist.layers import ACTIVATIONS, Activation, BatchNorm, Corrupt, Dropout, Linear, Noise, Residual, initialise
 
 F64 = {"dtype": torch.float64}
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}
@@ -245,3 +245,26 @@ def test_initial_weights_are_the_same_for_every_precision():
 def test_unknown_initialiser_is_refused():
     with pytest.raises(ValueError, match="he, glorot or report"):
         initialise(Linear(2, 2, (1,)), 0, "xavier", 1.0, torch.Generator())
+
+
+def test_corrupt_adds_noise_and_drops_pixels_and_nothing_else(device):
+    x = torch.full((400, 50), 0.5, device=device)
+    noisy = Corrupt([0.1], None, started(1, device=device))(x)
+    assert noisy.std().item() == pytest.approx(0.1, rel=0.05)
+    assert noisy.mean().item() == pytest.approx(0.5, abs=0.005)
+    wild = Corrupt([5.0], None, started(1, device=device))(x)
+    assert 0 <= wild.min() <= wild.max() <= 1
+    masked = Corrupt(None, [0.25], started(1, device=device))(x)
+    assert set(masked.unique().tolist()) == {0.0, 0.5}
+    assert (masked == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+    assert torch.equal(x, torch.full_like(x, 0.5))
+
+
+def test_corruption_of_a_stack_is_that_of_its_solos(device):
+    seeds, deviation, share = (4, 5, 4), (0.5, 0.1, 0.5), (0.5, 0.0, 0.5)
+    x = torch.rand(33, 7, device=device)
+    stack = Corrupt(deviation, share, started(*seeds, device=device))(x)
+    for run in range(3):
+        solo = Corrupt([deviation[run]], [share[run]], started(seeds[run], device=device))(x)
+        assert torch.equal(stack[run], solo[0])
+    assert not torch.equal(stack[0], stack[1])

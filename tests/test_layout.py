@@ -10,13 +10,15 @@ from conftest import ROOT
 # In this order: a module may import only those above it.
 MODULES = [
     *("schema", "config", "fetch", "data", "layers", "losses", "metrics", "optim", "models"),
-    *("checkpoint", "record", "step", "stack", "run", "engine", "evaluate"),
+    *("checkpoint", "record", "step", "stack", "run", "evaluate", "figures", "engine"),
 ]
 ONLY_IN = {
     "hydra": {"train"},
     "omegaconf": {"config"},
     "tensorboard": {"record"},
     "torchvision": {"fetch"},
+    "matplotlib": {"figures"},
+    "sklearn": {"metrics", "figures"},
 }
 SOURCES = {path.stem: path for path in [*(ROOT / "fmnist").glob("*.py"), ROOT / "train.py"]}
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fmnist.losses import Classification, cross_entropy, report
+from fmnist.losses import Classification, Reconstruction, absolute, bernoulli, cross_entropy, kl, report, squared
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(6, 10, generator=GENERATOR, dtype=torch.float64) * 3
@@ -65,9 +65,11 @@ def test_losses_and_measures_of_a_stack_are_those_of_its_solos(name):
     for run in range(3):
         solo = Classification(name, None if smoothing is None else smoothing[run : run + 1])
         alone = logits[run : run + 1]
-        torch.testing.assert_close(stack.loss(logits, x, LABELS)[run], solo.loss(alone, x, LABELS)[0], **CLOSE)
-        measured = stack.measures(logits, x, LABELS)["accuracy"][run]
-        assert torch.equal(measured, solo.measures(alone, x, LABELS)["accuracy"][0])
+        torch.testing.assert_close(
+            stack.figures(logits, x, LABELS)["loss"][run], solo.figures(alone, x, LABELS)["loss"][0], **CLOSE
+        )
+        measured = stack.figures(logits, x, LABELS)["accuracy"][run]
+        assert torch.equal(measured, solo.figures(alone, x, LABELS)["accuracy"][0])
 
 
 def test_each_run_may_have_labels_of_its_own():
@@ -79,8 +81,54 @@ def test_accuracy_counts_the_right_ones_and_row_softmax_counts_by_its_own_scores
     logits = torch.tensor([[2.0, 0.0], [3.0, 1.5], [9.0, 1.0]])  # the first class is likelier in every row ...
     labels = torch.tensor([0, 0, 0])
     x = torch.empty(0)
-    assert Classification("cross_entropy").measures(logits, x, labels)["accuracy"].tolist() == [1, 1, 1]
+    assert Classification("cross_entropy").figures(logits, x, labels)["accuracy"].tolist() == [1, 1, 1]
     by_rows = logits.softmax(0).argmax(1)  # ... but the first column's probability lies in the last row
     expected = (by_rows == labels).float().tolist()
-    assert Classification("report_rows").measures(logits, x, labels)["accuracy"].tolist() == expected
+    assert Classification("report_rows").figures(logits, x, labels)["accuracy"].tolist() == expected
     assert expected != [1, 1, 1]
+
+
+X = torch.rand(6, 10, generator=GENERATOR, dtype=torch.float64)
+MEAN = torch.randn(6, 3, generator=GENERATOR, dtype=torch.float64)
+LOG_VARIANCE = torch.randn(6, 3, generator=GENERATOR, dtype=torch.float64)
+
+
+def test_the_bernoulli_likelihood_is_torchs():
+    expected = functional.binary_cross_entropy_with_logits(LOGITS, X, reduction="none").sum(-1)
+    torch.testing.assert_close(bernoulli(LOGITS, X), expected, **CLOSE)
+    far = torch.tensor([[1e4, -1e4]], requires_grad=True)
+    bernoulli(far, torch.tensor([[1.0, 0.5]])).sum().backward()
+    assert far.grad.isfinite().all()
+
+
+def test_kl_is_that_of_torch_distributions():
+    q = torch.distributions.Normal(MEAN, (LOG_VARIANCE / 2).exp())
+    expected = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).sum(-1)
+    torch.testing.assert_close(kl(MEAN, LOG_VARIANCE), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("loss", [absolute, squared, bernoulli])
+def test_reconstruction_gradients_against_finite_differences(loss):
+    assert torch.autograd.gradcheck(lambda z: loss(z, X), LOGITS.clone().requires_grad_())
+
+
+def test_kl_gradient_against_finite_differences():
+    assert torch.autograd.gradcheck(kl, (MEAN.clone().requires_grad_(), LOG_VARIANCE.clone().requires_grad_()))
+
+
+def test_the_floor_of_the_bernoulli_loss_is_the_entropy_of_the_grey_levels():
+    entropy = torch.distributions.Bernoulli(X).entropy().sum(-1)
+    torch.testing.assert_close(bernoulli(X.logit(), X), entropy, **CLOSE)
+
+
+def test_an_autoencoders_figures_are_per_pixel_and_its_accuracy_has_a_ceiling():
+    x = torch.tensor([[0.0, 1.0, 0.5, 0.25]])
+    output = torch.tensor([[-9.0, 9.0, 0.0, -9.0]], dtype=torch.float64)  # right, right, right but not countable, wrong
+    criterion = Reconstruction("mae")
+    figures = criterion.figures(output, x, LABELS) | criterion.closer(output, x, LABELS)
+    assert figures["mae"].item() == pytest.approx(0.25 / 4, abs=1e-3)
+    assert figures["loss"].item() == pytest.approx(4 * figures["mae"].item())
+    assert figures["mse"].item() == pytest.approx(0.0625 / 4, abs=1e-3)
+    assert figures["psnr"].item() == pytest.approx(-10 * torch.tensor(0.0625 / 4).log10().item(), abs=0.1)
+    assert figures["within_16th"].item() == 0.75
+    assert figures["accuracy"].item() == figures["accuracy_ceiling"].item() == 0.5

@@ -190,11 +190,10 @@ def test_select_decides_which_weights_are_tested(tmp_path):
     configs = [make_config(**knobs, select=select) for select in ("last", "best")]
     outcomes = engine.fit(configs, [tmp_path / "last", tmp_path / "best"])
     dataset = data.load(**vars(configs[0].data))
-    x, labels = data.as_input(dataset.test.images, torch.float64), dataset.test.labels
     for outcome, file, key in ((outcomes[0], "last/last.pt", "weights"), (outcomes[1], "best/best.pt", "weights")):
         stack = Stack(configs[:1], dataset, torch.device("cpu"))
         stack.load_weights(0, checkpoint.load(tmp_path / file)[key])
-        assert stack.measure("test/", x, labels)["test/accuracy"][0] == outcome.metrics["test/accuracy"]
+        assert stack.measure("test", dataset.test)["test/accuracy"][0] == outcome.metrics["test/accuracy"]
     assert outcomes[0].metrics["test/loss"] != outcomes[1].metrics["test/loss"]
 
 
