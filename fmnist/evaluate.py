@@ -1,10 +1,12 @@
-"""`python -m fmnist.evaluate RUN`: the figures of a finished run, from its own config and weights and nothing else."""
+"""The figures of finished runs, from their own configs and weights and nothing else."""
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ import torch
 from fmnist import UserError, checkpoint, data, metrics
 from fmnist.config import of_run
 from fmnist.losses import Classification
-from fmnist.record import told
+from fmnist.record import read_result, told
 from fmnist.schema import Config
 from fmnist.stack import Stack, pick_device
 from fmnist.step import outputs
@@ -71,15 +73,38 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def summary(directories: Sequence[Path]) -> str:
+    """The recorded test figures of several finished runs: mean, standard deviation and range over them."""
+    results = [(directory, read_result(directory)) for directory in directories]
+    unfinished = [str(directory) for directory, result in results if result is None or result["status"] != "done"]
+    if unfinished:
+        raise UserError(f"not finished: {', '.join(unfinished)}")
+    metrics_of = [result["metrics"] for _, result in results if result]
+    tags = [tag for tag in metrics_of[0] if tag.startswith("test/") and all(tag in metrics for metrics in metrics_of)]
+    width = max(len(tag) for tag in tags)
+    lines = [f"{'':{width}}  {'n':>4} {'mean':>10} {'std':>10} {'min':>10} {'max':>10}"]
+    for tag in tags:
+        values = [metrics[tag] for metrics in metrics_of]
+        figures = (mean(values), stdev(values), min(values), max(values))
+        lines.append(f"{tag:{width}}  {len(values):4} " + " ".join(f"{figure:10.4f}" for figure in figures))
+    return "\n".join(lines)
+
+
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m fmnist.evaluate", description=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="the directory of a finished run")
+    parser = argparse.ArgumentParser(
+        prog="python -m fmnist.evaluate",
+        description="A finished run's figures, from its own config and weights; of several, their mean and spread.",
+    )
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="directories of finished runs")
     parser.add_argument("--weights", choices=("last", "best"), help="default: those the run was tested with")
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON (one run)")
     arguments = parser.parse_args()
     try:
-        figures = evaluate(arguments.run, arguments.weights)
+        if len(arguments.runs) > 1:
+            print(summary(arguments.runs))
+            return
+        figures = evaluate(arguments.runs[0], arguments.weights)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -159,7 +159,8 @@ def test_a_denoiser_is_measured_on_noisy_input_and_beats_leaving_it_as_it_is(tmp
 
 def test_figures_are_written_and_shown_and_the_code_is_probed(tmp_path):
     knobs = {**QUICK, "figures": True, "data.limit": 1200}
-    configs = [make_config(**{**knobs, **AUTOENCODER, "model.hidden": [20, 2], "model.code": "identity", "noise": 0.25}),
+    plain = {**AUTOENCODER, "model.hidden": [20, 2], "model.code": "identity", "noise": 0.25}
+    configs = [make_config(**{**knobs, **plain}),
                make_config(**{**knobs, **VARIATIONAL, "model.latent": 2, "noise": 0.1})]  # fmt: skip
     for name, config in zip("ab", configs, strict=True):
         engine.fit([config], [tmp_path / name])

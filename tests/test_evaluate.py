@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from statistics import mean, stdev
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from sklearn import metrics as reference
 from test_stack import MODELS, SMALL
 
 from fmnist import UserError, engine, metrics
-from fmnist.evaluate import evaluate, table
+from fmnist.evaluate import evaluate, summary, table
 
 
 def test_confusion_recall_and_precision_are_those_of_scikit_learn():
@@ -61,3 +62,15 @@ def test_missing_weights_are_named(tmp_path):
     (tmp_path / "last.pt").unlink()
     with pytest.raises(UserError, match=r"last\.pt is missing"):
         evaluate(tmp_path)
+
+
+def test_several_runs_are_summarised_by_mean_and_spread(tmp_path):
+    configs = [make_config(**MODELS["mlp"], **SMALL, seed=seed) for seed in range(3)]
+    outcomes = engine.fit(configs, [tmp_path / str(seed) for seed in range(3)])
+    values = [outcome.metrics["test/accuracy"] for outcome in outcomes]
+    (line,) = [line for line in summary(sorted(tmp_path.iterdir())).splitlines() if "test/accuracy" in line]
+    expected = [3, mean(values), stdev(values), min(values), max(values)]
+    assert [float(word) for word in line.split()[1:]] == pytest.approx(expected, abs=5e-5)
+    (tmp_path / "3").mkdir()
+    with pytest.raises(UserError, match=r"not finished: .*3$"):
+        summary(sorted(tmp_path.iterdir()))
