@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist.config import config_hash, flat
-from fmnist.schema import Config
+from fmnist.schema import NOT_HASHED, Config
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,8 +86,9 @@ class Board:
         self.writer = SummaryWriter(str(directory))
         charts = {name: [f"train/{name}", f"validation/{name}"] for name in CHARTS[config.model.name]}
         self.writer.add_custom_scalars({"curves": {name: ["Multiline", tags] for name, tags in charts.items()}})
-        knobs = {k: v if isinstance(v, bool | int | float) else str(v) for k, v in flat(asdict(config)).items()}
-        metrics = [hparams.Metric(tag) for name, tags in charts.items() for tag in (*tags, f"test/{name}")]
+        knobs = {key: _told(value) for key, value in flat(asdict(config)).items() if key not in NOT_HASHED}
+        parts = ("validation", "test", "train")
+        metrics = [hparams.Metric(f"{part}/{name}") for name in reversed(charts) for part in parts]
         self._add(hparams.hparams_config_pb([hparams.HParam(key) for key in knobs], metrics))
         self._add(hparams.hparams_pb(knobs))
         for row in rows:
@@ -119,6 +120,11 @@ class Board:
         """Mirror the test figures and the status."""
         self.scalars({tag: value for tag, value in metrics.items() if tag.startswith("test/")} | {"epoch": epoch})
         self._add(_session_end(status))
+
+
+def _told(value: Any) -> bool | float | str:
+    """A knob's value as TensorBoard's table can hold it."""
+    return value if isinstance(value, bool | int | float) else "null" if value is None else str(value)
 
 
 def _session_end(status: str) -> Any:

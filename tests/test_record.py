@@ -45,7 +45,7 @@ def test_tensorboard_has_one_chart_for_train_and_validation_and_the_true_config(
     start = plugin_data_pb2.HParamsPluginData.FromString(contents["_hparams_/session_start_info"]).session_start_info
     assert start.hparams["batch_norm"].bool_value is True
     assert start.hparams["dropout"].number_value == 0.5
-    assert start.hparams["skip"].string_value == "None"
+    assert start.hparams["skip"].string_value == "null"
     assert start.hparams["model.hidden"].string_value == "[20, 12]"
     end = plugin_data_pb2.HParamsPluginData.FromString(contents["_hparams_/session_end_info"]).session_end_info
     assert end.status == 1  # success
