@@ -107,8 +107,8 @@ def as_input(images: Tensor, dtype: torch.dtype) -> Tensor:
 class Batches:
     """The batches of each epoch, as (x, labels); x and labels have run axes only where the runs differ in their order.
 
-    The images stay uint8 on the device; each batch is gathered into the same buffers. The order of an epoch depends
-    on (order_seed, epoch) alone.
+    The images stay uint8 on the device; each batch is gathered into the same buffers, and overwritten by the next. The
+    order of an epoch depends on (order_seed, epoch) alone.
     """
 
     def __init__(self, split: Split, batch_size: int | None, order_seeds: Sequence[int], dtype: torch.dtype) -> None:
@@ -117,11 +117,11 @@ class Batches:
         self.seeds = list(order_seeds[:1] if shared else order_seeds)
         self.runs = () if shared else (len(order_seeds),)
         self.slices = slices(len(split.labels), batch_size)
-        self.buffers: dict[int, tuple[Tensor, Tensor]] = {}
+        self.buffers: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.whole = None if batch_size is not None else (as_input(split.images, dtype), split.labels)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The epoch's batches. A batch is overwritten by the next."""
+        """The epoch's batches."""
         if self.whole is not None:
             yield self.whole
             return
@@ -135,11 +135,13 @@ class Batches:
                 self.buffers[size] = (
                     torch.empty(len(index), features, dtype=torch.uint8, device=device),
                     torch.empty(len(index), features, dtype=self.dtype, device=device),
+                    torch.empty(len(index), dtype=torch.int64, device=device),
                 )
-            pixels, x = self.buffers[size]
+            pixels, x, labels = self.buffers[size]
             torch.index_select(self.images, 0, index, out=pixels)
+            torch.index_select(self.labels, 0, index, out=labels)
             x.copy_(pixels).div_(255)
-            yield x.view(*self.runs, size, -1), self.labels[index].view(*self.runs, size)
+            yield x.view(*self.runs, size, -1), labels.view(*self.runs, size)
 
 
 def _values(file: fetch.File) -> Tensor:

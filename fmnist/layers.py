@@ -60,6 +60,7 @@ class Noise:
 
     def __init__(self, runs: int, device: torch.device | str = "cpu") -> None:
         self.generators = [torch.Generator(device) for _ in range(runs)]
+        self.buffers: dict[int, Tensor] = {}
 
     def start(self, seeds: Sequence[int]) -> None:
         for generator, seed in zip(self.generators, seeds, strict=True):
@@ -75,11 +76,17 @@ class Noise:
             if below == 65536:
                 mask.fill_(1)
                 continue
-            count = mask.numel()
-            bits = torch.empty((count + 3) // 4, dtype=torch.int64, device=out.device)
+            bits = self._bits(mask.numel())
             bits.random_(-(2**63), None, generator=generator)
-            kept = bits.view(torch.int16)[:count].view(mask.shape) < below - 32768
-            torch.mul(kept, 65536 / below if below else 0.0, out=mask)
+            torch.lt(bits.view(torch.int16)[: mask.numel()].view(mask.shape), below - 32768, out=mask)
+            mask.mul_(65536 / below if below else 0.0)
+
+    def _bits(self, count: int) -> Tensor:
+        """A kept buffer of at least so many 16-bit numbers, as 64-bit ones."""
+        size = (count + 3) // 4
+        if size not in self.buffers:
+            self.buffers[size] = torch.empty(size, dtype=torch.int64, device=self.generators[0].device)
+        return self.buffers[size]
 
     def normal(self, out: Tensor) -> Tensor:
         """Fill out (K, ...) with standard normal numbers, run by run."""

@@ -37,8 +37,10 @@ def bernoulli(logits: Tensor, x: Tensor) -> Tensor:
 
     Grey levels count as probabilities, so that the floor is their entropy and not 0.
     """
-    # softplus(z) - x z, with log(1 + e) for log1p(e), which is several times slower and no better to 1e-7
-    return (logits.clamp_min(0) - logits * x + torch.log(1 + torch.exp(-logits.abs()))).sum(-1)
+    # softplus(z) - x z, with softplus(z) = max(z, 0) + log(1 + exp(-|z|)): log(1 + e) is several times as fast as
+    # log1p, and as good to 1e-7. -|z| is written z - 2 max(z, 0): then autograd gives sigmoid(z) - x at z = 0 too.
+    positive = logits.relu()
+    return (positive - logits * x + torch.log(1 + torch.exp(logits - 2 * positive))).sum(-1)
 
 
 def absolute(logits: Tensor, x: Tensor) -> Tensor:
@@ -79,7 +81,9 @@ class Classification:
 
     def predict(self, output: Tensor) -> Tensor:
         """The class each example is taken for, (*runs, batch)."""
-        return (output.log_softmax(-2) if self.couples_rows else output).argmax(-1)
+        return (
+            (output.log_softmax(-2) if self.couples_rows else output).max(-1).indices
+        )  # argmax is several times slower
 
     def closer(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Figures per example that are worth their cost only in evaluation."""

@@ -10,7 +10,7 @@ from fmnist import data, losses, metrics, models
 from fmnist.layers import Noise, initialise
 from fmnist.optim import Flat, Optimizer, schedule
 from fmnist.schema import Config
-from fmnist.step import AutogradStep, evaluate, negative_iwae, outputs
+from fmnist.step import RecordedStep, Step, evaluate, negative_iwae, outputs
 
 NOT_SIZES = ("name", "activation", "beta", "iwae_samples")  # knobs of a model that do not shape it
 
@@ -40,7 +40,7 @@ class Stack:
         self.criterion = self._criterion(device)
         self.inputs: dict[str, Tensor] = {}
         self.optimizer = Optimizer(shape.optim.name, Flat(self.model), [asdict(c.optim) for c in configs])
-        self.step = AutogradStep(self.model, self.criterion, self.optimizer, shape.precision)
+        self.step: Step = RecordedStep(self.model, self.criterion, self.optimizer, shape.precision)
         self.feed = data.Batches(dataset.train, shape.batch_size, [c.order_seed for c in configs], self.dtype)
 
     def _criterion(self, device: torch.device) -> losses.Criterion:
@@ -61,12 +61,12 @@ class Stack:
         per_epoch = len(self.feed.slices)
         total = per_epoch * self.configs[0].epochs
         clip = [c.grad_clip for c in self.configs]
-        sums: dict[str, Tensor] = {}
+        self.step.reset()
         for number, (x, labels) in enumerate(self.feed.epoch(epoch), start=(epoch - 1) * per_epoch):
-            lr = [schedule(c.schedule, c.lr, number, total) for c in self.configs]
-            for tag, figure in self.step(x, labels, lr, clip).items():
-                sums[tag] = sums[tag] + figure if tag in sums else figure
-        return self._by_tag("train/", {tag: total / len(self.feed.labels) for tag, total in sums.items()})
+            self.step(x, labels, [schedule(c.schedule, c.lr, number, total) for c in self.configs], clip)
+        rows = len(self.feed.labels)
+        totals = {"loss": self.step.totals["loss"], **self.step.totals}  # it comes first in every record
+        return self._by_tag("train/", {tag: summed / rows for tag, summed in totals.items()})
 
     def measure(self, part: str, split: data.Split) -> dict[str, list[float]]:
         """The means over a split in evaluation mode, tags "part/...", one per run.

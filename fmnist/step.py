@@ -7,9 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fmnist.kernels import choose
 from fmnist.losses import Criterion, bernoulli
 from fmnist.models import VAE
 from fmnist.optim import Optimizer
+from fmnist.recorded import record, record_loss
+from fmnist.tape import Tape
 
 CHUNK = 6000  # rows whose activations stay in the caches; a larger batch is worked through in such pieces
 
@@ -25,39 +28,83 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
-class AutogradStep:
-    """The step as its formulas say it, through autograd: the reference, and the fallback for every model.
+class Step:
+    """Trains on one batch per call, and adds the batch's figures to `totals`: by tag, the sums over rows, (K,) float64.
 
-    Calling it trains on one batch: x (*runs, batch, features) or (batch, features) shared by the runs, labels
-    (*runs, batch) or (batch,), lr and clip one per run. It returns the batch's sums per run, "loss" first, each (K,),
-    and does not wait for the device.
+    A call takes x (*runs, batch, features) or (batch, features) shared by the runs, labels (*runs, batch) or (batch,),
+    lr and clip one per run. It does not wait for the device.
     """
 
     def __init__(self, model: nn.Module, criterion: Criterion, optimizer: Optimizer, precision: str) -> None:
         self.model, self.criterion, self.optimizer, self.precision = model, criterion, optimizer, precision
+        self.totals: dict[str, Tensor] = {}
 
-    def __call__(
-        self, x: Tensor, labels: Tensor, lr: Sequence[float], clip: Sequence[float | None]
-    ) -> dict[str, Tensor]:
-        batch = x.shape[-2]
-        rows = chunk_rows(self.model, self.criterion, batch)
-        self.optimizer.flat.grad.zero_()
-        sums: dict[str, Tensor] = {}
-        for start in range(0, batch, rows):
-            piece = slice(start, start + rows)
-            figures = self._gradient(x[..., piece, :], labels[..., piece], batch)
-            sums = {tag: sums[tag] + figure if sums else figure for tag, figure in figures.items()}
+    def __call__(self, x: Tensor, labels: Tensor, lr: Sequence[float], clip: Sequence[float | None]) -> None:
+        self.gradient(x, labels)
         self.optimizer.clip(clip)
         self.optimizer.step(lr)
-        return sums
 
-    def _gradient(self, x: Tensor, labels: Tensor, batch: int) -> dict[str, Tensor]:
-        """Add the gradient of the batch's mean loss from these rows; their sums by tag."""
-        with autocast(x.device, self.precision):
-            output = self.model(x)
-        figures = self.criterion.figures(output, x, labels)
-        (figures["loss"].sum() / batch).backward()  # type: ignore[no-untyped-call]
-        return {tag: figure.detach().sum(-1) for tag, figure in figures.items()}
+    def gradient(self, x: Tensor, labels: Tensor) -> None:
+        """Put the gradient of the batch's mean loss into the flat buffer, and its figures into the totals."""
+        raise NotImplementedError
+
+    def chunks(self, batch: int) -> list[slice]:
+        """The pieces of rows that a batch is worked through in."""
+        rows = chunk_rows(self.model, self.criterion, batch)
+        return [slice(start, min(start + rows, batch)) for start in range(0, batch, rows)]
+
+    def reset(self) -> None:
+        """Set the totals to zero."""
+        for total in self.totals.values():
+            total.zero_()
+
+
+class AutogradStep(Step):
+    """The step as its formulas say it, through autograd: the reference that a faster one is checked against."""
+
+    def gradient(self, x: Tensor, labels: Tensor) -> None:
+        """See Step."""
+        self.optimizer.flat.grad.zero_()
+        for piece in self.chunks(x.shape[-2]):
+            rows = (x[..., piece, :], labels[..., piece])
+            with autocast(x.device, self.precision):
+                output = self.model(rows[0])
+            figures = self.criterion.figures(output, *rows)
+            (figures["loss"].sum() / x.shape[-2]).backward()  # type: ignore[no-untyped-call]
+            for tag, figure in figures.items():
+                summed = figure.detach().sum(-1, dtype=torch.float64)
+                self.totals.setdefault(tag, torch.zeros_like(summed)).add_(summed)
+
+
+class RecordedStep(Step):
+    """The step as a tape, recorded once for each pair of input buffers and replayed ever after.
+
+    The buffers' contents may change between calls, the parameters' too; neither may be rebound.
+    """
+
+    def __init__(self, model: nn.Module, criterion: Criterion, optimizer: Optimizer, precision: str) -> None:
+        super().__init__(model, criterion, optimizer, precision)
+        data = optimizer.flat.data
+        self.kernels = choose(data.device, precision)
+        self.tapes: dict[tuple[int, int, torch.Size], tuple[Tape, Tensor, Tensor]] = {}
+
+    def gradient(self, x: Tensor, labels: Tensor) -> None:
+        """See Step."""
+        key = (x.data_ptr(), labels.data_ptr(), x.shape)
+        if key not in self.tapes:
+            self.tapes[key] = self._record(x, labels), x, labels  # holding the buffers keeps their addresses theirs
+        self.tapes[key][0].replay()
+
+    def _record(self, x: Tensor, labels: Tensor) -> Tape:
+        flat = self.optimizer.flat.data
+        tape = Tape(self.kernels, flat.dtype, flat.device, self.totals)
+        batch = x.shape[-2]
+        for piece in self.chunks(batch):
+            rows = (x[..., piece, :], labels[..., piece])
+            tape.start(rows[0], add=piece.start > 0)
+            output, back = record(self.model, tape, rows[0])
+            back(record_loss(self.criterion, tape, output, *rows, batch))
+        return tape
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from conftest import ROOT
 # In this order: a module may import only those above it.
 MODULES = [
     *("schema", "config", "fetch", "data", "layers", "losses", "metrics", "optim", "models"),
-    *("checkpoint", "record", "step", "stack", "run", "evaluate", "figures", "engine"),
+    *("checkpoint", "record", "kernels", "tape", "recorded", "step", "stack", "run", "evaluate", "figures", "engine"),
 ]
 ONLY_IN = {
     "hydra": {"train"},

@@ -96,6 +96,9 @@ LOG_VARIANCE = torch.randn(6, 3, generator=GENERATOR, dtype=torch.float64)
 def test_the_bernoulli_likelihood_is_torchs():
     expected = functional.binary_cross_entropy_with_logits(LOGITS, X, reduction="none").sum(-1)
     torch.testing.assert_close(bernoulli(LOGITS, X), expected, **CLOSE)
+    zero = torch.zeros(1, 2, requires_grad=True)
+    bernoulli(zero, torch.tensor([[1.0, 0.25]])).sum().backward()
+    assert zero.grad.tolist() == [[-0.5, 0.25]]  # sigmoid(0) - x
     far = torch.tensor([[1e4, -1e4]], requires_grad=True)
     bernoulli(far, torch.tensor([[1.0, 0.5]])).sum().backward()
     assert far.grad.isfinite().all()

@@ -1,0 +1,85 @@
+"""Which kernels matrix products use here: decided by a probe of error and speed, never by processor name."""
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger("train")
+
+FLOAT32_ERROR = 1e-5  # largest error, relative to the largest element, that still is float32 arithmetic
+THIN = 1_300_000  # multiply-adds of a product below which the plain path wins: its calls cost less
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """wide, thin: what torch.set_float32_matmul_precision is set to for large and for small products; cast: operands
+    are rounded to bfloat16 by us."""
+
+    wide: str = "highest"
+    thin: str = "highest"
+    cast: bool = False
+
+
+def choose(device: torch.device, precision: str) -> Kernels:
+    """The kernels for a precision on a device.
+
+    "medium" lets torch use another library for float32 products. Where that library computes in float32 it can be
+    twice as fast; where it rounds to bfloat16 it is a fast way to precision=bfloat16, and not taken otherwise.
+    """
+    if precision == "float64" or (device.type == "cuda" and precision == "float32"):
+        return Kernels()
+    error, speed_up, cast_up = _probe(device)
+    if precision == "float32":
+        chosen = Kernels(wide="medium") if error <= FLOAT32_ERROR and speed_up > 1.05 else Kernels()
+    elif error > FLOAT32_ERROR and speed_up >= cast_up:
+        chosen = Kernels(wide="medium", thin="medium")
+    else:
+        chosen = Kernels(cast=True)
+    log.debug(
+        f"{precision} on {device}: error {error:.0e}, speed-up {speed_up:.2f}, with casts {cast_up:.2f}: {chosen}"
+    )
+    return chosen
+
+
+@functools.cache
+def _probe(device: torch.device) -> tuple[float, float, float]:
+    """The relative error of "medium", its speed and that of bfloat16 with casts, relative to "highest"."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(384, 384, generator=generator).to(device) for _ in range(2))
+    out = torch.empty_like(a)
+    exact = a.double() @ b.double()
+    with float32_products("medium"):
+        error = float(((a @ b) - exact).abs().max() / exact.abs().max())
+        medium = _seconds(lambda: torch.mm(a, b, out=out), device)
+    with float32_products("highest"):
+        plain = _seconds(lambda: torch.mm(a, b, out=out), device)
+    cast = _seconds(lambda: out.copy_(a.bfloat16() @ b.bfloat16()), device)
+    return error, plain / medium, plain / cast
+
+
+def _seconds(product: Callable[[], Tensor], device: torch.device) -> float:
+    taken = []
+    for _ in range(5):
+        start = time.perf_counter()
+        product()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+@contextmanager
+def float32_products(setting: str) -> Iterator[None]:
+    """torch.set_float32_matmul_precision for a while; it is put back whatever happens."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(setting)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,111 @@
+"""A training step as a list of operations over kept buffers: recorded once per shape, replayed every step."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fmnist.kernels import THIN, Kernels, float32_products
+
+
+class Tape:
+    """Operations to be replayed: `do(f, *args, **kwargs)` adds one; nothing is computed while recording.
+
+    A batch is recorded in one or more chunks of rows. Buffers are handed out in the same order in each, so that chunks
+    share them. Activations have their documented shape, (K, batch, features), but lie feature-major in memory.
+    """
+
+    data: Tensor  # the input of the chunk: it needs no gradient and must not be overwritten
+    add: bool  # whether this chunk adds its gradients to those of the chunks before it
+
+    def __init__(self, kernels: Kernels, dtype: torch.dtype, device: torch.device, totals: dict[str, Tensor]) -> None:
+        self.kernels, self.dtype, self.device, self.totals = kernels, dtype, device, totals
+        self.operations: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = []
+        self.pool: list[Tensor] = []
+        self.setting = "highest"
+
+    def start(self, x: Tensor, add: bool) -> None:
+        """Begin a chunk."""
+        self.data, self.add, self.handed = x, add, 0
+        self.kept = [x]
+
+    def __call__(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self.operations.append((f, args, kwargs))
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        """Do it all."""
+        with float32_products("highest"):
+            for f, args, kwargs in self.operations:
+                f(*args, **kwargs)
+
+    def new(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """The next buffer; of its last two dimensions the first is the contiguous one."""
+        size = math.prod(shape)
+        if self.handed == len(self.pool):
+            self.pool.append(torch.empty(size, dtype=dtype or self.dtype, device=self.device))
+        block = self.pool[self.handed][:size]  # later chunks may be shorter
+        self.handed += 1
+        return block.view(*shape[:-2], shape[-1], shape[-2]).mT if len(shape) > 1 else block.view(shape)
+
+    def like(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """A new buffer of x's shape and layout."""
+        if x.dim() > 1 and x.is_contiguous():
+            return self.new(*x.mT.shape, dtype=dtype).mT
+        return self.new(*x.shape, dtype=dtype)
+
+    def keep(self, x: Tensor) -> None:
+        """x will be needed again: nobody may write over it."""
+        self.kept.append(x)
+
+    def own(self, x: Tensor) -> Tensor:
+        """x itself where it may be overwritten, else a new buffer like it."""
+        return self.like(x) if any(x is other for other in self.kept) else x
+
+    def product(self, a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
+        """out = a @ b, or out += a @ b. K left sides that share a right side are one product."""
+        if a.dim() > b.dim():
+            a, out = a.view(-1, a.shape[-1]), out.view(-1, out.shape[-1])
+        elif a.dim() == 3 and a.shape[0] == 1:
+            a, b, out = a[0], b[0], out[0]
+        plain, accumulating = (torch.mm, torch.addmm) if a.dim() == 2 else (torch.bmm, torch.baddbmm)
+        if self.kernels.cast:
+            rounded = [self.like(operand, torch.bfloat16) for operand in (a, b, out)]
+            self(rounded[0].copy_, a)
+            self(rounded[1].copy_, b)
+            self(plain, *rounded[:2], out=rounded[2])
+            self(out.add_ if add else out.copy_, rounded[2])
+            return
+        setting = self.kernels.thin if a.numel() * b.shape[-1] < THIN else self.kernels.wide
+        if setting != self.setting:
+            self(torch.set_float32_matmul_precision, setting)
+            self.setting = setting
+        if add:
+            self(accumulating, out, a, b, out=out)
+        else:
+            self(plain, a, b, out=out)
+
+    def sum(self, x: Tensor, dim: int | tuple[int, ...], out: Tensor) -> None:
+        """A gradient that is a sum: out = x.sum(dim), or out += x.sum(dim)."""
+        part = self.new(*out.shape)  # taken in every chunk: all must ask for the same buffers
+        if self.add:
+            self(torch.sum, x, dim, out=part)
+            self(out.add_, part)
+        else:
+            self(torch.sum, x, dim, out=out)
+
+    def summed(self, x: Tensor) -> Tensor:
+        """The sum of x (K, ...) for each run, (K,)."""
+        part = self.new(len(x))
+        self(torch.sum, x, tuple(range(1, x.dim())), out=part)
+        return part
+
+    def figure(self, tag: str, summed: Tensor, factor: float | Tensor = 1.0) -> None:
+        """Add to a figure's total: sums (K,), times a number or one per run."""
+        total = self.totals.setdefault(tag, torch.zeros(len(summed), dtype=torch.float64, device=self.device))
+        if isinstance(factor, Tensor):
+            self(total.addcmul_, summed, factor)
+        else:
+            self(total.add_, summed, alpha=factor)

@@ -1,0 +1,184 @@
+"""The recorded step is the formulas' step: gradients, figures and statistics of autograd, for all there is."""
+
+import itertools
+
+import pytest
+import torch
+from conftest import make_config
+from torch import nn
+
+from fmnist import data
+from fmnist.kernels import FLOAT32_ERROR, Kernels, choose, float32_products
+from fmnist.layers import Noise
+from fmnist.stack import Stack
+from fmnist.step import AutogradStep, RecordedStep
+
+CLASSIFIERS = [{"model": "mlp", "model.hidden": [20, 12]}, {"model": "deep", "model.width": 12, "model.depth": 4}]
+AUTOENCODERS = [{"model": "autoencoder", "model.hidden": [20, 6]},
+                {"model": "vae", "model.hidden": [20], "model.latent": 4}]  # fmt: skip
+SWITCHES = [dict(zip(("dropout", "batch_norm", "skip"), on, strict=True))
+            for on in itertools.product((None, 0.4), (None, True), (None, True))]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return data.load(**vars(make_config(**{"data.limit": 200}).data))
+
+
+def twins(configs, dataset, device="cpu"):
+    """Two stacks alike, one stepping by autograd and one by the tape."""
+    stacks = [Stack(configs, dataset.to(device), torch.device(device)) for _ in range(2)]
+    for stack, step in zip(stacks, (AutogradStep, RecordedStep), strict=True):
+        stack.step = step(stack.model, stack.criterion, stack.optimizer, configs[0].precision)
+    return stacks
+
+
+def assert_same_steps(configs, dataset, device="cpu", rtol=1e-11, atol=1e-12, steps=3):
+    """The first step's gradient and, after some steps, weights, running statistics and figures agree."""
+    slow, fast = twins(configs, dataset, device)
+    for stack in (slow, fast):
+        stack.start_noise(1)
+        x, labels = next(stack.feed.epoch(1))
+        stack.step.gradient(x, labels)
+    scale = slow.optimizer.flat.grad.abs().max()
+    torch.testing.assert_close(fast.optimizer.flat.grad / scale, slow.optimizer.flat.grad / scale, rtol=rtol, atol=atol)
+    for epoch in range(1, steps + 1):
+        figures = [stack.epoch(epoch) for stack in (slow, fast)]
+        assert figures[0].keys() == figures[1].keys()
+        for tag, values in figures[0].items():
+            assert figures[1][tag] == pytest.approx(values, rel=rtol * 100, abs=1e-12), tag
+    torch.testing.assert_close(fast.model.state_dict(), slow.model.state_dict(), rtol=rtol * 1e4, atol=atol * 1e4)
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+@pytest.mark.parametrize(
+    ("model", "loss"),
+    [(model, loss) for model in CLASSIFIERS for loss in ("cross_entropy", "report", "report_rows")]
+    + [(AUTOENCODERS[0], loss) for loss in ("mae", "mse", "bce")] + [(AUTOENCODERS[1], "bce")],
+    ids=lambda value: value if isinstance(value, str) else value["model"],
+)  # fmt: skip
+def test_every_model_loss_and_switch_steps_as_autograd_does(model, loss, switches, runs, dataset, device):
+    knobs = {**model, **switches, "loss": loss, "precision": "float64", "batch_size": 64}
+    assert_same_steps([make_config(**knobs, seed=seed) for seed in range(runs)], dataset, device)
+
+
+@pytest.mark.parametrize("knobs", [
+    *[{**CLASSIFIERS[0], "model.activation": name} for name in ("relu", "gelu", "sigmoid", "tanh")],
+    *[{**CLASSIFIERS[1], "model.activation": name, "skip": True} for name in ("gelu", "sigmoid")],
+    *[{**CLASSIFIERS[0], "model.activation": name, "dropout": 0.3, "batch_norm": True} for name in ("sigmoid", "tanh")],
+    {**CLASSIFIERS[0], "model.hidden": [784, 12], "skip": True},  # an identity across the data itself
+    {**CLASSIFIERS[0], "label_smoothing": 0.2},
+    {**CLASSIFIERS[0], "optim": "sgd", "grad_clip": 0.1},
+    {**CLASSIFIERS[0], "batch_size": None},
+    {**AUTOENCODERS[0], "model.code": "identity"},
+    {**AUTOENCODERS[0], "noise": 0.2, "mask": 0.3},
+    {**AUTOENCODERS[1], "noise": 0.2, "model.beta": 3.0, "dropout": 0.2},
+    {**AUTOENCODERS[1], "batch_size": None, "model.activation": "gelu"},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("order", ["one order", "own orders"])
+def test_activations_noise_and_the_rest_too(knobs, order, dataset, device):
+    configs = [make_config(**{"precision": "float64", "batch_size": 64, **knobs, "seed": seed,
+                              "order_seed": 0 if order == "one order" else seed}) for seed in range(2)]  # fmt: skip
+    assert_same_steps(configs, dataset, device)
+
+
+def test_runs_may_differ_in_their_knobs(dataset):
+    knobs = {**CLASSIFIERS[0], "precision": "float64", "batch_size": 64}
+    own = [{"dropout": 0.5, "label_smoothing": 0.1, "lr": 0.01}, {"dropout": 0.0, "label_smoothing": 0.0}]
+    assert_same_steps([make_config(**knobs, **each) for each in own], dataset)
+    sizes = {**AUTOENCODERS[1], "precision": "float64", "batch_size": 64}
+    assert_same_steps([make_config(**sizes, **{"model.beta": beta}) for beta in (0.0, 2.0)], dataset)
+
+
+@pytest.mark.parametrize("model", [*CLASSIFIERS, *AUTOENCODERS], ids=lambda model: model["model"])
+def test_float32_agrees_to_float32_rounding(model, dataset):
+    configs = [make_config(**model, batch_size=64, seed=seed, batch_norm=True) for seed in range(2)]
+    assert_same_steps(configs, dataset, rtol=2e-4, atol=5e-6, steps=1)
+
+
+def test_chunks_add_up(dataset, monkeypatch):
+    monkeypatch.setattr("fmnist.step.CHUNK", 50)  # of 160 rows: the last chunk is shorter
+    for model in (*CLASSIFIERS, *AUTOENCODERS):
+        knobs = {**model, "precision": "float64", "batch_size": None, "dropout": 0.3, "skip": True}
+        assert_same_steps([make_config(**knobs, seed=seed) for seed in range(2)], dataset)
+
+
+class Unknown(nn.Module):
+    """A layer that nobody taught to record itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((1, 1, 1), 0.7, dtype=torch.float64))
+
+    def forward(self, x):
+        return torch.sin(x * self.weight)
+
+
+@pytest.mark.parametrize("chunk", [6000, 30])
+def test_a_layer_without_a_recording_goes_by_way_of_autograd(dataset, monkeypatch, chunk):
+    monkeypatch.setattr("fmnist.step.CHUNK", chunk)
+    linear = "fmnist.models.Parts.hidden"
+    from fmnist.models import Parts
+
+    original = Parts.hidden
+    monkeypatch.setattr(linear, lambda *args, **kwargs: [*original(*args, **kwargs), Unknown()])
+    assert_same_steps([make_config(**CLASSIFIERS[0], precision="float64", batch_size=64)], dataset)
+
+
+def test_bfloat16_steps_are_near_float32_ones(dataset):
+    knobs = {**CLASSIFIERS[0], "batch_size": 64}
+    stacks = [Stack([make_config(**knobs, precision=p)], dataset, torch.device("cpu")) for p in ("float32", "bfloat16")]
+    for stack in stacks:
+        stack.step.gradient(*next(stack.feed.epoch(1)))
+    exact, rounded = (stack.optimizer.flat.grad for stack in stacks)
+    error = (rounded - exact).norm() / exact.norm()
+    assert 1e-5 < error < 0.05  # rounded indeed, and by no more than bfloat16 rounds
+
+
+@pytest.mark.parametrize("cast", [False, True])
+def test_either_way_to_bfloat16_serves(dataset, monkeypatch, cast):
+    monkeypatch.setattr("fmnist.step.choose", lambda *_: Kernels(cast=True) if cast else Kernels("medium", "medium"))
+    stack = Stack([make_config(**CLASSIFIERS[0], precision="bfloat16", batch_size=None)], dataset, torch.device("cpu"))
+    first = stack.epoch(1)["train/loss"][0]
+    for epoch in range(2, 20):
+        last = stack.epoch(epoch)["train/loss"][0]
+    assert last < first
+
+
+def test_the_probe_takes_no_rounding_for_float32():
+    kernels = choose(torch.device("cpu"), "float32")
+    generator = torch.Generator().manual_seed(3)
+    a, b = torch.randn(300, 784, generator=generator), torch.randn(784, 500, generator=generator)
+    with float32_products(kernels.wide):
+        error = ((a @ b).double() - a.double() @ b.double()).abs().max() / (a.double() @ b.double()).abs().max()
+    assert error <= FLOAT32_ERROR
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert choose(torch.device("cpu"), "float64") == Kernels()
+
+
+def test_an_error_in_the_middle_of_a_replay_leaves_the_process_as_it_was(dataset):
+    stack = Stack([make_config(**CLASSIFIERS[0], batch_size=64)], dataset, torch.device("cpu"))
+    x, labels = next(stack.feed.epoch(1))
+    stack.step.gradient(x, labels)
+    ((tape, _, _),) = stack.step.tapes.values()
+
+    def broken():
+        torch.set_float32_matmul_precision("medium")
+        raise RuntimeError("broken")
+
+    tape(broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        stack.step.gradient(x, labels)
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_recording_draws_no_noise(dataset):
+    config = make_config(**CLASSIFIERS[0], dropout=0.5, batch_size=64)
+    stack = Stack([config], dataset, torch.device("cpu"))
+    x, labels = next(stack.feed.epoch(1))
+    stack.start_noise(1)
+    before = stack.noise.generators[0].get_state()
+    stack.step._record(x, labels)
+    assert torch.equal(stack.noise.generators[0].get_state(), before)
+    assert isinstance(stack.noise, Noise)
