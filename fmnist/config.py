@@ -146,9 +146,10 @@ def _check_combination(config: Config) -> None:
 
 
 def of_run(directory: Path) -> Config:
-    """The config of a run that was started in `directory`, from its record. Raises UserError where there is none."""
+    """The config of a run that was started in `directory`, from its record, but for any device: the run's own may not
+    be here. Raises UserError where there is no run."""
     try:
-        return parse(json.loads((directory / "result.json").read_text())["config"])
+        return parse(json.loads((directory / "result.json").read_text())["config"] | {"device": "auto"})
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"no run found in {directory}: its result.json is missing or damaged ({error})") from None
 
@@ -159,7 +160,7 @@ def check_directory(config: Config, directory: Path) -> None:
         return
     there = of_run(directory)
     if config_hash(there) != config_hash(config):
-        old, new = flat(asdict(there)), flat(asdict(config))
+        old, new = (flat({k: v for k, v in asdict(c).items() if k not in NOT_HASHED}) for c in (there, config))
         changed = [f"{k}={old.get(k)} there, {new.get(k)} here" for k in {**old, **new} if old.get(k) != new.get(k)]
         raise UserError(
             f"{directory} holds a run of another config ({'; '.join(changed)}): choose another hydra.run.dir"

@@ -1,5 +1,7 @@
 """Figures of predictions, with optional leading run axes."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -23,9 +25,12 @@ def precision(counts: Tensor) -> Tensor:
 
 
 def auroc(scores: Tensor, positive: Tensor) -> float:
-    """The probability that a positive example scores higher than a negative one: scores (n,), positive (n,) bool."""
+    """The probability that a positive example scores higher than a negative one: scores (n,), positive (n,) bool; nan
+    where a score is none."""
     from sklearn.metrics import roc_auc_score
 
+    if not scores.isfinite().all():
+        return math.nan
     return float(roc_auc_score(positive.cpu().numpy(), scores.double().cpu().numpy()))
 
 

@@ -52,7 +52,7 @@ class Run:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception):  # not what the run did, but what befell it
+        if isinstance(error, Exception) and self.record.result["status"] == "running":  # it befell the run
             self.record.log.error("failed", exc_info=error)
             self.record.finish("failed", error=f"{type(error).__name__}: {error}")
         self.record.close()

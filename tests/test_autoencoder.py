@@ -147,6 +147,7 @@ def test_one_class_is_learnt_and_told_from_the_others(tmp_path):
 def test_auroc_is_the_share_of_pairs_in_order():
     scores, positive = torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([False, False, True, True])
     assert metrics.auroc(scores, positive) == 0.75
+    assert math.isnan(metrics.auroc(scores * math.nan, positive))
 
 
 def test_a_denoiser_is_measured_on_noisy_input_and_beats_leaving_it_as_it_is(tmp_path):

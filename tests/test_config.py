@@ -1,7 +1,7 @@
 """The config: what is refused and how, what a run is identified by, and that the files in conf/ are the schema."""
 
 import math
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import pytest
 import yaml
@@ -117,6 +117,13 @@ def test_every_knob_is_explained():
     for file in (ROOT / "conf").rglob("*.yaml"):
         if file.parent.name in GROUPS:
             assert all("#" in line for line in file.read_text().splitlines()[1:] if "eps" not in line), file
+
+
+def test_a_run_of_a_device_that_is_not_here_can_be_read(tmp_path):
+    record = Record(replace(make_config(), device="cuda:99"), tmp_path)
+    record.save()
+    record.close()
+    assert of_run(tmp_path) == make_config()
 
 
 def test_a_run_is_read_back_from_its_record(tmp_path):
