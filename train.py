@@ -30,6 +30,8 @@ def main(given: Any) -> float | None:
         message, status = outcome.error, 1
     except UserError as error:
         message, status = str(error), 2
+    except KeyboardInterrupt:  # before training began, or a second one: there is nothing to say
+        raise SystemExit(130) from None
     if settings.mode == RunMode.MULTIRUN:
         logging.getLogger("train").error("error: %s", message)  # Hydra tells the first failure only, and no log
         raise CompactHydraException(message)

@@ -50,10 +50,11 @@ def _train(configs: Sequence[Config], directories: Sequence[Path]) -> list[Outco
         raise UserError(f"batch_size must not leave a last batch of 1 row with batch_norm, got {shape.batch_size}")
     stack = Stack(configs, dataset, device)
     with ExitStack() as closing:
+        caught = closing.enter_context(_signals())
         runs = [closing.enter_context(Run(stack, index, directory)) for index, directory in enumerate(directories)]
         for run in runs:
             run.record.say(_opening(run, dataset, device))
-        _epochs(stack, runs, dataset.validation)
+        _epochs(stack, runs, dataset.validation, caught)
         for run in runs:
             run.save()
             stack.load_weights(run.index, run.tested_weights())
@@ -77,8 +78,9 @@ def _illustrate(run: Run, dataset: data.Dataset) -> None:
     board.embedding(stack.codes(some)[run.index], [dataset.names[label] for label in some.labels], thumbnails)
 
 
-def _epochs(stack: Stack, runs: Sequence[Run], held_out: data.Split | None) -> None:
-    """Train the runs of a stack from where they are until each has stopped or reached its last epoch."""
+def _epochs(stack: Stack, runs: Sequence[Run], held_out: data.Split | None, caught: list[int]) -> None:
+    """Train the runs of a stack from where they are until each has stopped or reached its last epoch, or until a
+    signal is caught."""
     shape = stack.configs[0]
     active = {run.epoch for run in runs if run.state is None}
     if not active:
@@ -87,7 +89,7 @@ def _epochs(stack: Stack, runs: Sequence[Run], held_out: data.Split | None) -> N
         raise ValueError(f"the runs of a stack must go on from the same epoch, got {sorted(active)}")
     start = active.pop()
     saved = time.perf_counter()
-    with _signals() as caught, progress(shape.epochs, start) as bar:
+    with progress(shape.epochs, start) as bar:
         for epoch in range(start + 1, shape.epochs + 1):
             clock = time.perf_counter()
             last = epoch == shape.epochs
@@ -113,7 +115,7 @@ def _epochs(stack: Stack, runs: Sequence[Run], held_out: data.Split | None) -> N
 
 
 def _leave(runs: Sequence[Run], number: int) -> None:
-    for run in (run for run in runs if run.state is None):
+    for run in (run for run in runs if run.error is None):
         run.record.finish("interrupted")
         run.record.say(f"interrupted after epoch {run.epoch}: the same command with "
                        f"hydra.run.dir={run.directory} continues it")  # fmt: skip

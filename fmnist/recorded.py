@@ -122,7 +122,7 @@ def _(layer: Dropout, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
 
 @record.register
 def _(layer: Corrupt, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
-    y = do.new(len(layer.noise.generators), *x.shape[-2:]).mT.contiguous().view(-1, *x.shape[-2:])
+    y = do.new(len(layer.noise.generators), *x.mT.shape[-2:]).mT  # row after row, like the data
     do(lambda: y.copy_(layer(x)))
     do.data = y  # whatever comes next sees this as the data
     do.keep(y)

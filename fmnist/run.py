@@ -84,9 +84,12 @@ class Run:
         self.best = {"epoch": self.epoch, "value": value, "weights": self.stack.weights(self.index)}
 
     def stop(self, error: str | None = None) -> None:
-        """Train no further; what the stack does to this slot from now on does not count."""
+        """Train no further; what the stack does to this slot from now on does not count. An error is told at once."""
         self.error = error
         self.state = self._now()
+        if error:
+            self.record.say(f"failed: {error}")
+            self.record.finish("failed", error=error, epoch=self.epoch, seconds=self.seconds)
 
     def _now(self) -> dict[str, Any]:
         return {
@@ -96,11 +99,12 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoints and bring the record up to date. A failed run keeps its last good checkpoint."""
-        if not self.error:
-            state = (self.state or self._now()) | {"seconds": self.seconds}
-            checkpoint.save(self.directory / "last.pt", state)
-            if self.best:
-                checkpoint.save(self.directory / "best.pt", self.best)
+        if self.error:
+            return
+        state = (self.state or self._now()) | {"seconds": self.seconds}
+        checkpoint.save(self.directory / "last.pt", state)
+        if self.best:
+            checkpoint.save(self.directory / "best.pt", self.best)
         self.record.save(epoch=self.epoch, seconds=self.seconds, best=self._best())
 
     def tested_weights(self) -> dict[str, Tensor]:
@@ -113,8 +117,6 @@ class Run:
     def finish(self, test: dict[str, float]) -> Outcome:
         """Close the record of a run that has trained to its end."""
         if self.error:
-            self.record.say(f"failed: {self.error}")
-            self.record.finish("failed", error=self.error)
             return Outcome(None, self.record.result["metrics"], self.error)
         metrics = {tag: value for tag, value in self.record.result["metrics"].items() if tag != "epoch"} | test
         measure, _ = self.stack.criterion.monitor
