@@ -12,6 +12,7 @@ from hydra.types import RunMode
 
 from fmnist import UserError
 from fmnist.config import check_directory, parse
+from fmnist.fetch import read_ahead
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -22,6 +23,7 @@ def main(given: Any) -> float | None:
     try:
         config = parse(given)
         check_directory(config, directory)
+        read_ahead(config.data.name, config.data.dir)
         from fmnist.engine import fit  # torch comes with it: only now, when the config is known to be right
 
         (outcome,) = fit([config], [directory])

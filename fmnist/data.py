@@ -65,7 +65,7 @@ def load(
     only: keep just this class among the training and validation rows; the test rows stay whole.
     Errors: UserError with one line that names the file or the knob.
     """
-    files = fetch.fashion(dir) if name == "fashion" else fetch.idx(dir)
+    files = fetch.files(name, dir)
     images, labels, test_images, test_labels = (files[key] for key in fetch.FASHION)
     height, width = images.shape[1:]
     if test_images.shape[1:] != (height, width):

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,6 +45,26 @@ class File:
     content: bytearray
     start: int
     shape: tuple[int, ...]
+
+
+_ahead: dict[tuple[str, str | None], Future[dict[str, File]]] = {}
+
+
+def files(name: str, dir: str | None) -> dict[str, File]:
+    """The four files of a data set, "fashion" or "idx", by Fashion-MNIST's names for them. Errors: UserError."""
+    begun = _ahead.pop((name, dir), None)
+    return begun.result() if begun else _files(name, dir)
+
+
+def read_ahead(name: str, dir: str | None) -> None:
+    """Begin to read in a thread what `files` will be asked for, while something else, such as an import, takes time."""
+    pool = ThreadPoolExecutor(1)
+    _ahead[name, dir] = pool.submit(_files, name, dir)
+    pool.shutdown(wait=False)
+
+
+def _files(name: str, dir: str | None) -> dict[str, File]:
+    return fashion(dir) if name == "fashion" else idx(dir)
 
 
 def _find(folder: Path, name: str) -> Path | None:

@@ -157,6 +157,16 @@ def test_command_refuses_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert err == "error: data.dir must be an existing folder, got '/no/such/folder'\n"
 
 
+def test_files_read_ahead_are_used_once_and_their_errors_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = tiny(tmp_path)
+    fetch.read_ahead("idx", str(tmp_path))
+    assert torch.equal(idx(tmp_path, split=1.0).train.images.view(-1, 3, 2), values[TRAIN_IMAGES].to(torch.uint8))
+    (tmp_path / TRAIN_LABELS).unlink()
+    refuses("holds no", name="idx", dir=str(tmp_path))  # read anew, not remembered
+    fetch.read_ahead("idx", str(tmp_path))
+    refuses("holds no", name="idx", dir=str(tmp_path))
+
+
 def test_to_device(real: data.Dataset) -> None:
     moved = load(limit=20).to("meta")
     assert moved.validation is not None
