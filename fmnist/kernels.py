@@ -26,8 +26,11 @@ class Kernels:
     cast: bool = False
 
 
-def choose(device: torch.device, precision: str) -> Kernels:
+def choose(device: torch.device, precision: str, before: Kernels | None = None) -> Kernels:
     """The kernels for a precision on a device.
+
+    before: those a run began with. They are kept if they serve here too, so that a run that goes on is not at the mercy
+    of a second measurement.
 
     "medium" lets torch use another library for float32 products. Where that library computes in float32 it can be
     twice as fast; where it rounds to bfloat16 it is a fast way to precision=bfloat16, and not taken otherwise.
@@ -35,12 +38,15 @@ def choose(device: torch.device, precision: str) -> Kernels:
     if precision == "float64" or (device.type == "cuda" and precision == "float32"):
         return Kernels()
     error, speed_up, cast_up = _probe(device)
+    exact = error <= FLOAT32_ERROR
     if precision == "float32":
-        chosen = Kernels(wide="medium") if error <= FLOAT32_ERROR and speed_up > 1.05 else Kernels()
-    elif error > FLOAT32_ERROR and speed_up >= cast_up:
-        chosen = Kernels(wide="medium", thin="medium")
+        serving = [Kernels(), Kernels(wide="medium")] if exact else [Kernels()]
+        chosen = serving[-1] if speed_up > 1.05 else serving[0]
     else:
-        chosen = Kernels(cast=True)
+        serving = [Kernels(cast=True)] if exact else [Kernels(cast=True), Kernels(wide="medium", thin="medium")]
+        chosen = serving[-1] if speed_up >= cast_up else serving[0]
+    if before in serving:
+        chosen = before
     log.debug(
         f"{precision} on {device}: error {error:.0e}, speed-up {speed_up:.2f}, with casts {cast_up:.2f}: {chosen}"
     )

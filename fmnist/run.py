@@ -1,7 +1,7 @@
 """One run among the K of a stack: its record, its checkpoints, its best weights, and whether it still trains."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fmnist import UserError, checkpoint
 from fmnist.config import config_hash
+from fmnist.kernels import Kernels
 from fmnist.record import Record, told
 from fmnist.stack import Stack
 
@@ -39,6 +40,7 @@ class Run:
                 raise UserError(f"{directory}/last.pt is of another config: choose another hydra.run.dir")
             stack.load_weights(index, state["weights"])
             stack.optimizer.load_state_of(index, state["optimizer"])
+            stack.step.go_on_with(Kernels(**state["kernels"]))
             self.epoch, self.best, self.seconds = state["epoch"], state["best"], state["seconds"]
             if self._out_of_patience():
                 self.state = state
@@ -95,6 +97,7 @@ class Run:
         return {
             "config_hash": config_hash(self.config), "epoch": self.epoch, "seconds": self.seconds, "best": self.best,
             "weights": self.stack.weights(self.index), "optimizer": self.stack.optimizer.state_of(self.index),
+            "kernels": asdict(self.stack.step.kernels),
         }  # fmt: skip
 
     def save(self) -> None:

@@ -10,7 +10,7 @@ from fmnist import data, losses, metrics, models
 from fmnist.layers import Noise, initialise
 from fmnist.optim import Flat, Optimizer, schedule
 from fmnist.schema import Config
-from fmnist.step import RecordedStep, Step, evaluate, negative_iwae, outputs
+from fmnist.step import RecordedStep, evaluate, negative_iwae, outputs
 
 NOT_SIZES = ("name", "activation", "beta", "iwae_samples")  # knobs of a model that do not shape it
 
@@ -40,7 +40,7 @@ class Stack:
         self.criterion = self._criterion(device)
         self.inputs: dict[str, Tensor] = {}
         self.optimizer = Optimizer(shape.optim.name, Flat(self.model), [asdict(c.optim) for c in configs])
-        self.step: Step = RecordedStep(self.model, self.criterion, self.optimizer, shape.precision)
+        self.step = RecordedStep(self.model, self.criterion, self.optimizer, shape.precision)
         self.feed = data.Batches(dataset.train, shape.batch_size, [c.order_seed for c in configs], self.dtype)
 
     def _criterion(self, device: torch.device) -> losses.Criterion:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fmnist.kernels import choose
+from fmnist.kernels import Kernels, choose
 from fmnist.losses import Criterion, bernoulli
 from fmnist.models import VAE
 from fmnist.optim import Optimizer
@@ -84,9 +84,13 @@ class RecordedStep(Step):
 
     def __init__(self, model: nn.Module, criterion: Criterion, optimizer: Optimizer, precision: str) -> None:
         super().__init__(model, criterion, optimizer, precision)
-        data = optimizer.flat.data
-        self.kernels = choose(data.device, precision)
+        self.kernels = choose(optimizer.flat.data.device, precision)
         self.tapes: dict[tuple[int, int, torch.Size], tuple[Tape, Tensor, Tensor]] = {}
+
+    def go_on_with(self, kernels: Kernels) -> None:
+        """Use the kernels that the run began with, if they serve here."""
+        self.kernels = choose(self.optimizer.flat.data.device, self.precision, kernels)
+        self.tapes.clear()
 
     def gradient(self, x: Tensor, labels: Tensor) -> None:
         """See Step."""

@@ -138,7 +138,9 @@ def test_bfloat16_steps_are_near_float32_ones(dataset):
 
 @pytest.mark.parametrize("cast", [False, True])
 def test_either_way_to_bfloat16_serves(dataset, monkeypatch, cast):
-    monkeypatch.setattr("fmnist.step.choose", lambda *_: Kernels(cast=True) if cast else Kernels("medium", "medium"))
+    monkeypatch.setattr(
+        "fmnist.step.choose", lambda *_, **__: Kernels(cast=True) if cast else Kernels("medium", "medium")
+    )
     stack = Stack([make_config(**CLASSIFIERS[0], precision="bfloat16", batch_size=None)], dataset, torch.device("cpu"))
     first = stack.epoch(1)["train/loss"][0]
     for epoch in range(2, 20):
@@ -155,6 +157,20 @@ def test_the_probe_takes_no_rounding_for_float32():
     assert error <= FLOAT32_ERROR
     assert torch.get_float32_matmul_precision() == "highest"
     assert choose(torch.device("cpu"), "float64") == Kernels()
+
+
+@pytest.mark.parametrize("error", [1e-7, 1e-3])
+@pytest.mark.parametrize("speed_up", [0.5, 2.0])
+def test_a_run_goes_on_with_its_kernels_where_they_serve(monkeypatch, error, speed_up):
+    monkeypatch.setattr("fmnist.kernels._probe", lambda device: (error, speed_up, 1.0))
+    cpu, medium = torch.device("cpu"), Kernels(wide="medium")
+    exact, fast = error < 1e-5, speed_up > 1
+    assert choose(cpu, "float32") == (medium if exact and fast else Kernels())
+    assert choose(cpu, "float32", before=medium) == (medium if exact else Kernels())
+    assert choose(cpu, "float32", before=Kernels()) == Kernels()
+    rounding = Kernels(wide="medium", thin="medium")
+    assert choose(cpu, "bfloat16") == (rounding if fast and not exact else Kernels(cast=True))
+    assert choose(cpu, "bfloat16", before=rounding) == (Kernels(cast=True) if exact else rounding)
 
 
 def test_an_error_in_the_middle_of_a_replay_leaves_the_process_as_it_was(dataset):
