@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train test lint format clean
+.PHONY: help install data train test bench lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -31,6 +31,20 @@ train: data ## train the two-layer network with dropout: the first run
 test: data ## run all tests
 	$(BIN)/python -m pytest
 
+# Each peer library has an environment of its own; that of Lightning and Keras on torch sees the project's torch.
+PEERS := $(foreach name,tensorflow jax torch,.bench/$(name)/ready)
+
+bench: data $(PEERS) ## set up the peers and time this project beside them (an hour)
+	$(BIN)/python -m fmnist.bench
+
+.bench/%/ready: tests/peers/requirements-%.txt $(READY)
+	@rm -rf .bench/$*
+	$(PYTHON) -m venv .bench/$*
+	@if [ $* = torch ]; then $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$(.bench/$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main.pth"; fi
+	.bench/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/peers/requirements-$*.txt
+	@touch $@
+
 lint: $(READY) ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,4 +55,4 @@ format: $(READY) ## put the code into the project's format
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and all caches; runs and data stay
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

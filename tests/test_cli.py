@@ -145,9 +145,9 @@ def test_every_experiment_trains(name, tmp_path):
     assert result(tmp_path / "run")["status"] == "done"
 
 
-def test_every_experiment_says_what_it_takes_and_gives():
+def test_every_experiment_says_how_it_is_run_and_how_long_it_takes():
     for name in EXPERIMENTS:
-        header = [line for line in Path(ROOT / "conf" / "experiment" / f"{name}.yaml").read_text().splitlines()
-                  if line.startswith("#")]  # fmt: skip
+        text = (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text()
+        header = " ".join(line for line in text.splitlines() if line.startswith("#"))
         assert f"# python train.py experiment={name}" in header
-        assert any("accuracy" in line and "minute" in line for line in header), name
+        assert "on two cores" in header, name

@@ -10,7 +10,20 @@ from conftest import ROOT
 # In this order: a module may import only those above it.
 MODULES = [
     *("schema", "config", "fetch", "data", "layers", "losses", "metrics", "optim", "models"),
-    *("checkpoint", "record", "kernels", "tape", "recorded", "step", "stack", "run", "evaluate", "figures", "engine"),
+    *(
+        "checkpoint",
+        "record",
+        "kernels",
+        "tape",
+        "recorded",
+        "step",
+        "stack",
+        "run",
+        "evaluate",
+        "figures",
+        "engine",
+        "bench",
+    ),
 ]
 ONLY_IN = {
     "hydra": {"train"},

@@ -1,0 +1,135 @@
+"""What every worker of the bench shares: arguments, data, initial weights and the protocol. Standard library and numpy.
+
+A worker prepares, says that it is ready, and then answers each line on stdin with one line of JSON:
+
+    epoch    trains one pass -> {"seconds", "loss", "accuracy"}: the means over the rows as they were trained on;
+             loss in nats; null for what the model does not have, and for a loss that is not finite
+    memory   -> {"bytes"}: its peak resident memory so far
+    quit     ends it, as the end of stdin does
+
+Between answers it sleeps in a blocking read.
+"""
+
+import argparse
+import json
+import math
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+CLASSES, PIXELS = 10, 784
+FILES = {"images": ("train-images-idx3-ubyte", 16), "labels": ("train-labels-idx1-ubyte", 8)}  # name, bytes of header
+
+
+def arguments(**own: list[str]) -> argparse.Namespace:
+    """The command line of a worker; own: a worker's further options by name with their choices, the first by default.
+
+    batch is a number of rows, 0 on the command line for all of them; steps is the number of batches in an epoch.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path, required=True, help="folder of the raw IDX files")
+    parser.add_argument("--hidden", type=lambda text: [int(width) for width in text.split(",")], required=True)
+    parser.add_argument("--batch", type=int, default=0)
+    parser.add_argument("--rows", type=int, default=48_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    for name, choices in own.items():
+        parser.add_argument(f"--{name}", choices=choices, default=choices[0])
+    work = parser.parse_args()
+    work.full = not work.batch or work.batch >= work.rows
+    work.batch = work.rows if work.full else work.batch
+    work.steps = -(-work.rows // work.batch)
+    # Every library sizes its thread pool by the processors it may use: fewer threads are fewer of those.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: work.threads])
+    return work
+
+
+def load(work: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """Images (rows, 784) float32 in [0, 1] and labels (rows,) int64: the first rows of the training file."""
+    images, labels = (np.fromfile(work.data / name, np.uint8, offset=header) for name, header in FILES.values())
+    x = images.reshape(-1, PIXELS)[: work.rows].astype(np.float32)
+    x /= 255
+    return x, labels[: work.rows].astype(np.int64)
+
+
+def initial(shapes: list[tuple[int, int]], seed: int) -> Iterator[np.ndarray]:
+    """He's initial weights for layers of shape (out, in), float32, the same for every worker; biases start at zero."""
+    generator = np.random.default_rng(seed)
+    for out, inputs in shapes:
+        yield (generator.standard_normal((out, inputs)) * np.sqrt(2 / inputs)).astype(np.float32)
+
+
+def layers(work: argparse.Namespace) -> list[tuple[int, int]]:
+    """The classifier's layers as (out, in)."""
+    return [(out, inputs) for inputs, out in pairwise([PIXELS, *work.hidden, CLASSES])]
+
+
+class Turns:
+    """The worker's side of the protocol, for libraries that own the loop: `wait` for a turn, then `answer`.
+
+    A turn lasts from the last answer to the next but for the waiting: what a library does between epochs counts.
+    """
+
+    def __init__(self, *packages: str) -> None:
+        self.channel = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)  # what libraries print must not get between the answers
+        self.clock = 0.0
+        self.spent = 0.0
+        self.say(ready=True, versions={"python": sys.version.split()[0], **_versions(packages)})
+
+    def say(self, **answer: Any) -> None:
+        self.channel.write(json.dumps(answer) + "\n")
+        self.channel.flush()
+        self.clock = time.perf_counter()
+
+    def wait(self) -> None:
+        """Return when an epoch is to be trained."""
+        self.spent = time.perf_counter() - self.clock
+        for line in iter(sys.stdin.readline, ""):
+            if line == "epoch\n":
+                self.clock = time.perf_counter()
+                return
+            if line == "quit\n":
+                break
+            self.say(bytes=peak_memory())
+        sys.exit()
+
+    def answer(self, loss: float | None, accuracy: float | None, **more: Any) -> None:
+        """The epoch's figures; they must be numbers on the host: an accelerator's queue is then empty."""
+        seconds = time.perf_counter() - self.clock + self.spent
+        finite = loss is not None and math.isfinite(loss)
+        self.say(seconds=seconds, loss=loss if finite else None, accuracy=accuracy, **more)
+
+
+def serve(train: Callable[[], tuple[float | None, float | None]], *packages: str) -> NoReturn:
+    """Serve with a function that trains one epoch and returns its mean loss and accuracy."""
+    turns = Turns(*packages)
+    while True:
+        turns.wait()
+        turns.answer(*train())
+
+
+def peak_memory() -> int:
+    """Bytes; the kernel's mark of this program alone (getrusage's would begin with that of its parent)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _versions(packages: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

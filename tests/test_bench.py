@@ -1,0 +1,94 @@
+"""The referee of fmnist.bench: its protocol, its record, what it does without a peer and with one that differs."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from fmnist import bench
+from fmnist.bench import MODELS, PEERS, Cell, Peer, Worker, WorkerError, command_line, main, parse, summarise
+
+SMALL = ["--rows", "500", "--threads", "1", "--repeats", "2"]
+
+
+def test_one_cell_from_the_command_line_to_the_chart(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(bench, "ENVIRONMENTS", tmp_path / "nowhere")
+    asked = ["peers", "--peers", "ours", "plain", "jax", "--models", "mlp1", "--batches", "full", *SMALL]
+    chart = tmp_path / "chart.png"
+    assert main([*asked, "--output", str(tmp_path), "--plot", str(chart)]) == 0
+    said = capfd.readouterr().out
+    assert "skipped jax: the environment jax is not there" in said
+    assert "mlp1, full batch, 500 rows: ms per epoch, n = 2" in said
+    assert "its matrix products alone" in said
+    assert "LOSS DIFFERS" not in said
+    assert chart.read_bytes().startswith(b"\x89PNG")
+
+    (file,) = tmp_path.glob("*.json")
+    record = json.loads(file.read_text())
+    assert str(bench.ROOT) not in file.read_text()
+    (cell,) = record["cells"]
+    assert set(cell["peers"]) == {"ours", "plain"}
+    assert set(record["versions"]) == {"ours", "plain", "ceiling"}
+    for peer in cell["peers"].values():
+        assert len(peer["seconds"]) == 2
+        assert peer["quartiles"][0] <= peer["median"] <= peer["quartiles"][1]
+        assert peer["deviation"] < 1e-4  # the same weights, rows and arithmetic
+        assert 1e8 < peer["bytes"] < 4e9
+    ratios = [b / a for a, b in zip(*(cell["peers"][name]["seconds"] for name in ("ours", "plain")), strict=True)]
+    assert cell["faster"]["ours"]["plain"]["median"] == pytest.approx(sum(ratios) / 2)
+    assert cell["ceiling"]["gflops"] * cell["ceiling"]["median"] == pytest.approx(500 * (4 * 784 + 6 * 10) * 200 / 1e9)
+
+
+def test_mini_batches_train_to_the_same_loss_and_answers_are_one_epoch_each():
+    line = command_line(MODELS["mlp1"], 64, parse(SMALL))
+    losses = {}
+    for name in ("ours", "plain"):
+        with Worker(PEERS[name], line) as worker:
+            assert "torch" in worker.ready()
+            assert worker.epochs(2) > 0
+            worker.epochs(1)
+        assert worker.process.returncode == 0
+        losses[name] = worker.losses
+    assert len(losses["ours"]) == 3
+    assert losses["ours"] == sorted(losses["ours"], reverse=True)
+    assert losses["ours"] == pytest.approx(losses["plain"], rel=0.1)
+    assert losses["ours"] != losses["plain"]  # each shuffles by itself
+
+
+def figures(**losses):
+    """What the referee makes of workers with these losses, in a cell at full batch."""
+    entrants = {name: Peer("plain", own_loss=name == "report") for name in losses}
+    workers = {name: Worker(peer, [], losses=[loss] * 3, last={"accuracy": 0.5}) for (name, peer), loss
+               in zip(entrants.items(), losses.values(), strict=True)}  # fmt: skip
+    seconds = {name: [0.1 * place, 0.3 * place, 0.1 * place] for place, name in enumerate(losses, start=1)}
+    return summarise(
+        Cell("peers", "mlp1", [200], None, entrants), parse([]), workers, seconds, dict.fromkeys(losses, 1)
+    )
+
+
+def test_a_peer_that_trains_to_another_loss_is_told():
+    told = figures(ours=0.5, plain=0.5, jax=0.5005, keras=0.51, broken=None, report=7.0)["peers"]
+    assert {name for name, peer in told.items() if not peer["agrees"]} == {"keras", "broken"}
+
+
+def test_ratios_are_medians_within_rounds():
+    faster = figures(ours=0.5, plain=0.5)["faster"]
+    assert faster["ours"]["plain"]["median"] == pytest.approx(2)
+    assert faster["plain"]["ours"]["median"] == pytest.approx(0.5)
+
+
+def test_a_worker_that_fails_says_why():
+    with Worker(Peer("nothing"), []) as worker, pytest.raises(WorkerError, match="No such file"):
+        worker.ready()
+
+
+def test_help_and_mistakes_need_no_torch():
+    code = (
+        "import sys; from fmnist.bench import main\ntry: main(['--help'])\nfinally: assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "tutorial" in done.stdout
+    for mistake in (["speed"], ["--peers", "caffe"], ["--repeats", "0"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(mistake)
