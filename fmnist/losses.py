@@ -43,6 +43,11 @@ def bernoulli(logits: Tensor, x: Tensor) -> Tensor:
     return (positive - logits * x + torch.log(1 + torch.exp(logits - 2 * positive))).sum(-1)
 
 
+def floor(x: Tensor) -> Tensor:
+    """The least that `bernoulli` can be for an image: the entropy of its grey levels, in nats."""
+    return -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).sum(-1)
+
+
 def absolute(logits: Tensor, x: Tensor) -> Tensor:
     """sum |sigmoid(logits) - x| over the pixels: the report's autoencoder loss."""
     return (logits.sigmoid() - x).abs().sum(-1)
@@ -122,8 +127,10 @@ class Reconstruction:
         }
 
     def scores(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """How unlike the training images each example is, by the reconstruction error."""
-        return {"auroc": RECONSTRUCTION[self.name](output, x)}
+        """How unlike the training images each example is, by the reconstruction error; a likelihood's is what it has
+        above its floor, which differs from image to image."""
+        error = RECONSTRUCTION[self.name](output, x)
+        return {"auroc": error - floor(x) if self.name == "bce" else error}
 
 
 class NegativeELBO:
@@ -150,9 +157,10 @@ class NegativeELBO:
         return {name: figure for name, figure in pixels.items() if name != "loss"}
 
     def scores(self, output: Any, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """How unlike the training images each example is, by the reconstruction term and by the bound."""
+        """How unlike the training images each example is, by the reconstruction term and by the bound, both above the
+        floor of the image."""
         figures = self.figures(output, x, labels)
-        return {"auroc": figures["nll"], "auroc_elbo": figures["negative_elbo"]}
+        return {"auroc": figures["nll"] - floor(x), "auroc_elbo": figures["negative_elbo"] - floor(x)}
 
 
 Criterion = Classification | Reconstruction | NegativeELBO

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fmnist.losses import Classification, Reconstruction, absolute, bernoulli, cross_entropy, kl, report, squared
+from fmnist.losses import Classification, Reconstruction, absolute, bernoulli, cross_entropy, floor, kl, report, squared
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(6, 10, generator=GENERATOR, dtype=torch.float64) * 3
@@ -122,6 +122,8 @@ def test_kl_gradient_against_finite_differences():
 def test_the_floor_of_the_bernoulli_loss_is_the_entropy_of_the_grey_levels():
     entropy = torch.distributions.Bernoulli(X).entropy().sum(-1)
     torch.testing.assert_close(bernoulli(X.logit(), X), entropy, **CLOSE)
+    torch.testing.assert_close(floor(X), entropy, **CLOSE)
+    assert floor(torch.tensor([[0.0, 1.0]])).item() == 0
 
 
 def test_an_autoencoders_figures_are_per_pixel_and_its_accuracy_has_a_ceiling():
