@@ -253,8 +253,7 @@ def _loss_by_autograd(criterion: Criterion, do: Tape, output: Tensor, x: Tensor,
             figures = criterion.figures(z, x, labels)
             g.copy_(torch.autograd.grad(figures["loss"].sum() / batch, z)[0])
         for tag, figure in figures.items():
-            total = do.totals.setdefault(tag, torch.zeros(len(output), dtype=torch.float64, device=output.device))
-            total.add_(figure.detach().sum(-1))
+            do.total(tag, len(output)).add_(figure.detach().sum(-1))
 
     do(loss)
     return g

@@ -102,9 +102,13 @@ class Tape:
         self(torch.sum, x, tuple(range(1, x.dim())), out=part)
         return part
 
+    def total(self, tag: str, runs: int) -> Tensor:
+        """A figure's total for each run, (K,) float64; zero when it is first asked for."""
+        return self.totals.setdefault(tag, torch.zeros(runs, dtype=torch.float64, device=self.device))
+
     def figure(self, tag: str, summed: Tensor, factor: float | Tensor = 1.0) -> None:
         """Add to a figure's total: sums (K,), times a number or one per run."""
-        total = self.totals.setdefault(tag, torch.zeros(len(summed), dtype=torch.float64, device=self.device))
+        total = self.total(tag, len(summed))
         if isinstance(factor, Tensor):
             self(total.addcmul_, summed, factor)
         else:
