@@ -69,8 +69,6 @@ RECONSTRUCTION = {"mae": absolute, "mse": squared, "bce": bernoulli}
 class Classification:
     """What a classifier is trained and measured by. name: cross_entropy, report or report_rows."""
 
-    monitor = ("accuracy", max)  # what validation is judged by
-
     def __init__(self, name: str, label_smoothing: Tensor | None = None) -> None:
         self.name = name
         self.label_smoothing: Tensor | float = 0.0 if label_smoothing is None else label_smoothing
@@ -98,7 +96,6 @@ class Classification:
 class Reconstruction:
     """What an autoencoder is trained and measured by. name: mae, mse or bce, summed over pixels."""
 
-    monitor = ("loss", min)
     couples_rows = False
 
     def __init__(self, name: str) -> None:
@@ -139,7 +136,6 @@ class NegativeELBO:
     beta: a number or one per run (Higgins et al. 2017; 1 is the evidence lower bound).
     """
 
-    monitor = ("loss", min)
     couples_rows = False
 
     def __init__(self, beta: Tensor | float = 1.0) -> None:

@@ -11,6 +11,7 @@ from fmnist import UserError, checkpoint
 from fmnist.config import config_hash
 from fmnist.kernels import Kernels
 from fmnist.record import Record, told
+from fmnist.schema import JUDGED_BY
 from fmnist.stack import Stack
 
 
@@ -79,7 +80,7 @@ class Run:
         return bool(self.best and patience and self.epoch - self.best["epoch"] >= patience)
 
     def _judge(self, figures: dict[str, float]) -> None:
-        measure, better = self.stack.criterion.monitor
+        measure, better = JUDGED_BY[self.config.model.name]
         value = figures.get(f"validation/{measure}")
         if value is None or (self.best and better(value, self.best["value"]) == self.best["value"]):
             return
@@ -122,7 +123,7 @@ class Run:
         if self.error:
             return Outcome(None, self.record.result["metrics"], self.error)
         metrics = {tag: value for tag, value in self.record.result["metrics"].items() if tag != "epoch"} | test
-        measure, _ = self.stack.criterion.monitor
+        measure, _ = JUDGED_BY[self.config.model.name]
         judged = metrics.get(f"validation/{measure}", metrics.get(f"train/{measure}"))
         objective = self.best["value"] if self.config.select == "best" and self.best else judged
         self.record.finish("done", metrics=metrics, objective=objective)

@@ -111,6 +111,8 @@ LOSSES = {  # the first is the default
     "vae": ("bce",),
 }
 CLASSIFIERS = ("mlp", "deep")
+# What a run is judged by on the validation rows (on the training rows where there are none), and which value is better.
+JUDGED_BY = {"mlp": ("accuracy", max), "deep": ("accuracy", max), "autoencoder": ("loss", min), "vae": ("loss", min)}
 
 
 @dataclass
