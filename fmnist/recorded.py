@@ -267,26 +267,17 @@ def _(criterion: Classification, do: Tape, output: Tensor, x: Tensor, labels: Te
     runs, rows, classes = output.shape
     index = labels.expand(runs, rows)[:, None, :]
     log_p, g = do.like(output), do.like(output)
-    own, best = do.new(runs, rows, 1).mT, do.new(runs, rows, 1).mT
-    taken, right = do.new(runs, rows, 1, dtype=torch.int64).mT, do.new(runs, rows, 1).mT
     do(aten._log_softmax.out, output.mT, -2, False, out=log_p.mT)
-    do(torch.gather, log_p.mT, -2, index, out=own)
-    do(torch.max, log_p.mT, -2, keepdim=True, out=(best, taken))
-    do(torch.eq, taken, index, out=right)
+    do.later(lambda kept, of: criterion.figures(kept, x, of), log_p, labels)  # the logits but for a constant
     do(torch.exp, log_p, out=g)
     smoothing = criterion.label_smoothing
     if isinstance(smoothing, Tensor):
         spread = smoothing[:, None, None]
-        everywhere = do.new(runs, rows, 1).mT
-        do(torch.mean, log_p.mT, -2, keepdim=True, out=everywhere)
-        do(own.lerp_, everywhere, spread)
         do(g.sub_, spread / classes)
         do(g.mT.scatter_add_, -2, index, (spread - 1).expand(runs, 1, rows).contiguous())
     else:
         do(g.mT.scatter_add_, -2, index, torch.full((runs, 1, rows), -1.0, dtype=g.dtype, device=g.device))
     do(g.mul_, 1 / batch)
-    do.figure("loss", do.summed(own), -1.0)
-    do.figure("accuracy", do.summed(right))
     return g
 
 

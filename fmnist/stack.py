@@ -65,7 +65,8 @@ class Stack:
         for number, (x, labels) in enumerate(self.feed.epoch(epoch), start=(epoch - 1) * per_epoch):
             self.step(x, labels, [schedule(c.schedule, c.lr, number, total) for c in self.configs], clip)
         rows = len(self.feed.labels)
-        totals = {"loss": self.step.totals["loss"], **self.step.totals}  # it comes first in every record
+        sums = self.step.sums()
+        totals = {"loss": sums["loss"], **sums}  # it comes first in every record
         return self._by_tag("train/", {tag: summed / rows for tag, summed in totals.items()})
 
     def measure(self, part: str, split: data.Split) -> dict[str, list[float]]:

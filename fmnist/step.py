@@ -29,7 +29,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 class Step:
-    """Trains on one batch per call, and adds the batch's figures to `totals`: by tag, the sums over rows, (K,) float64.
+    """Trains on one batch per call, and adds the batch's figures to `totals`.
 
     A call takes x (*runs, batch, features) or (batch, features) shared by the runs, labels (*runs, batch) or (batch,),
     lr and clip one per run. It does not wait for the device.
@@ -55,8 +55,12 @@ class Step:
 
     def reset(self) -> None:
         """Set the totals to zero."""
-        for total in self.totals.values():
+        for total in self.sums().values():
             total.zero_()
+
+    def sums(self) -> dict[str, Tensor]:
+        """By tag, the sums over all rows since the last `reset`, (K,) float64."""
+        return self.totals
 
 
 class AutogradStep(Step):
@@ -98,6 +102,12 @@ class RecordedStep(Step):
         if key not in self.tapes:
             self.tapes[key] = self._record(x, labels), x, labels  # holding the buffers keeps their addresses theirs
         self.tapes[key][0].replay()
+
+    def sums(self) -> dict[str, Tensor]:
+        """See Step."""
+        for tape, _, _ in self.tapes.values():
+            tape.settle()
+        return self.totals
 
     def _record(self, x: Tensor, labels: Tensor) -> Tape:
         flat = self.optimizer.flat.data

@@ -10,6 +10,46 @@ from torch import Tensor
 from fmnist.kernels import THIN, Kernels, float32_products
 
 
+# From outputs (K, rows, classes) and labels (K, rows) or (rows,) to figures by tag, (K, rows).
+Figures = Callable[[Tensor, Tensor], dict[str, Tensor]]
+ROWS_KEPT = 4096  # so many that arithmetic, and not the calls, is what their figures cost
+
+
+class Later:
+    """The outputs of the last batches and their labels, kept until there are enough to take their figures together.
+
+    At small batches a dozen operations on a hundred numbers each would cost more than the products of the step.
+    """
+
+    def __init__(self, tape: "Tape", figures: Figures, output: Tensor, labels: Tensor) -> None:
+        self.tape, self.figures, self.given = tape, figures, (output.mT, labels)
+        rows = output.shape[-2]
+        count = max(1, ROWS_KEPT // rows)
+        self.outputs = output.new_empty(*output.shape[:-2], output.shape[-1], count * rows)
+        self.labels = labels.new_empty(*labels.shape[:-1], count * rows)
+        pieces = [slice(start, start + rows) for start in range(0, count * rows, rows)]
+        self.slots = [(self.outputs[..., piece], self.labels[..., piece]) for piece in pieces]
+        self.filled = 0
+
+    def keep(self) -> None:
+        """Keep what the buffers hold now."""
+        if self.filled == len(self.slots):
+            self.settle()
+        outputs, labels = self.slots[self.filled]
+        outputs.copy_(self.given[0])
+        labels.copy_(self.given[1])
+        self.filled += 1
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Add the figures of all that is kept to the totals."""
+        rows = self.filled * self.given[1].shape[-1]
+        if rows:
+            for tag, figure in self.figures(self.outputs[..., :rows].mT, self.labels[..., :rows]).items():
+                self.tape.total(tag, len(figure)).add_(figure.sum(-1, dtype=torch.float64))
+        self.filled = 0
+
+
 class Tape:
     """Operations to be replayed: `do(f, *args, **kwargs)` adds one; nothing is computed while recording.
 
@@ -25,6 +65,7 @@ class Tape:
         self.operations: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = []
         self.pool: list[Tensor] = []
         self.setting = "highest"
+        self.kept_back: list[Later] = []
 
     def start(self, x: Tensor, add: bool) -> None:
         """Begin a chunk."""
@@ -40,6 +81,16 @@ class Tape:
         with float32_products("highest"):
             for f, args, kwargs in self.operations:
                 f(*args, **kwargs)
+
+    def later(self, figures: Figures, output: Tensor, labels: Tensor) -> None:
+        """Add figures of the output to the totals, of many batches at once: see Later."""
+        self.kept_back.append(Later(self, figures, output, labels))
+        self(self.kept_back[-1].keep)
+
+    def settle(self) -> None:
+        """Bring the totals up to date."""
+        for later in self.kept_back:
+            later.settle()
 
     def new(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """The next buffer; of its last two dimensions the first is the contiguous one."""
