@@ -104,6 +104,9 @@ def as_input(images: Tensor, dtype: torch.dtype) -> Tensor:
     return images.to(dtype).div_(255)
 
 
+GATHERED = 512
+
+
 class Batches:
     """The batches of each epoch, as (x, labels); x and labels have run axes only where the runs differ in their order.
 
@@ -117,8 +120,18 @@ class Batches:
         self.seeds = list(order_seeds[:1] if shared else order_seeds)
         self.runs = () if shared else (len(order_seeds),)
         self.slices = slices(len(split.labels), batch_size)
-        self.buffers: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.whole = None if batch_size is not None else (as_input(split.images, dtype), split.labels)
+        rows, size, orders = len(self.labels), self.slices[0].stop, len(self.seeds)
+        step, even = max(1, GATHERED // (size * orders)) * size, rows // size * size
+        self.blocks = [(start, min(start + step, even)) for start in range(0, even, step)]
+        if even < rows:
+            self.blocks.append((even, rows))
+        count, device = max(stop - start for start, stop in self.blocks) * orders, self.images.device
+        self.buffers = (
+            torch.empty(count, self.images.shape[1], dtype=torch.uint8, device=device),
+            torch.empty(count, self.images.shape[1], dtype=dtype, device=device),
+            torch.empty(count, dtype=torch.int64, device=device),
+        )
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The epoch's batches."""
@@ -127,21 +140,17 @@ class Batches:
             return
         rows = len(self.labels)
         orders = torch.stack([order(rows, seed, epoch) for seed in self.seeds]).to(self.labels.device)
-        for piece in self.slices:
-            index = orders[:, piece].reshape(-1)
-            size = piece.stop - piece.start
-            if size not in self.buffers:
-                features, device = self.images.shape[1], self.images.device
-                self.buffers[size] = (
-                    torch.empty(len(index), features, dtype=torch.uint8, device=device),
-                    torch.empty(len(index), features, dtype=self.dtype, device=device),
-                    torch.empty(len(index), dtype=torch.int64, device=device),
-                )
-            pixels, x, labels = self.buffers[size]
+        size = self.slices[0].stop
+        for start, stop in self.blocks:
+            length = min(size, stop - start)
+            index = orders[:, start:stop].reshape(len(orders), -1, length).transpose(0, 1).flatten()
+            pixels, x, labels = (buffer[: len(index)] for buffer in self.buffers)
             torch.index_select(self.images, 0, index, out=pixels)
             torch.index_select(self.labels, 0, index, out=labels)
             x.copy_(pixels).div_(255)
-            yield x.view(*self.runs, size, -1), labels.view(*self.runs, size)
+            yield from zip(
+                x.view(-1, *self.runs, length, x.shape[-1]), labels.view(-1, *self.runs, length), strict=True
+            )
 
 
 def _values(file: fetch.File) -> Tensor:

@@ -252,8 +252,7 @@ def _loss_by_autograd(criterion: Criterion, do: Tape, output: Tensor, x: Tensor,
             z = output.detach().requires_grad_()
             figures = criterion.figures(z, x, labels)
             g.copy_(torch.autograd.grad(figures["loss"].sum() / batch, z)[0])
-        for tag, figure in figures.items():
-            do.total(tag, len(output)).add_(figure.detach().sum(-1))
+        do.totals.add(figures)
 
     do(loss)
     return g

@@ -61,11 +61,11 @@ class Stack:
         per_epoch = len(self.feed.slices)
         total = per_epoch * self.configs[0].epochs
         clip = [c.grad_clip for c in self.configs]
-        self.step.reset()
+        self.step.totals.reset()
         for number, (x, labels) in enumerate(self.feed.epoch(epoch), start=(epoch - 1) * per_epoch):
             self.step(x, labels, [schedule(c.schedule, c.lr, number, total) for c in self.configs], clip)
         rows = len(self.feed.labels)
-        sums = self.step.sums()
+        sums = self.step.totals.up_to_date()
         totals = {"loss": sums["loss"], **sums}  # it comes first in every record
         return self._by_tag("train/", {tag: summed / rows for tag, summed in totals.items()})
 

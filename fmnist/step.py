@@ -12,7 +12,7 @@ from fmnist.losses import Criterion, bernoulli
 from fmnist.models import VAE
 from fmnist.optim import Optimizer
 from fmnist.recorded import record, record_loss
-from fmnist.tape import Tape
+from fmnist.tape import Tape, Totals
 
 CHUNK = 6000  # rows whose activations stay in the caches; a larger batch is worked through in such pieces
 
@@ -37,7 +37,7 @@ class Step:
 
     def __init__(self, model: nn.Module, criterion: Criterion, optimizer: Optimizer, precision: str) -> None:
         self.model, self.criterion, self.optimizer, self.precision = model, criterion, optimizer, precision
-        self.totals: dict[str, Tensor] = {}
+        self.totals = Totals(optimizer.flat.data.device)
 
     def __call__(self, x: Tensor, labels: Tensor, lr: Sequence[float], clip: Sequence[float | None]) -> None:
         self.gradient(x, labels)
@@ -53,15 +53,6 @@ class Step:
         rows = chunk_rows(self.model, self.criterion, batch)
         return [slice(start, min(start + rows, batch)) for start in range(0, batch, rows)]
 
-    def reset(self) -> None:
-        """Set the totals to zero."""
-        for total in self.sums().values():
-            total.zero_()
-
-    def sums(self) -> dict[str, Tensor]:
-        """By tag, the sums over all rows since the last `reset`, (K,) float64."""
-        return self.totals
-
 
 class AutogradStep(Step):
     """The step as its formulas say it, through autograd: the reference that a faster one is checked against."""
@@ -75,9 +66,7 @@ class AutogradStep(Step):
                 output = self.model(rows[0])
             figures = self.criterion.figures(output, *rows)
             (figures["loss"].sum() / x.shape[-2]).backward()  # type: ignore[no-untyped-call]
-            for tag, figure in figures.items():
-                summed = figure.detach().sum(-1, dtype=torch.float64)
-                self.totals.setdefault(tag, torch.zeros_like(summed)).add_(summed)
+            self.totals.add(figures)
 
 
 class RecordedStep(Step):
@@ -90,6 +79,7 @@ class RecordedStep(Step):
         super().__init__(model, criterion, optimizer, precision)
         self.kernels = choose(optimizer.flat.data.device, precision)
         self.tapes: dict[tuple[int, int, torch.Size], tuple[Tape, Tensor, Tensor]] = {}
+        self.pool: list[Tensor] = []
 
     def go_on_with(self, kernels: Kernels) -> None:
         """Use the kernels that the run began with, if they serve here."""
@@ -103,15 +93,8 @@ class RecordedStep(Step):
             self.tapes[key] = self._record(x, labels), x, labels  # holding the buffers keeps their addresses theirs
         self.tapes[key][0].replay()
 
-    def sums(self) -> dict[str, Tensor]:
-        """See Step."""
-        for tape, _, _ in self.tapes.values():
-            tape.settle()
-        return self.totals
-
     def _record(self, x: Tensor, labels: Tensor) -> Tape:
-        flat = self.optimizer.flat.data
-        tape = Tape(self.kernels, flat.dtype, flat.device, self.totals)
+        tape = Tape(self.kernels, self.optimizer.flat.data.dtype, self.totals, self.pool)
         batch = x.shape[-2]
         for piece in self.chunks(batch):
             rows = (x[..., piece, :], labels[..., piece])

@@ -9,10 +9,38 @@ from torch import Tensor
 
 from fmnist.kernels import THIN, Kernels, float32_products
 
-
 # From outputs (K, rows, classes) and labels (K, rows) or (rows,) to figures by tag, (K, rows).
 Figures = Callable[[Tensor, Tensor], dict[str, Tensor]]
 ROWS_KEPT = 4096  # so many that arithmetic, and not the calls, is what their figures cost
+
+
+class Totals:
+    """By tag, a figure's sum over rows for each run, (K,) float64."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.sums: dict[str, Tensor] = {}
+        self.later: dict[tuple[torch.Size, torch.Size], Later] = {}
+
+    def of(self, tag: str, runs: int) -> Tensor:
+        """One of them; zero when it is first asked for."""
+        return self.sums.setdefault(tag, torch.zeros(runs, dtype=torch.float64, device=self.device))
+
+    def add(self, figures: dict[str, Tensor]) -> None:
+        """Add figures per row, (K, rows)."""
+        for tag, figure in figures.items():
+            self.of(tag, len(figure)).add_(figure.detach().sum(-1, dtype=torch.float64))
+
+    def up_to_date(self) -> dict[str, Tensor]:
+        """All of them, with what was kept for later."""
+        for later in self.later.values():
+            later.settle()
+        return self.sums
+
+    def reset(self) -> None:
+        """Begin anew from zero."""
+        for total in self.up_to_date().values():
+            total.zero_()
 
 
 class Later:
@@ -21,51 +49,49 @@ class Later:
     At small batches a dozen operations on a hundred numbers each would cost more than the products of the step.
     """
 
-    def __init__(self, tape: "Tape", figures: Figures, output: Tensor, labels: Tensor) -> None:
-        self.tape, self.figures, self.given = tape, figures, (output.mT, labels)
-        rows = output.shape[-2]
-        count = max(1, ROWS_KEPT // rows)
-        self.outputs = output.new_empty(*output.shape[:-2], output.shape[-1], count * rows)
-        self.labels = labels.new_empty(*labels.shape[:-1], count * rows)
-        pieces = [slice(start, start + rows) for start in range(0, count * rows, rows)]
-        self.slots = [(self.outputs[..., piece], self.labels[..., piece]) for piece in pieces]
+    def __init__(self, totals: Totals, figures: Figures, output: Tensor, labels: Tensor) -> None:
+        self.totals, self.figures = totals, figures
+        self.rows = output.shape[-2]
+        size = max(1, ROWS_KEPT // self.rows) * self.rows
+        self.outputs = output.new_empty(*output.shape[:-2], output.shape[-1], size)
+        self.labels = labels.new_empty(*labels.shape[:-1], size)
+        pieces = [slice(start, start + self.rows) for start in range(0, size, self.rows)]
+        self.slots = [(self.outputs[..., piece].mT, self.labels[..., piece]) for piece in pieces]
         self.filled = 0
 
-    def keep(self) -> None:
-        """Keep what the buffers hold now."""
+    def keep(self, output: Tensor, labels: Tensor) -> None:
+        """Keep what they hold now."""
         if self.filled == len(self.slots):
             self.settle()
-        outputs, labels = self.slots[self.filled]
-        outputs.copy_(self.given[0])
-        labels.copy_(self.given[1])
+        outputs_kept, labels_kept = self.slots[self.filled]
+        outputs_kept.copy_(output)
+        labels_kept.copy_(labels)
         self.filled += 1
 
     @torch.no_grad()
     def settle(self) -> None:
         """Add the figures of all that is kept to the totals."""
-        rows = self.filled * self.given[1].shape[-1]
+        rows = self.filled * self.rows
         if rows:
-            for tag, figure in self.figures(self.outputs[..., :rows].mT, self.labels[..., :rows]).items():
-                self.tape.total(tag, len(figure)).add_(figure.sum(-1, dtype=torch.float64))
+            self.totals.add(self.figures(self.outputs[..., :rows].mT, self.labels[..., :rows]))
         self.filled = 0
 
 
 class Tape:
     """Operations to be replayed: `do(f, *args, **kwargs)` adds one; nothing is computed while recording.
 
-    A batch is recorded in one or more chunks of rows. Buffers are handed out in the same order in each, so that chunks
-    share them. Activations have their documented shape, (K, batch, features), but lie feature-major in memory.
+    A batch is recorded in one or more chunks of rows. Buffers are handed out from a pool, in the same order in each
+    chunk, so that chunks, and tapes that are given the same pool, share them. Activations have their documented shape,
+    (K, batch, features), but lie feature-major in memory.
     """
 
     data: Tensor  # the input of the chunk: it needs no gradient and must not be overwritten
     add: bool  # whether this chunk adds its gradients to those of the chunks before it
 
-    def __init__(self, kernels: Kernels, dtype: torch.dtype, device: torch.device, totals: dict[str, Tensor]) -> None:
-        self.kernels, self.dtype, self.device, self.totals = kernels, dtype, device, totals
+    def __init__(self, kernels: Kernels, dtype: torch.dtype, totals: Totals, pool: list[Tensor]) -> None:
+        self.kernels, self.dtype, self.totals, self.pool = kernels, dtype, totals, pool
         self.operations: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = []
-        self.pool: list[Tensor] = []
         self.setting = "highest"
-        self.kept_back: list[Later] = []
 
     def start(self, x: Tensor, add: bool) -> None:
         """Begin a chunk."""
@@ -84,21 +110,20 @@ class Tape:
 
     def later(self, figures: Figures, output: Tensor, labels: Tensor) -> None:
         """Add figures of the output to the totals, of many batches at once: see Later."""
-        self.kept_back.append(Later(self, figures, output, labels))
-        self(self.kept_back[-1].keep)
-
-    def settle(self) -> None:
-        """Bring the totals up to date."""
-        for later in self.kept_back:
-            later.settle()
+        key = output.shape, labels.shape
+        if key not in self.totals.later:
+            self.totals.later[key] = Later(self.totals, figures, output, labels)
+        self(self.totals.later[key].keep, output, labels)
 
     def new(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """The next buffer; of its last two dimensions the first is the contiguous one."""
-        size = math.prod(shape)
-        if self.handed == len(self.pool):
-            self.pool.append(torch.empty(size, dtype=dtype or self.dtype, device=self.device))
-        block = self.pool[self.handed][:size]  # later chunks may be shorter
-        self.handed += 1
+        size, kind = math.prod(shape), dtype or self.dtype
+        at, self.handed = self.handed, self.handed + 1
+        if at == len(self.pool):
+            self.pool.append(torch.empty(0))
+        if self.pool[at].dtype != kind or self.pool[at].numel() < size:  # later chunks may be shorter
+            self.pool[at] = torch.empty(size, dtype=kind, device=self.totals.device)
+        block = self.pool[at][:size]
         return block.view(*shape[:-2], shape[-1], shape[-2]).mT if len(shape) > 1 else block.view(shape)
 
     def like(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -153,13 +178,9 @@ class Tape:
         self(torch.sum, x, tuple(range(1, x.dim())), out=part)
         return part
 
-    def total(self, tag: str, runs: int) -> Tensor:
-        """A figure's total for each run, (K,) float64; zero when it is first asked for."""
-        return self.totals.setdefault(tag, torch.zeros(runs, dtype=torch.float64, device=self.device))
-
     def figure(self, tag: str, summed: Tensor, factor: float | Tensor = 1.0) -> None:
         """Add to a figure's total: sums (K,), times a number or one per run."""
-        total = self.total(tag, len(summed))
+        total = self.totals.of(tag, len(summed))
         if isinstance(factor, Tensor):
             self(total.addcmul_, summed, factor)
         else:
