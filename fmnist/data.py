@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -107,8 +108,22 @@ def as_input(images: Tensor, dtype: torch.dtype) -> Tensor:
 GATHERED = 512
 
 
+def as_levels(images: Tensor) -> Tensor:
+    """uint8 pixels 0..255 -> int8 -128..127, in the same memory, which is overwritten."""
+    return images.bitwise_xor_(128).view(torch.int8)
+
+
+class Batch(NamedTuple):
+    """x (*runs, rows, features) in [0, 1], labels (*runs, rows), and x's grey levels minus 128 as int8. The runs' axis
+    is there only where the runs differ in their order."""
+
+    x: Tensor
+    labels: Tensor
+    levels: Tensor
+
+
 class Batches:
-    """The batches of each epoch, as (x, labels); x and labels have run axes only where the runs differ in their order.
+    """The batches of each epoch.
 
     The images stay uint8 on the device; each batch is gathered into the same buffers, and overwritten by the next. The
     order of an epoch depends on (order_seed, epoch) alone.
@@ -120,37 +135,42 @@ class Batches:
         self.seeds = list(order_seeds[:1] if shared else order_seeds)
         self.runs = () if shared else (len(order_seeds),)
         self.slices = slices(len(split.labels), batch_size)
-        self.whole = None if batch_size is not None else (as_input(split.images, dtype), split.labels)
+        self.whole = None
+        if batch_size is None:
+            self.whole = Batch(as_input(split.images, dtype), split.labels, as_levels(split.images.clone()))
+            return
         rows, size, orders = len(self.labels), self.slices[0].stop, len(self.seeds)
         step, even = max(1, GATHERED // (size * orders)) * size, rows // size * size
         self.blocks = [(start, min(start + step, even)) for start in range(0, even, step)]
         if even < rows:
             self.blocks.append((even, rows))
         count, device = max(stop - start for start, stop in self.blocks) * orders, self.images.device
-        self.buffers = (
-            torch.empty(count, self.images.shape[1], dtype=torch.uint8, device=device),
+        self.pixels = torch.empty(count, self.images.shape[1], dtype=torch.uint8, device=device)
+        self.buffers = Batch(
             torch.empty(count, self.images.shape[1], dtype=dtype, device=device),
             torch.empty(count, dtype=torch.int64, device=device),
+            self.pixels.view(torch.int8),
         )
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int) -> Iterator[Batch]:
         """The epoch's batches."""
         if self.whole is not None:
             yield self.whole
             return
         rows = len(self.labels)
         orders = torch.stack([order(rows, seed, epoch) for seed in self.seeds]).to(self.labels.device)
-        size = self.slices[0].stop
         for start, stop in self.blocks:
-            length = min(size, stop - start)
+            length = min(self.slices[0].stop, stop - start)
             index = orders[:, start:stop].reshape(len(orders), -1, length).transpose(0, 1).flatten()
-            pixels, x, labels = (buffer[: len(index)] for buffer in self.buffers)
+            gathered = Batch(*(buffer[: len(index)] for buffer in self.buffers))
+            pixels = self.pixels[: len(index)]
             torch.index_select(self.images, 0, index, out=pixels)
-            torch.index_select(self.labels, 0, index, out=labels)
-            x.copy_(pixels).div_(255)
-            yield from zip(
-                x.view(-1, *self.runs, length, x.shape[-1]), labels.view(-1, *self.runs, length), strict=True
-            )
+            torch.index_select(self.labels, 0, index, out=gathered.labels)
+            gathered.x.copy_(pixels).div_(255)
+            as_levels(pixels)
+            shape = (-1, *self.runs, length)
+            parts = [part.view(*shape, *part.shape[1:]) for part in gathered]
+            yield from map(Batch, *parts)
 
 
 def _values(file: fetch.File) -> Tensor:

@@ -13,6 +13,7 @@ from types import FrameType
 import torch
 
 from fmnist import UserError, data
+from fmnist.kernels import flushed_denormals
 from fmnist.record import progress, read_result, told
 from fmnist.run import Outcome, Run
 from fmnist.schema import CLASSIFIERS, Config
@@ -35,7 +36,8 @@ def fit(configs: Sequence[Config], directories: Sequence[Path]) -> list[Outcome]
     for index in set(range(len(configs))) - set(todo):
         log.info(f"{directories[index]} is done already: nothing to train")
     if todo:
-        trained = _train([configs[i] for i in todo], [directories[i] for i in todo])
+        with flushed_denormals():
+            trained = _train([configs[i] for i in todo], [directories[i] for i in todo])
         for index, outcome in zip(todo, trained, strict=True):
             outcomes[index] = outcome
     return [outcome for outcome in outcomes if outcome is not None]

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fmnist import integers
+
 log = logging.getLogger("train")
 
-# Moments of weights whose pixel is always black decay into denormal numbers, on which processors compute up to 25 times
-# slower. Threads inherit the setting when they start, so it is made before the first of them does.
-torch.set_flush_denormal(True)
 
 FLOAT32_ERROR = 1e-5  # largest error, relative to the largest element, that still is float32 arithmetic
 THIN = 1_300_000  # multiply-adds of a product below which the plain path wins: its calls cost less
@@ -23,15 +22,16 @@ THIN = 1_300_000  # multiply-adds of a product below which the plain path wins: 
 @dataclass(frozen=True)
 class Kernels:
     """wide, thin: what torch.set_float32_matmul_precision is set to for large and for small products; cast: operands
-    are rounded to bfloat16 by us."""
+    are rounded to bfloat16 by us; integers: products with images use their whole grey levels, see fmnist.integers."""
 
     wide: str = "highest"
     thin: str = "highest"
     cast: bool = False
+    integers: bool = False
 
 
-def choose(device: torch.device, precision: str, before: Kernels | None = None) -> Kernels:
-    """The kernels for a precision on a device.
+def choose(device: torch.device, precision: str, rows: int, before: Kernels | None = None) -> Kernels:
+    """The kernels for a precision on a device, with batches of so many rows.
 
     before: those a run began with. They are kept if they serve here too, so that a run that goes on is not at the mercy
     of a second measurement.
@@ -44,15 +44,19 @@ def choose(device: torch.device, precision: str, before: Kernels | None = None) 
     error, speed_up, cast_up = _probe(device)
     exact = error <= FLOAT32_ERROR
     if precision == "float32":
-        serving = [Kernels(), Kernels(wide="medium")] if exact else [Kernels()]
-        chosen = serving[-1] if speed_up > 1.05 else serving[0]
+        wide = ["highest", "medium"] if exact else ["highest"]
+        integers_up = _probe_integers(device) if rows >= integers.ROWS else 0.0
+        serving = [Kernels(wide=w, integers=i) for i in ([False, True] if integers_up else [False]) for w in wide]
+        chosen = Kernels(wide="medium" if exact and speed_up > 1.05 else "highest", integers=integers_up > 1.1)
     else:
         serving = [Kernels(cast=True)] if exact else [Kernels(cast=True), Kernels(wide="medium", thin="medium")]
         chosen = serving[-1] if speed_up >= cast_up else serving[0]
+        integers_up = 0.0
     if before in serving:
         chosen = before
     log.debug(
-        f"{precision} on {device}: error {error:.0e}, speed-up {speed_up:.2f}, with casts {cast_up:.2f}: {chosen}"
+        f"{precision} on {device}: error {error:.0e}, speed-up {speed_up:.2f}, with casts {cast_up:.2f}, by integers "
+        f"{integers_up:.2f}: {chosen}"
     )
     return chosen
 
@@ -73,6 +77,33 @@ def _probe(device: torch.device) -> tuple[float, float, float]:
     return error, plain / medium, plain / cast
 
 
+@functools.cache
+def _probe_integers(device: torch.device) -> float:
+    """The speed of products with images by integers relative to those in float32; 0 where they are not to be had, or
+    not as exact as float32."""
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(200, 784, generator=generator).to(device)
+    images = torch.randint(0, 256, (2000, 784), generator=generator, dtype=torch.uint8).to(device)
+    x, levels = images.float().div_(255), (images.int() - 128).to(torch.int8)
+    out = torch.empty(200, 2000, device=device)
+    do = integers.AtOnce(device)
+    try:
+        digits = integers.record_digits(do, weights, do.new)
+        integers.record_product(do, digits, levels.mT, out, add=False)
+    except (RuntimeError, NotImplementedError, AttributeError):  # torch has no such product here
+        return 0.0
+    some = slice(0, 100)
+    exact = weights.double() @ (images[some].double() / 255).mT
+    if float((out[:, some] - exact).abs().max() / exact.abs().max()) > FLOAT32_ERROR:
+        return 0.0
+
+    def by_integers() -> Tensor:
+        integers.record_product(do, digits, levels.mT, out, add=False)
+        return out
+
+    return _seconds(lambda: torch.mm(weights, x.mT, out=out), device) / _seconds(by_integers, device)
+
+
 def _seconds(product: Callable[[], Tensor], device: torch.device) -> float:
     taken = []
     for _ in range(5):
@@ -82,6 +113,20 @@ def _seconds(product: Callable[[], Tensor], device: torch.device) -> float:
             torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - start)
     return min(taken)
+
+
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Numbers below 1e-38 count as zero for a while. Moments of weights whose pixel is always black decay into such
+    denormal numbers, on which processors compute up to 25 times slower.
+
+    Threads inherit the setting when they start: enter before the first parallel operation of the process.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @contextmanager

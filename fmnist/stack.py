@@ -40,7 +40,8 @@ class Stack:
         self.criterion = self._criterion(device)
         self.inputs: dict[str, Tensor] = {}
         self.optimizer = Optimizer(shape.optim.name, Flat(self.model), [asdict(c.optim) for c in configs])
-        self.step = RecordedStep(self.model, self.criterion, self.optimizer, shape.precision)
+        rows = shape.batch_size or len(dataset.train.labels)
+        self.step = RecordedStep(self.model, self.criterion, self.optimizer, shape.precision, rows)
         self.feed = data.Batches(dataset.train, shape.batch_size, [c.order_seed for c in configs], self.dtype)
 
     def _criterion(self, device: torch.device) -> losses.Criterion:
@@ -62,8 +63,8 @@ class Stack:
         total = per_epoch * self.configs[0].epochs
         clip = [c.grad_clip for c in self.configs]
         self.step.totals.reset()
-        for number, (x, labels) in enumerate(self.feed.epoch(epoch), start=(epoch - 1) * per_epoch):
-            self.step(x, labels, [schedule(c.schedule, c.lr, number, total) for c in self.configs], clip)
+        for number, batch in enumerate(self.feed.epoch(epoch), start=(epoch - 1) * per_epoch):
+            self.step(batch, [schedule(c.schedule, c.lr, number, total) for c in self.configs], clip)
         rows = len(self.feed.labels)
         sums = self.step.totals.up_to_date()
         totals = {"loss": sums["loss"], **sums}  # it comes first in every record

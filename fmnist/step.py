@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fmnist.data import Batch
 from fmnist.kernels import Kernels, choose
 from fmnist.losses import Criterion, bernoulli
 from fmnist.models import VAE
@@ -14,7 +15,7 @@ from fmnist.optim import Optimizer
 from fmnist.recorded import record, record_loss
 from fmnist.tape import Tape, Totals
 
-CHUNK = 6000  # rows whose activations stay in the caches; a larger batch is worked through in such pieces
+CHUNK = 2000  # rows whose activations stay in the caches; a larger batch is worked through in such pieces
 
 
 def chunk_rows(model: nn.Module, criterion: Criterion, batch: int) -> int:
@@ -31,41 +32,42 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 class Step:
     """Trains on one batch per call, and adds the batch's figures to `totals`.
 
-    A call takes x (*runs, batch, features) or (batch, features) shared by the runs, labels (*runs, batch) or (batch,),
-    lr and clip one per run. It does not wait for the device.
+    A call takes a batch, and lr and clip, one per run. It does not wait for the device.
     """
 
     def __init__(self, model: nn.Module, criterion: Criterion, optimizer: Optimizer, precision: str) -> None:
         self.model, self.criterion, self.optimizer, self.precision = model, criterion, optimizer, precision
         self.totals = Totals(optimizer.flat.data.device)
 
-    def __call__(self, x: Tensor, labels: Tensor, lr: Sequence[float], clip: Sequence[float | None]) -> None:
-        self.gradient(x, labels)
+    def __call__(self, batch: Batch, lr: Sequence[float], clip: Sequence[float | None]) -> None:
+        self.gradient(batch)
         self.optimizer.clip(clip)
         self.optimizer.step(lr)
 
-    def gradient(self, x: Tensor, labels: Tensor) -> None:
+    def gradient(self, batch: Batch) -> None:
         """Put the gradient of the batch's mean loss into the flat buffer, and its figures into the totals."""
         raise NotImplementedError
 
-    def chunks(self, batch: int) -> list[slice]:
+    def chunks(self, batch: Batch) -> Iterator[Batch]:
         """The pieces of rows that a batch is worked through in."""
-        rows = chunk_rows(self.model, self.criterion, batch)
-        return [slice(start, min(start + rows, batch)) for start in range(0, batch, rows)]
+        rows = batch.x.shape[-2]
+        size = chunk_rows(self.model, self.criterion, rows)
+        for start in range(0, rows, size):
+            piece = slice(start, min(start + size, rows))
+            yield Batch(batch.x[..., piece, :], batch.labels[..., piece], batch.levels[..., piece, :])
 
 
 class AutogradStep(Step):
     """The step as its formulas say it, through autograd: the reference that a faster one is checked against."""
 
-    def gradient(self, x: Tensor, labels: Tensor) -> None:
+    def gradient(self, batch: Batch) -> None:
         """See Step."""
         self.optimizer.flat.grad.zero_()
-        for piece in self.chunks(x.shape[-2]):
-            rows = (x[..., piece, :], labels[..., piece])
+        for x, labels, _ in self.chunks(batch):
             with autocast(x.device, self.precision):
-                output = self.model(rows[0])
-            figures = self.criterion.figures(output, *rows)
-            (figures["loss"].sum() / x.shape[-2]).backward()  # type: ignore[no-untyped-call]
+                output = self.model(x)
+            figures = self.criterion.figures(output, x, labels)
+            (figures["loss"].sum() / batch.x.shape[-2]).backward()  # type: ignore[no-untyped-call]
             self.totals.add(figures)
 
 
@@ -75,32 +77,32 @@ class RecordedStep(Step):
     The buffers' contents may change between calls, the parameters' too; neither may be rebound.
     """
 
-    def __init__(self, model: nn.Module, criterion: Criterion, optimizer: Optimizer, precision: str) -> None:
+    def __init__(self, model: nn.Module, criterion: Criterion, optimizer: Optimizer, precision: str, rows: int) -> None:
         super().__init__(model, criterion, optimizer, precision)
-        self.kernels = choose(optimizer.flat.data.device, precision)
-        self.tapes: dict[tuple[int, int, torch.Size], tuple[Tape, Tensor, Tensor]] = {}
+        self.rows = rows
+        self.kernels = choose(optimizer.flat.data.device, precision, rows)
+        self.tapes: dict[tuple[int, int, torch.Size], tuple[Tape, Batch]] = {}
         self.pool: list[Tensor] = []
 
     def go_on_with(self, kernels: Kernels) -> None:
         """Use the kernels that the run began with, if they serve here."""
-        self.kernels = choose(self.optimizer.flat.data.device, self.precision, kernels)
+        self.kernels = choose(self.optimizer.flat.data.device, self.precision, self.rows, kernels)
         self.tapes.clear()
 
-    def gradient(self, x: Tensor, labels: Tensor) -> None:
+    def gradient(self, batch: Batch) -> None:
         """See Step."""
-        key = (x.data_ptr(), labels.data_ptr(), x.shape)
+        key = (batch.x.data_ptr(), batch.labels.data_ptr(), batch.x.shape)
         if key not in self.tapes:
-            self.tapes[key] = self._record(x, labels), x, labels  # holding the buffers keeps their addresses theirs
+            self.tapes[key] = self._record(batch), batch  # holding the buffers keeps their addresses theirs
         self.tapes[key][0].replay()
 
-    def _record(self, x: Tensor, labels: Tensor) -> Tape:
+    def _record(self, batch: Batch) -> Tape:
         tape = Tape(self.kernels, self.optimizer.flat.data.dtype, self.totals, self.pool)
-        batch = x.shape[-2]
-        for piece in self.chunks(batch):
-            rows = (x[..., piece, :], labels[..., piece])
-            tape.start(rows[0], add=piece.start > 0)
-            output, back = record(self.model, tape, rows[0])
-            back(record_loss(self.criterion, tape, output, *rows, batch))
+        rows, shared = batch.x.shape[-2], batch.x.dim() == 2
+        for number, (x, labels, levels) in enumerate(self.chunks(batch)):
+            tape.start(x, levels if self.kernels.integers and shared else None, add=number > 0)
+            output, back = record(self.model, tape, x)
+            back(record_loss(self.criterion, tape, output, x, labels, rows))
         return tape
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fmnist.integers import Digits, record_digits, record_product
 from fmnist.kernels import THIN, Kernels, float32_products
 
 # From outputs (K, rows, classes) and labels (K, rows) or (rows,) to figures by tag, (K, rows).
 Figures = Callable[[Tensor, Tensor], dict[str, Tensor]]
-ROWS_KEPT = 4096  # so many that arithmetic, and not the calls, is what their figures cost
+ROWS_KEPT = 2048  # so many that arithmetic, and not the calls, is what their figures cost
 
 
 class Totals:
@@ -92,10 +93,11 @@ class Tape:
         self.kernels, self.dtype, self.totals, self.pool = kernels, dtype, totals, pool
         self.operations: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = []
         self.setting = "highest"
+        self.digits: dict[int, Digits] = {}
 
-    def start(self, x: Tensor, add: bool) -> None:
-        """Begin a chunk."""
-        self.data, self.add, self.handed = x, add, 0
+    def start(self, x: Tensor, levels: Tensor | None, add: bool) -> None:
+        """Begin a chunk. levels: x's grey levels minus 128, where products may use them."""
+        self.data, self.levels, self.add, self.handed = x, levels, add, 0
         self.kept = [x]
 
     def __call__(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
@@ -126,6 +128,10 @@ class Tape:
         block = self.pool[at][:size]
         return block.view(*shape[:-2], shape[-1], shape[-2]).mT if len(shape) > 1 else block.view(shape)
 
+    def lasting(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """A buffer that no other chunk overwrites."""
+        return torch.empty(shape, dtype=dtype or self.dtype, device=self.totals.device)
+
     def like(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """A new buffer of x's shape and layout."""
         if x.dim() > 1 and x.is_contiguous():
@@ -144,6 +150,9 @@ class Tape:
         """out = a @ b, or out += a @ b. K left sides that share a right side are one product."""
         if a.dim() > b.dim():
             a, out = a.view(-1, a.shape[-1]), out.view(-1, out.shape[-1])
+            if self.levels is not None and b.data_ptr() == self.data.data_ptr():
+                self._product_of_levels(a, b, out, add)
+                return
         elif a.dim() == 3 and a.shape[0] == 1:
             a, b, out = a[0], b[0], out[0]
         plain, accumulating = (torch.mm, torch.addmm) if a.dim() == 2 else (torch.bmm, torch.baddbmm)
@@ -162,6 +171,16 @@ class Tape:
             self(accumulating, out, a, b, out=out)
         else:
             self(plain, a, b, out=out)
+
+    def _product_of_levels(self, a: Tensor, b: Tensor, out: Tensor, add: bool) -> None:
+        assert self.levels is not None
+        if b.stride() == self.data.stride():  # gradients @ x
+            record_product(self, record_digits(self, a, self.new), self.levels, out, add)
+            return
+        key = a.data_ptr()  # weights @ x.T: the weights are the same in all chunks
+        if key not in self.digits:
+            self.digits[key] = record_digits(self, a, self.lasting)
+        record_product(self, self.digits[key], self.levels.mT, out, add)
 
     def sum(self, x: Tensor, dim: int | tuple[int, ...], out: Tensor) -> None:
         """A gradient that is a sum: out = x.sum(dim), or out += x.sum(dim)."""

@@ -13,6 +13,7 @@ MODULES = [
     *(
         "checkpoint",
         "record",
+        "integers",
         "kernels",
         "tape",
         "recorded",

@@ -7,6 +7,7 @@ import worker
 
 from fmnist import data
 from fmnist.config import parse
+from fmnist.kernels import flushed_denormals
 from fmnist.stack import Stack, pick_device
 
 KINDS = {
@@ -51,4 +52,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with flushed_denormals():  # as engine.fit does
+        main()
