@@ -14,6 +14,8 @@ from fmnist import UserError
 from fmnist.config import check_directory, parse
 from fmnist.fetch import read_ahead
 
+sys.path.append(str(Path(__file__).parent / "sweep"))  # Hydra looks for plugins (hydra_plugins/) on the path
+
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(given: Any) -> float | None:
