@@ -1,6 +1,7 @@
 """From what the user typed to a checked Config: types, ranges, one line per mistake; no torch is imported for it."""
 
 import difflib
+import functools
 import hashlib
 import json
 import math
@@ -32,7 +33,7 @@ def config_hash(config: Config) -> str:
 def parse(given: Any) -> Config:
     """A DictConfig or plain dict -> Config. Raises UserError with one line for the first mistake found."""
     try:
-        plain = OmegaConf.to_container(OmegaConf.create(given), resolve=True)
+        plain = OmegaConf.to_container(given if OmegaConf.is_config(given) else OmegaConf.create(given), resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from None
     assert isinstance(plain, dict)
@@ -52,6 +53,11 @@ def _group(group: str, plain: Any) -> Any:
     return _typed(GROUPS[group][plain["name"]], plain, f"{group}.")
 
 
+@functools.cache
+def _structured(schema: type) -> Any:
+    return OmegaConf.structured(schema)
+
+
 def _typed(schema: type, plain: dict[Any, Any], prefix: str, also: tuple[str, ...] = ()) -> Any:
     """An instance of schema from a plain dict: unknown keys, types and ranges are checked, in that order."""
     known = [f.name for f in fields(schema)]
@@ -61,7 +67,7 @@ def _typed(schema: type, plain: dict[Any, Any], prefix: str, also: tuple[str, ..
             hint = f"did you mean {prefix}{close[0]}?" if close else f"there are {', '.join(known)}"
             raise UserError(f"unknown knob {prefix}{key}: {hint}")
     try:
-        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+        typed = OmegaConf.to_object(OmegaConf.merge(_structured(schema), plain))
     except OmegaConfBaseException as error:
         key = str(error.full_key or "").split("[")[0]
         kinds = {f.name: _kind(f.type) for f in fields(schema)}
@@ -211,12 +217,9 @@ class RefuseEarly:
             raise SystemExit(2) from None
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
-        """Let the resolver `typed` see the sweep's own command line first; refuse what other launchers cannot do."""
+        """Let the resolver `typed` see the sweep's own command line before any job's."""
         with suppress(OmegaConfBaseException):  # such as ${hydra.job.num}, known to jobs alone
             str(config.hydra.sweep.subdir)
-        if config.get("dry_run") and not str(config.hydra.launcher._target_).endswith("StackedLauncher"):
-            print("error: dry_run must be null unless hydra/launcher=stacked", file=sys.stderr)
-            raise SystemExit(2)
 
     def _ignore(self, **_: Any) -> None: ...
 

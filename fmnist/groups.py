@@ -2,11 +2,13 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from fmnist.config import parse
 from fmnist.schema import Config
 
 TaskT = TypeVar("TaskT", bound=Callable[..., Any])
@@ -14,6 +16,9 @@ TaskT = TypeVar("TaskT", bound=Callable[..., Any])
 ROWS, TEST_ROWS, FEATURES, CLASSES = 60_000, 10_000, 784, 10  # Fashion-MNIST's; of other data they are a guess
 EVALUATED = 6_000  # rows of one piece of evaluation
 STATES = 5  # numbers kept per parameter: itself, its gradient, two moments, the best so far
+PROCESS = 0.5e9  # bytes of a process before it has any data: Python and torch
+SPEED = 4e10  # multiply-adds a second of a core, where nothing is measured
+START = 3.0  # seconds until a process trains
 PASSES = 6  # numbers kept per activation and row: forward, backward, noise and what is between
 
 
@@ -122,3 +127,37 @@ def data_memory(config: Config) -> float:
     size = 8 if config.precision == "float64" else 4
     train, held_out = rows(config)
     return float(FEATURES * (train + held_out + TEST_ROWS + size * max(held_out, TEST_ROWS)))
+
+
+def duration(seconds: float) -> str:
+    """A time for a person."""
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{hours:.1f} h" if hours > 2 else f"{minutes:.0f} min" if minutes > 2 else f"{seconds:.0f} s"
+
+
+class DryRun:
+    """Hydra callback: with dry_run=true a single run tells what it would do, and leaves before anything is written."""
+
+    def on_run_start(self, config: Any, **_: Any) -> None:
+        """Tell, and leave."""
+        if not config.get("dry_run"):
+            return
+        checked = parse({key: value for key, value in config.items() if key != "hydra"})
+        seconds = START + work(checked) / SPEED
+        room = PROCESS + data_memory(checked) + memory(checked)
+        print(
+            f"{checked.model.name}: {parameters(checked):,} parameters, {checked.epochs:,} epochs, "
+            f"{steps(checked):,} steps in {config.hydra.run.dir}; "
+            f"about {duration(seconds)} on one core and {room / 1e9:.1f} GB"
+        )
+        raise SystemExit(0)
+
+    def on_multirun_start(self, config: Any, **_: Any) -> None:
+        """Refuse what other launchers cannot do: they would train."""
+        if config.get("dry_run") and not str(config.hydra.launcher._target_).endswith("StackedLauncher"):
+            print("error: dry_run must be null unless hydra/launcher=stacked", file=sys.stderr)
+            raise SystemExit(2)
+
+    def _ignore(self, **_: Any) -> None: ...
+
+    on_run_end = on_job_start = on_job_end = on_multirun_end = on_compose_config = _ignore

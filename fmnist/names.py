@@ -4,6 +4,7 @@ A name is plain letters, digits and "._+-": it needs no quotes, neither in a she
 Hydra's grammar gives "=", "," and brackets a meaning. So `lr=1e-3 +dropout=0.5` becomes lr-1e-3+dropout-0.5.
 """
 
+import functools
 import hashlib
 import re
 from collections.abc import Sequence
@@ -16,27 +17,30 @@ LONGEST = 200  # a file system takes 255 bytes
 def sweep_name(typed: Sequence[str]) -> str:
     """The overrides of a sweep as they were typed; of what is swept the key alone. A study is named by its name."""
     kept = []
-    for override, swept in _parsed(typed):
-        key, value = _split(override)
+    for key, (value, swept) in _typed(typed).items():
         if key in ASIDE or (key in NOT_HASHED and not swept):
             continue
-        kept.append(key if swept else _plain(value) if key == "study" else f"{key}-{_plain(value)}")
+        kept.append(key if swept or not value else _plain(value) if key == "study" else f"{key}-{_plain(value)}")
     return _short("+".join(_plain_key(part) for part in kept) or "defaults")
 
 
 def job_name(typed: Sequence[str], overrides: Sequence[str]) -> str:
     """The overrides of one job, but for those that all jobs of the sweep share because they were typed so."""
-    shared = {_split(override)[0] for override, swept in _parsed(typed) if not swept}
+    shared = {key for key, (_, swept) in _typed(typed).items() if not swept}
     own = [(key, value) for key, value in map(_split, overrides) if key not in shared]
     return _short("+".join(f"{_plain_key(key)}-{_plain(value)}" for key, value in own) or "run")
 
 
-def _parsed(typed: Sequence[str]) -> list[tuple[str, bool]]:
-    """Overrides with whether they are swept over."""
+def _typed(overrides: Sequence[str]) -> dict[str, tuple[str, bool]]:
+    """Key: value and whether it is swept over; of a key that was typed twice the last."""
+    return {key: (value, _is_swept(text)) for text in overrides for key, value in [_split(text)]}
+
+
+@functools.cache
+def _is_swept(text: str) -> bool:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    parser = OverridesParser.create()
-    return [(text, parser.parse_override(text).is_sweep_override()) for text in typed]
+    return bool(OverridesParser.create().parse_override(text).is_sweep_override())
 
 
 def _split(override: str) -> tuple[str, str]:
@@ -46,7 +50,7 @@ def _split(override: str) -> tuple[str, str]:
 
 
 def _plain_key(text: str) -> str:
-    return re.sub(r"[^\w.+-]", "-", text)
+    return re.sub(r"[^\w.+-]", "-", text.replace("~", "no-"))
 
 
 def _plain(value: str) -> str:

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmnist.groups import data_memory, groups, memory, stacks, steps, work
+from fmnist.groups import PROCESS, SPEED, START, data_memory, duration, groups, memory, stacks, steps, work
 from fmnist.pool import Pool
 from fmnist.schema import Config
 
-PROCESS = 0.5e9  # bytes of a worker before it has any data: Python and torch
+LARGEST = 16  # runs in a stack of a CPU: beyond, nothing is gained
 STACK = 8  # runs in a stack of a CPU, where nothing is measured
-SPEED = 4e10  # multiply-adds a second of a core, where nothing is measured
-START = 3.0  # seconds until a worker trains
 WORTH = 8.0  # seconds of training, by that speed, from which on measuring is worth its time
 TRIAL = 0.08  # seconds of steps in one measurement
 
@@ -94,16 +92,23 @@ def _measured(
     best, told, count = (most, 1, 0.0), [], most
     while count >= 1:
         top = min(stack or len(group), math.ceil(runs / count), len(group))
-        sizes = [top] if stack else sorted({top, math.ceil(top / 2)}, reverse=True)
         threads = max(1, cores // count)
-        rates = {size: count * size / pool.pace(group[:size], count, threads, TRIAL) for size in sizes}
-        size = max(size for size in rates if rates[size] >= 0.97 * max(rates.values()))  # fewer is less work around
+        rates: dict[int, float] = {}
+        for size in [top] if stack else _halves(min(top, LARGEST)):
+            rates[size] = count * size / pool.pace(group[:size], count, threads, TRIAL)
+            if rates[size] < max(rates.values()):  # still smaller ones would not be faster
+                break
+        size = max(size for size in rates if rates[size] >= 0.97 * max(rates.values()))  # fewer are less work around
         told += [f"{count} x {size}: {1e6 / rate if (rate := rates[size]) else math.inf:.0f}"]
-        if rates[size] <= best[2]:
+        if rates[size] < 1.05 * best[2]:  # in doubt many processes: they share the work around the steps too
             break
         best = (count, size, rates[size])
         count = 0 if only else count // 2
     return *best, "us a run and step of workers x runs, " + ", ".join(told)
+
+
+def _halves(size: int) -> list[int]:
+    return [size] if size == 1 else [size, *_halves(math.ceil(size / 2))]
 
 
 def _memory(configs: Sequence[Config], pieces: Sequence[Sequence[int]], workers: int) -> float:
@@ -127,9 +132,3 @@ def _read(path: str) -> str:
         return Path(path).read_text()
     except OSError:
         return ""
-
-
-def duration(seconds: float) -> str:
-    """A time for a person."""
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{hours:.1f} h" if hours > 2 else f"{minutes:.0f} min" if minutes > 2 else f"{seconds:.0f} s"

@@ -1,6 +1,7 @@
 """`hydra/launcher=stacked`: the jobs of a sweep, trained together where they can be, resumed where they were left."""
 
 import atexit
+import fcntl
 import logging
 import os
 import shutil
@@ -58,6 +59,7 @@ class StackedLauncher(BasicLauncher):
         super().__init__()
         self.workers, self.stack, self.dry_run = workers, stack, dry_run
         self.pool: Any = None
+        self.lock: int | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """See Launcher."""
@@ -84,6 +86,7 @@ class StackedLauncher(BasicLauncher):
             log.info(f"{self.sweep}: {len(jobs)} jobs, {sum(job.done for job in jobs)} done already")
             if self.dry_run:
                 return self._tell(jobs, todo)
+            self._lock()
             for job in jobs:
                 if job.error is not None:
                     self._refuse(job)
@@ -91,6 +94,16 @@ class StackedLauncher(BasicLauncher):
                 self._train(todo)
         self._conclude(jobs)
         return [job.returned for job in jobs]
+
+    def _lock(self) -> None:
+        """Be the only command that trains this sweep, for as long as this process lives."""
+        if self.lock is None:
+            self.sweep.mkdir(parents=True, exist_ok=True)
+            self.lock = os.open(self.sweep / "multirun.yaml", os.O_RDONLY | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CompactHydraException(f"another command is training the runs of {self.sweep}") from None
 
     def _job(self, overrides: Sequence[str], number: int) -> Job:
         """Compose a job, check it, and see what is there of it already; nothing is written."""
