@@ -141,6 +141,7 @@ def cluster() -> Iterator[None]:
 
 def main() -> int:
     """Run a command in a cluster; its status is this program's."""
+    os.environ["PATH"] += ":/usr/sbin"  # the daemons' place, which only root's path has
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the daemons end too
     try:
         install()
