@@ -66,7 +66,7 @@ def stacks(configs: Sequence[Config], most: int, workers: int, room: float) -> l
     shared = workers if len(found) == 1 else 1  # several groups fill the workers by themselves, the longest first
     pieces = [
         piece for group in found
-        for piece in cut(group, max(1, min(most, int(room / memory(configs[group[0]])))), shared)
+        for piece in cut(group, max(1, int(min(most, room / memory(configs[group[0]])))), shared)
     ]  # fmt: skip
     while len(pieces) < workers and max(map(len, pieces)) > 1:
         longest = max(pieces, key=lambda piece: (len(piece) > 1) * work(configs[piece[0]]) * len(piece))

@@ -103,7 +103,7 @@ class Pool:
         have trained one more epoch. A worker that dies fails its runs, and another takes its place.
         """
         waiting = deque(tasks)
-        with self._forwarding() as caught:
+        with catching(self._forward) as caught:
             active = self.workers[:workers]
             while True:
                 for worker in active:
@@ -157,27 +157,32 @@ class Pool:
         self.workers.append(Worker(dead.device))
         return self.workers[-1]
 
-    @contextmanager
-    def _forwarding(self) -> Iterator[list[int]]:
-        """Pass SIGINT and SIGTERM on to the workers, which end their epoch and save; what was caught."""
-        caught: list[int] = []
-        if threading.current_thread() is not threading.main_thread():
-            yield caught
-            return
-
-        def note(number: int, _: object) -> None:
-            caught.append(number)
-            for worker in self.workers:
-                worker.process.send_signal(number)
-
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield caught
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _forward(self, number: int) -> None:
+        """The workers end their epoch and save."""
+        for worker in self.workers:
+            worker.process.send_signal(number)
 
     def close(self) -> None:
         """End all workers."""
         while self.workers:
             self.workers.pop().close()
+
+
+@contextmanager
+def catching(forward: Callable[[int], Any]) -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them, and pass each on to those who do the work."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def note(number: int, _: object) -> None:
+        caught.append(number)
+        forward(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -179,14 +179,25 @@ class StackedLauncher(BasicLauncher):
         self._end(job, None, error)
         log.error(f"{job.name}: {error}")
 
+    def _open_pool(self) -> Any:
+        """What trains the stacks: see fmnist.pool.Pool."""
+        from fmnist.pool import Pool
+
+        return Pool()
+
+    def _plan(self, configs: Sequence[Any], pool: Any) -> Any:
+        """In which stacks: a fmnist.plan.Plan."""
+        from fmnist.plan import plan
+
+        return plan(configs, pool, self.workers, self.stack)
+
     def _train(self, todo: Sequence[Job]) -> None:
         from fmnist.fetch import fetch_missing
-        from fmnist.plan import plan
-        from fmnist.pool import Pool, Task
+        from fmnist.pool import Task
         from fmnist.record import progress
 
         if self.pool is None:
-            self.pool = Pool()
+            self.pool = self._open_pool()
             atexit.register(self.pool.close)
         configs = [job.checked for job in todo]
         for name, folder in {(config.data.name, config.data.dir) for config in configs}:
@@ -194,7 +205,7 @@ class StackedLauncher(BasicLauncher):
         self.pool.grow(1)  # it imports torch meanwhile
         for job in todo:
             self._prepare(job)
-        chosen = plan(configs, self.pool, self.workers, self.stack)
+        chosen = self._plan(configs, self.pool)
         log.info(f"{chosen}")
         tasks = [
             Task([configs[i] for i in stack], [todo[i].directory for i in stack], stack) for stack in chosen.stacks
@@ -221,17 +232,14 @@ class StackedLauncher(BasicLauncher):
 
     def _tell(self, jobs: Sequence[Job], todo: Sequence[Job]) -> Sequence[JobReturn]:
         """The dry run."""
-        from fmnist.plan import plan
-        from fmnist.pool import Pool
-
         for job in jobs:
             if job.error is not None:
                 self._end(job, None, job.error)
                 log.error(f"{job.name}: {job.error}")
         if todo:
-            pool = Pool()
+            pool = self._open_pool()
             try:
-                chosen = plan([job.checked for job in todo], pool, self.workers, self.stack)
+                chosen = self._plan([job.checked for job in todo], pool)
             finally:
                 pool.close()
             for number, stack in enumerate(chosen.stacks, start=1):

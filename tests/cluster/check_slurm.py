@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_cli
-from test_launchers import expected, of_run, sweep
+from test_launchers import assert_same, expected, of_run, sweep
 
 __all__ = ["expected"]  # a fixture
 SLURM = ("hydra.launcher.partition=main", "hydra.launcher.timeout_min=5", "hydra.launcher.cpus_per_task=1")
-LAUNCHERS = ["submitit_slurm"]
+KILLED = {  # what is said of a job that was killed
+    "submitit_slurm": r"Job \d+_\d .*\n?has not produced any output \(state: FAILED\)",
+    "stacked_slurm": r"1500: SLURM job \d+_\d ended as FAILED without a result",
+}
 PATIENCE = 60.0  # seconds
 
 # Two jobs, a short one and one long enough to be killed.
@@ -41,10 +44,14 @@ def until(happened):
 
 
 def nodes_of_last_array():
-    """The nodes on which the tasks of the array that was submitted last have run."""
-    arrays = re.findall(r"ArrayJobId=(\d+).* NodeList=(\S+)", scontrol("--oneliner", "show", "job"))
-    last = max(int(array) for array, _ in arrays)
-    return {node for array, node in arrays if int(array) == last}
+    """The nodes on which the tasks of the array that was submitted last have run, in their order."""
+    tasks = re.findall(r"ArrayJobId=(\d+) ArrayTaskId=(\d+) .* NodeList=(\S+)", scontrol("--oneliner", "show", "job"))
+    last = max(int(array) for array, _, _ in tasks)
+    return [node for _, node in sorted((int(task), node) for array, task, node in tasks if int(array) == last)]
+
+
+def status(directory):
+    return of_run(directory)[0]["status"]
 
 
 def scontrol(*arguments):
@@ -62,13 +69,19 @@ def process_of(directory):
     return None
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_a_sweep_is_what_hydras_own_launcher_makes_of_it_and_uses_both_nodes(launcher, expected, tmp_path):
-    assert sweep(tmp_path / "sweep", f"hydra/launcher={launcher}", *SLURM) == expected
-    assert nodes_of_last_array() == {"n1", "n2"}
+def test_a_sweep_is_what_hydras_own_launcher_makes_of_it_and_uses_both_nodes(expected, tmp_path):
+    assert sweep(tmp_path / "sweep", "hydra/launcher=submitit_slurm", *SLURM) == expected
+    assert nodes_of_last_array() == ["n1", "n2", "n1"]
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_stacks_are_trained_by_both_nodes(expected, tmp_path):
+    runs = sweep(tmp_path / "sweep", "hydra/launcher=stacked_slurm", "hydra.launcher.workers=2", *SLURM)
+    for run, own in zip(runs, expected, strict=True):
+        assert_same(run, own, rel=1e-9, abs=1e-9)
+    assert nodes_of_last_array() == ["n1", "n2"]  # of two and of one run
+
+
+@pytest.mark.parametrize("launcher", KILLED)
 def test_a_killed_job_ends_the_sweep_by_name_and_the_same_command_finishes_it(launcher, tmp_path):
     command = ("-m", *JOBS, f"hydra/launcher={launcher}", *SLURM)
     long = tmp_path / "sweep" / "1500"
@@ -79,9 +92,9 @@ def test_a_killed_job_ends_the_sweep_by_name_and_the_same_command_finishes_it(la
         os.kill(until(lambda: process_of(long)), signal.SIGKILL)
         _, told = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 1
-    assert re.search(r"Job \d+_1 .*has not produced any output \(state: FAILED\)", told, re.DOTALL), told
-    assert of_run(tmp_path / "sweep" / "3")["status"] == "done"
-    assert of_run(long)["status"] == "running"
+    assert re.search(KILLED[launcher], told), told
+    assert status(tmp_path / "sweep" / "3") == "done"
+    assert status(long) == "running"
 
     again = run_cli(*command, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
