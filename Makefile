@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train test bench lint format clean
+.PHONY: help install data train test test-cluster test-ray bench lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,8 +28,23 @@ data: $(READY) ## fetch and verify the data set
 train: data ## train the two-layer network with dropout: the first run
 	$(BIN)/python train.py model=mlp2 +dropout=0.5
 
-test: data ## run all tests
+test: data ## run all tests but those of clusters
 	$(BIN)/python -m pytest
+
+test-cluster: data ## sweeps through a real SLURM of two nodes on this machine, installed through apt if it is not here
+	$(BIN)/python tests/cluster/onebox.py $(BIN)/python -m pytest tests/cluster/check_slurm.py
+
+test-ray: data .ray/ready ## a sweep under Ray, in an environment of its own
+	$(BIN)/python tests/cluster/alone.py .ray/bin/python -m pytest tests/cluster/check_ray.py
+
+# Ray and the versions it wants come before the project's environment, which has all the rest.
+.ray/ready: pyproject.toml $(READY)
+	@rm -rf .ray
+	$(PYTHON) -m venv .ray
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$(.ray/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main.pth"
+	.ray/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[ray]'
+	@touch $@
 
 # Each peer library has an environment of its own; that of Lightning and Keras on torch sees the project's torch.
 PEERS := $(foreach name,tensorflow jax torch,.bench/$(name)/ready)
@@ -55,4 +70,4 @@ format: $(READY) ## put the code into the project's format
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and all caches; runs and data stay
-	rm -rf .venv .bench build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench .ray build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,9 +13,13 @@ from hydra.types import RunMode
 from fmnist import UserError
 from fmnist.config import check_directory, parse
 from fmnist.fetch import read_ahead
+from fmnist.groups import stackable
+
+sys.path.append(str(Path(__file__).parent / "sweep"))  # Hydra looks for plugins (hydra_plugins/) on the path
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@stackable
 def main(given: Any) -> float | None:
     """One run. A user's mistake is one line and status 2; in a sweep that job fails and the others go on."""
     settings = HydraConfig.get()

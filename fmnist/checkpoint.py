@@ -1,22 +1,18 @@
 """Checkpoints: one dict of tensors and plain values a file, written whole or not at all."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fmnist import UserError
+from fmnist.files import replacing
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state`; a crash at any moment leaves the old file or the new one."""
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
+    with replacing(path, "wb") as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """From what the user typed to a checked Config: types, ranges, one line per mistake; no torch is imported for it."""
 
 import difflib
+import functools
 import hashlib
 import json
 import math
 import os
 import sys
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import UserError
-from fmnist.schema import CLASSIFIERS, GROUPS, LOSSES, NOT_HASHED, AnomalyConfig, Config, Knobs
+from fmnist.names import job_name, sweep_name
+from fmnist.schema import ASIDE, CLASSIFIERS, GROUPS, LOSSES, NOT_HASHED, AnomalyConfig, Config, Knobs
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -30,10 +33,12 @@ def config_hash(config: Config) -> str:
 def parse(given: Any) -> Config:
     """A DictConfig or plain dict -> Config. Raises UserError with one line for the first mistake found."""
     try:
-        plain = OmegaConf.to_container(OmegaConf.create(given), resolve=True)
+        plain = OmegaConf.to_container(given if OmegaConf.is_config(given) else OmegaConf.create(given), resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from None
     assert isinstance(plain, dict)
+    for key in ASIDE:
+        plain.pop(key, None)
     groups = {group: _group(group, plain.pop(group, None)) for group in GROUPS}
     anomaly = _typed(AnomalyConfig, plain.pop("anomaly", None) or {}, "anomaly.")
     config = Config(**vars(_typed(Knobs, plain, "", also=(*GROUPS, "anomaly"))), **groups, anomaly=anomaly)
@@ -48,6 +53,11 @@ def _group(group: str, plain: Any) -> Any:
     return _typed(GROUPS[group][plain["name"]], plain, f"{group}.")
 
 
+@functools.cache
+def _structured(schema: type) -> Any:
+    return OmegaConf.structured(schema)
+
+
 def _typed(schema: type, plain: dict[Any, Any], prefix: str, also: tuple[str, ...] = ()) -> Any:
     """An instance of schema from a plain dict: unknown keys, types and ranges are checked, in that order."""
     known = [f.name for f in fields(schema)]
@@ -57,7 +67,7 @@ def _typed(schema: type, plain: dict[Any, Any], prefix: str, also: tuple[str, ..
             hint = f"did you mean {prefix}{close[0]}?" if close else f"there are {', '.join(known)}"
             raise UserError(f"unknown knob {prefix}{key}: {hint}")
     try:
-        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+        typed = OmegaConf.to_object(OmegaConf.merge(_structured(schema), plain))
     except OmegaConfBaseException as error:
         key = str(error.full_key or "").split("[")[0]
         kinds = {f.name: _kind(f.type) for f in fields(schema)}
@@ -145,21 +155,35 @@ def _check_combination(config: Config) -> None:
                             f"{torch.cuda.device_count()}), got {config.device!r}")  # fmt: skip
 
 
+def read_result(directory: Path) -> dict[str, Any] | None:
+    """A run's result.json, or None where no run was started. Raises UserError if it is damaged."""
+    try:
+        result: dict[str, Any] = json.loads((directory / "result.json").read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{directory}/result.json is damaged ({error}): remove it to start this run anew") from None
+    if not isinstance(result, dict) or not {"status", "config", "config_hash"} <= result.keys():
+        raise UserError(f"{directory}/result.json is damaged (not a run's): remove it to start this run anew")
+    return result
+
+
 def of_run(directory: Path) -> Config:
     """The config of a run that was started in `directory`, from its record, but for any device: the run's own may not
     be here. Raises UserError where there is no run."""
-    try:
-        return parse(json.loads((directory / "result.json").read_text())["config"] | {"device": "auto"})
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"no run found in {directory}: its result.json is missing or damaged ({error})") from None
+    result = read_result(directory)
+    if result is None:
+        raise UserError(f"no run found in {directory}: it has no result.json")
+    return parse(result["config"] | {"device": "auto"})
 
 
 def check_directory(config: Config, directory: Path) -> None:
     """Refuse to mix two runs: a directory that holds a run can only be started again with the same config."""
-    if not (directory / "result.json").exists():
+    result = read_result(directory)
+    if result is None or result["config_hash"] == config_hash(config):
         return
     there = of_run(directory)
-    if config_hash(there) != config_hash(config):
+    if config_hash(there) != config_hash(config):  # a knob that was added since has its default there
         old, new = (flat({k: v for k, v in asdict(c).items() if k not in NOT_HASHED}) for c in (there, config))
         changed = [f"{k}={old.get(k)} there, {new.get(k)} here" for k in {**old, **new} if old.get(k) != new.get(k)]
         raise UserError(
@@ -192,9 +216,14 @@ class RefuseEarly:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(2) from None
 
+    def on_multirun_start(self, config: Any, **_: Any) -> None:
+        """Let the resolver `typed` see the sweep's own command line before any job's."""
+        with suppress(OmegaConfBaseException):  # such as ${hydra.job.num}, known to jobs alone
+            str(config.hydra.sweep.subdir)
+
     def _ignore(self, **_: Any) -> None: ...
 
-    on_run_end = on_job_start = on_job_end = on_multirun_start = on_multirun_end = on_compose_config = _ignore
+    on_run_end = on_job_start = on_job_end = on_multirun_end = on_compose_config = _ignore
 
 
 def manual() -> str:
@@ -210,3 +239,7 @@ def manual() -> str:
 
 
 OmegaConf.register_new_resolver("manual", manual, replace=True)
+# A job's config inherits what was cached in the sweep's: there `typed` still gives the sweep's own overrides.
+OmegaConf.register_new_resolver("typed", lambda overrides: list(overrides), use_cache=True, replace=True)
+OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
+OmegaConf.register_new_resolver("job_name", job_name, replace=True)

@@ -4,46 +4,67 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
 from fmnist import UserError, data
+from fmnist.config import read_result
 from fmnist.kernels import flushed_denormals
-from fmnist.record import progress, read_result, told
-from fmnist.run import Outcome, Run
+from fmnist.record import Outcome, progress, told
+from fmnist.run import Run
 from fmnist.schema import CLASSIFIERS, Config
 from fmnist.stack import Stack, pick_device
 
 log = logging.getLogger("train")
 
 
-def fit(configs: Sequence[Config], directories: Sequence[Path]) -> list[Outcome]:
+@dataclass(frozen=True)
+class Audience:
+    """Who hears of a training while it goes on. bar: (epochs, first) -> a context whose update() is called each epoch.
+
+    ended: called with a run's place among the configs when it has failed, at once, or is done.
+    """
+
+    bar: Callable[[int, int], AbstractContextManager[Any]] = progress
+    ended: Callable[[int, Outcome], None] = lambda index, outcome: None
+
+
+def fit(
+    configs: Sequence[Config], directories: Sequence[Path], logs: Sequence[logging.Logger] | None = None,
+    audience: Audience = Audience(),
+) -> list[Outcome]:  # fmt: skip
     """Train K runs that agree in all but their per-run knobs, each with record, checkpoints and curve of a solo run.
 
     A run that is done is not trained again; one that was interrupted goes on from its checkpoint (those of a stack
-    must have stopped at the same epoch). Raises UserError for a mistake in data or directories; SystemExit(128 +
-    signal) after SIGINT or SIGTERM has ended the current epoch and everything is saved.
+    must have stopped at the same epoch). logs: one per run, where they are not to share the logger "train". Raises
+    UserError for a mistake in data or directories; SystemExit(128 + signal) after SIGINT or SIGTERM has ended the
+    current epoch and everything is saved.
     """
+    logs = logs or [log] * len(configs)
     results = [read_result(directory) for directory in directories]
     done = [result is not None and result["status"] == "done" for result in results]
     outcomes = [Outcome(r["objective"], r["metrics"]) if r and d else None for r, d in zip(results, done, strict=True)]
     todo = [index for index, finished in enumerate(done) if not finished]
     for index in set(range(len(configs))) - set(todo):
-        log.info(f"{directories[index]} is done already: nothing to train")
+        logs[index].info(f"{directories[index]} is done already: nothing to train")
     if todo:
+        heard = replace(audience, ended=lambda index, outcome: audience.ended(todo[index], outcome))
         with flushed_denormals():
-            trained = _train([configs[i] for i in todo], [directories[i] for i in todo])
+            trained = _train([configs[i] for i in todo], [directories[i] for i in todo], [logs[i] for i in todo], heard)
         for index, outcome in zip(todo, trained, strict=True):
             outcomes[index] = outcome
     return [outcome for outcome in outcomes if outcome is not None]
 
 
-def _train(configs: Sequence[Config], directories: Sequence[Path]) -> list[Outcome]:
+def _train(
+    configs: Sequence[Config], directories: Sequence[Path], logs: Sequence[logging.Logger], audience: Audience
+) -> list[Outcome]:
     shape = configs[0]
     device = pick_device(shape.device)
     dataset = data.load(**asdict(shape.data), only=shape.anomaly.normal).to(device)
@@ -53,10 +74,13 @@ def _train(configs: Sequence[Config], directories: Sequence[Path]) -> list[Outco
     stack = Stack(configs, dataset, device)
     with ExitStack() as closing:
         caught = closing.enter_context(_signals())
-        runs = [closing.enter_context(Run(stack, index, directory)) for index, directory in enumerate(directories)]
+        runs = [
+            closing.enter_context(Run(stack, index, directory, logs[index]))
+            for index, directory in enumerate(directories)
+        ]
         for run in runs:
             run.record.say(_opening(run, dataset, device))
-        _epochs(stack, runs, dataset.validation, caught)
+        _epochs(stack, runs, dataset.validation, caught, audience)
         for run in runs:
             run.save()
             stack.load_weights(run.index, run.tested_weights())
@@ -65,7 +89,11 @@ def _train(configs: Sequence[Config], directories: Sequence[Path]) -> list[Outco
             for run in runs:
                 if run.error is None and run.config.figures:
                     _illustrate(run, dataset)
-        return [run.finish({tag: values[run.index] for tag, values in test.items()}) for run in runs]
+        outcomes = [run.finish({tag: values[run.index] for tag, values in test.items()}) for run in runs]
+        for index, outcome in enumerate(outcomes):
+            if outcome.error is None:
+                audience.ended(index, outcome)
+        return outcomes
 
 
 def _illustrate(run: Run, dataset: data.Dataset) -> None:
@@ -80,7 +108,9 @@ def _illustrate(run: Run, dataset: data.Dataset) -> None:
     board.embedding(stack.codes(some)[run.index], [dataset.names[label] for label in some.labels], thumbnails)
 
 
-def _epochs(stack: Stack, runs: Sequence[Run], held_out: data.Split | None, caught: list[int]) -> None:
+def _epochs(
+    stack: Stack, runs: Sequence[Run], held_out: data.Split | None, caught: list[int], audience: Audience
+) -> None:
     """Train the runs of a stack from where they are until each has stopped or reached its last epoch, or until a
     signal is caught."""
     shape = stack.configs[0]
@@ -91,7 +121,7 @@ def _epochs(stack: Stack, runs: Sequence[Run], held_out: data.Split | None, caug
         raise ValueError(f"the runs of a stack must go on from the same epoch, got {sorted(active)}")
     start = active.pop()
     saved = time.perf_counter()
-    with progress(shape.epochs, start) as bar:
+    with audience.bar(shape.epochs, start) as bar:
         for epoch in range(start + 1, shape.epochs + 1):
             clock = time.perf_counter()
             last = epoch == shape.epochs
@@ -103,7 +133,9 @@ def _epochs(stack: Stack, runs: Sequence[Run], held_out: data.Split | None, caug
             for run in (run for run in runs if run.state is None):
                 run.seconds += now - clock
                 run.end_epoch(epoch, {tag: values[run.index] for tag, values in figures.items()}, recorded)
-                if recorded and run.error is None and (epoch % shape.log_every == 0 or last):
+                if run.error is not None:
+                    audience.ended(run.index, run.finish({}))
+                elif recorded and (epoch % shape.log_every == 0 or last):
                     run.record.say(f"epoch {epoch}/{shape.epochs}  {told(run.record.result['metrics'])}")
             bar.update()
             if caught or now - saved >= shape.save_every:

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from fmnist import UserError, checkpoint, data, metrics
-from fmnist.config import of_run
+from fmnist.config import of_run, read_result
 from fmnist.losses import Classification
-from fmnist.record import read_result, told
+from fmnist.record import told
 from fmnist.schema import Config
 from fmnist.stack import Stack, pick_device
 from fmnist.step import outputs

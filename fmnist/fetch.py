@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fmnist import UserError
+from fmnist.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,14 @@ def _files(name: str, dir: str | None) -> dict[str, File]:
     return fashion(dir) if name == "fashion" else idx(dir)
 
 
+def fetch_missing(name: str, dir: str | None) -> None:
+    """Fetch what is not at hand, before several processes ask for it at the same time. They tell what goes wrong."""
+    root = DATA if dir is None else Path(dir)
+    if name == "fashion" and not all(_find(root / "fashion-mnist", file) or _find(root, file) for file in FASHION):
+        with contextlib.suppress(UserError):
+            fashion(dir)
+
+
 def _find(folder: Path, name: str) -> Path | None:
     """The file a folder holds under an official name or a common variant of it; raw before .gz."""
     part, kind, rank, _ = name.split("-")
@@ -110,17 +119,10 @@ def _read(folder: Path, name: str, sha256: str | None) -> File:
 
 def _keep(file: File, target: Path) -> File:
     """Write a verified file to the cache, whole or not at all; a cache that cannot be written is no error."""
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(part, "wb") as stream:
-                stream.write(file.content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(target, "wb", writer=str(os.getpid())) as stream:
+            stream.write(file.content)
     except OSError as error:
         log.warning("%s cannot be kept for the next start: %s", target, error.strerror)
         return file

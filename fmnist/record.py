@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist.config import config_hash, flat
+from fmnist.files import replacing
 from fmnist.schema import NOT_HASHED, Config
 
 if TYPE_CHECKING:
@@ -26,15 +27,25 @@ CHARTS = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its objective (the validation figure it is judged by), its final metrics by tag, its error."""
+
+    objective: float | None
+    metrics: dict[str, float]
+    error: str | None = None
+
+
 class Record:
     """What one run leaves in its directory. Made for a new run, or for one that goes on after `epoch` epochs."""
 
-    def __init__(self, config: Config, directory: Path, epoch: int = 0) -> None:
+    def __init__(self, config: Config, directory: Path, epoch: int = 0, log: logging.Logger | None = None) -> None:
         self.config, self.directory = config, directory
         directory.mkdir(parents=True, exist_ok=True)
-        self.log = logging.getLogger("train")
+        self.log = log or logging.getLogger("train")
         rows = [row for row in read_rows(directory) if row["epoch"] <= epoch]
-        write_whole(directory / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        with replacing(directory / "metrics.jsonl") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
         self.rows = open(directory / "metrics.jsonl", "a")  # noqa: SIM115 - closed by `close`
         self.board = Board(config, directory, rows)
         self.result: dict[str, Any] = {
@@ -59,8 +70,8 @@ class Record:
         os.fsync(self.rows.fileno())
         self.result |= changes
         metrics = {tag: value for tag, value in self.result["metrics"].items() if tag != "epoch"}
-        text = json.dumps(self.result | {"metrics": metrics}, indent=1)
-        write_whole(self.directory / "result.json", text + "\n")
+        with replacing(self.directory / "result.json") as file:
+            file.write(json.dumps(self.result | {"metrics": metrics}, indent=1) + "\n")
 
     def finish(self, status: str, **changes: Any) -> None:
         """The run's end: status is done, failed or interrupted."""
@@ -163,25 +174,6 @@ def read_rows(directory: Path) -> list[dict[str, float]]:
         except ValueError:
             break
     return rows
-
-
-def read_result(directory: Path) -> dict[str, Any] | None:
-    """result.json as a dict, or None where no run was started."""
-    try:
-        result: dict[str, Any] = json.loads((directory / "result.json").read_text())
-    except FileNotFoundError:
-        return None
-    return result
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a crash leaves the old one or the new one."""
-    part = path.with_name(path.name + ".part")
-    with open(part, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def commit() -> str | None:

@@ -1,7 +1,8 @@
 """One run among the K of a stack: its record, its checkpoints, its best weights, and whether it still trains."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from logging import Logger
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +11,25 @@ from torch import Tensor
 from fmnist import UserError, checkpoint
 from fmnist.config import config_hash
 from fmnist.kernels import Kernels
-from fmnist.record import Record, told
-from fmnist.schema import JUDGED_BY
+from fmnist.record import Outcome, Record, told
+from fmnist.schema import JUDGED_BY, Config
 from fmnist.stack import Stack
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: its objective (the validation figure it is judged by), its final metrics by tag, its error."""
-
-    objective: float | None
-    metrics: dict[str, float]
-    error: str | None = None
+def last_state(config: Config, directory: Path) -> dict[str, Any] | None:
+    """The checkpoint that a run goes on from, None for a new run. Raises UserError if it is damaged or another's."""
+    if not (directory / "last.pt").exists():
+        return None
+    state = checkpoint.load(directory / "last.pt")
+    if state["config_hash"] != config_hash(config):
+        raise UserError(f"{directory}/last.pt is of another config: choose another hydra.run.dir")
+    return state
 
 
 class Run:
     """One run of a stack: its record, its checkpoint, its best weights, and whether it still trains."""
 
-    def __init__(self, stack: Stack, index: int, directory: Path) -> None:
+    def __init__(self, stack: Stack, index: int, directory: Path, log: Logger | None = None) -> None:
         self.stack, self.index, self.directory = stack, index, directory
         self.config = stack.configs[index]
         self.best: dict[str, Any] | None = None
@@ -35,17 +37,14 @@ class Run:
         self.state: dict[str, Any] | None = None  # as of the last epoch it trained, once it has stopped
         self.error: str | None = None
         self.epoch = 0
-        if (directory / "last.pt").exists():
-            state = checkpoint.load(directory / "last.pt")
-            if state["config_hash"] != config_hash(self.config):
-                raise UserError(f"{directory}/last.pt is of another config: choose another hydra.run.dir")
+        if state := last_state(self.config, directory):
             stack.load_weights(index, state["weights"])
             stack.optimizer.load_state_of(index, state["optimizer"])
             stack.step.go_on_with(Kernels(**state["kernels"]))
             self.epoch, self.best, self.seconds = state["epoch"], state["best"], state["seconds"]
             if self._out_of_patience():
                 self.state = state
-        self.record = Record(self.config, directory, self.epoch)
+        self.record = Record(self.config, directory, self.epoch, log)
         self.record.save(seconds=self.seconds, best=self._best())
 
     def _best(self) -> dict[str, Any] | None:

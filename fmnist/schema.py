@@ -157,3 +157,5 @@ class Config(Knobs):
 
 # How and where a run is carried out, not what it computes.
 NOT_HASHED = ("device", "log_every", "save_every", "figures")
+# Stands among the knobs, but is about the command: no part of a config.
+ASIDE = ("dry_run",)

@@ -136,5 +136,5 @@ def test_a_run_is_read_back_from_its_record(tmp_path):
     with pytest.raises(UserError, match=r"holds a run of another config \(dropout=0.5 there, 0.1 here\)"):
         check_directory(make_config(dropout=0.1, **{"model.hidden": [7]}), tmp_path)
     (tmp_path / "result.json").write_text("{")
-    with pytest.raises(UserError, match="missing or damaged"):
+    with pytest.raises(UserError, match=r"result\.json is damaged"):
         of_run(tmp_path)

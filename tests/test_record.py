@@ -9,7 +9,8 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from test_stack import MODELS, SMALL, rows_of
 
 from fmnist import checkpoint, engine
-from fmnist.record import Record, read_rows, write_whole
+from fmnist.files import replacing
+from fmnist.record import Record, read_rows
 
 
 def events_of(directory):
@@ -83,20 +84,24 @@ def test_a_torn_row_ends_the_rows(tmp_path):
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    write_whole(tmp_path / "text", "old")
+    def write(text):
+        with replacing(tmp_path / "text") as file:
+            file.write(text)
+
+    write("old")
     checkpoint.save(tmp_path / "state", {"a": 1})
 
     def crash(*_):
         raise OSError("the disk is full")
 
-    for module in ("fmnist.record.os.fsync", "fmnist.checkpoint.os.fsync"):
-        monkeypatch.setattr(module, crash)
+    monkeypatch.setattr("fmnist.files.os.fsync", crash)
     with pytest.raises(OSError, match="full"):
-        write_whole(tmp_path / "text", "new")
+        write("new")
     with pytest.raises(OSError, match="full"):
         checkpoint.save(tmp_path / "state", {"a": 2})
     assert (tmp_path / "text").read_text() == "old"
     assert checkpoint.load(tmp_path / "state") == {"a": 1}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state", "text"]
 
 
 def test_an_error_in_training_is_recorded_and_raised(tmp_path, monkeypatch):
