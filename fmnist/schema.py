@@ -142,6 +142,7 @@ class Knobs:
     eval_every: int = knob(1, COUNT)
     log_every: int = knob(1, COUNT)
     save_every: float = knob(15.0, AT_LEAST_0)
+    until: float | None = knob(None, "(0, 1]")
     figures: bool = True
 
 
@@ -156,6 +157,6 @@ class Config(Knobs):
 
 
 # How and where a run is carried out, not what it computes.
-NOT_HASHED = ("device", "log_every", "save_every", "figures")
+NOT_HASHED = ("device", "log_every", "save_every", "until", "figures")
 # Stands among the knobs, but is about the command: no part of a config.
 ASIDE = ("dry_run",)

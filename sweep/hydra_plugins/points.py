@@ -1,0 +1,157 @@
+"""The default sweeper: products of lists, as Hydra's basic sweeper makes them, and lists of points that go together."""
+
+import itertools
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+
+from fmnist import UserError
+from fmnist.config import flat
+
+
+@dataclass
+class PointsSweeperConf:
+    """What `hydra.sweeper` may hold.
+
+    params: knobs with their values as on the command line, e.g. {seed: range(10)}; the jobs are their product.
+    points: sets of overrides that go together, e.g. [{batch_size: 32, lr: 1e-3}, {batch_size: 128, lr: 2e-3}]; each
+    is combined with each job of the product.
+    max_batch_size: jobs that the launcher is given at a time; null is all.
+    """
+
+    _target_: str = "hydra_plugins.points.PointsSweeper"
+    max_batch_size: int | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    points: list[dict[str, Any]] | None = None
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="points", node=PointsSweeperConf, provider="fmnist")
+
+
+class PointsSweeper(BasicSweeper):
+    """Launches each point with each combination of the other values; the command line replaces a study's params."""
+
+    def __init__(self, max_batch_size: int | None, params: Any, points: Any) -> None:
+        super().__init__(max_batch_size, _plain(params))
+        self.points: list[dict[str, Any]] = _plain(points) or []
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Launch all jobs; raises the first failure once all have ended."""
+        assert self.config is not None
+        assert self.launcher is not None
+        with one_line():
+            jobs = self.jobs(arguments)
+        self.validate_batch_is_legal(jobs)
+        keep_settings(self.config)
+        results, start = [], 0
+        for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):
+            results.append(self.launcher.launch(batch, initial_job_idx=start))
+            start += len(batch)
+        for result in itertools.chain(*results):
+            _ = result.return_value
+        return results
+
+    def jobs(self, arguments: list[str]) -> list[list[str]]:
+        """The overrides of every job, points in the outermost loop. Raises UserError where they cannot be combined."""
+        assert self.hydra_context is not None
+        overrides = merged(arguments, self.params, self.hydra_context.config_loader)
+        for override in overrides:
+            if override.is_interval_sweep():
+                raise UserError(f"{override.input_line} needs hydra/sweeper=optuna: an interval has no list of values")
+        (product,) = self.split_arguments(overrides, None)
+        points = [self._point(number, overrides, arguments) for number in range(len(self.points))]
+        if not product:
+            raise UserError(f"a list of values is empty in {' '.join(str(o.input_line) for o in overrides)}")
+        return [point + rest for point in points or [[]] for rest in product]
+
+    def _point(self, number: int, others: list[Override], arguments: list[str]) -> list[str]:
+        assert self.hydra_context is not None
+        overrides = parsed(as_overrides(self.points[number]), self.hydra_context.config_loader)
+        given = {knob(o): "on the command line" if o.input_line in arguments else "in hydra.sweeper.params"
+                 for o in others}  # fmt: skip
+        for override in overrides:
+            if override.is_sweep_override():
+                raise UserError(f"hydra.sweeper.points must have one value a knob, got {override.input_line}: lists "
+                                "of values belong in hydra.sweeper.params")  # fmt: skip
+            if knob(override) in given:
+                raise UserError(f"{knob(override)} must not be given {given[knob(override)]}: it is among "
+                                "hydra.sweeper.points (hydra.sweeper.points=null drops these)")  # fmt: skip
+        return [str(override.input_line) for override in overrides]
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Compose one job of each kind, so that a mistake is found before any job starts.
+
+        Values are the launcher's to check: it composes every job once more, which takes long for a thousand.
+        """
+        assert self.hydra_context is not None
+        super().validate_batch_is_legal(composed_alike(batch, self.hydra_context.config_loader))
+
+
+def composed_alike(jobs: Sequence[Sequence[str]], loader: ConfigLoader) -> list[Sequence[str]]:
+    """One of each kind of jobs: of those that choose the same groups and set the same knobs, whatever the values."""
+    keys = {override.partition("=")[0] for job in jobs for override in job}
+    groups = {key for key in keys if loader.get_group_options(key.lstrip("+").partition("@")[0])}
+
+    def kind(job: Sequence[str]) -> tuple[str, ...]:
+        pairs = [(override, override.partition("=")[0]) for override in job]
+        return tuple(override if key in groups else key for override, key in pairs)
+
+    return list({kind(job): job for job in reversed(jobs)}.values())
+
+
+def _plain(config: Any) -> Any:
+    return OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
+
+
+def as_overrides(values: dict[str, Any]) -> list[str]:
+    """{"lr": 0.1, "model": {"depth": "1,2"}} -> ["lr=0.1", "model.depth=1,2"]: text is taken as on the command line."""
+    return [f"{key}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
+            for key, value in flat(values).items()]  # fmt: skip
+
+
+def parsed(overrides: list[str], loader: ConfigLoader) -> list[Override]:
+    """By Hydra's own parser."""
+    return OverridesParser.create(config_loader=loader).parse_overrides(overrides)
+
+
+def knob(override: Override) -> str:
+    """What an override sets: `dropout` for dropout=0.5, +dropout=0.5 and ++dropout=0.5 alike."""
+    return override.get_key_element().lstrip("+~")
+
+
+def merged(arguments: list[str], params: dict[str, Any], loader: ConfigLoader) -> list[Override]:
+    """params and the command line as one list; what the command line sets replaces the param of that name."""
+    given = parsed(arguments, loader)
+    for override in given:
+        if knob(override) == "study" and override.is_sweep_override():
+            raise UserError(f"study must be one name, got {override.input_line}")
+    set_there = {knob(override) for override in given}
+    return [o for o in parsed(as_overrides(params), loader) if knob(o) not in set_there] + given
+
+
+def keep_settings(config: Any) -> None:
+    """Write what the sweep was asked for to its directory, as Hydra's sweepers do."""
+    directory = Path(config.hydra.sweep.dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, directory / "multirun.yaml")
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """A user's mistake is one line and status 2."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
