@@ -1,6 +1,7 @@
 """The one training loop: full batch or mini-batches, one run or a stack of K that differ only in per-run knobs."""
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -28,7 +29,7 @@ log = logging.getLogger("train")
 class Audience:
     """Who hears of a training while it goes on. bar: (epochs, first) -> a context whose update() is called each epoch.
 
-    ended: called with a run's place among the configs when it has failed, at once, or is done.
+    ended: called with a run's place among the configs when it has failed, at once, or is done or paused.
     """
 
     bar: Callable[[int, int], AbstractContextManager[Any]] = progress
@@ -41,10 +42,10 @@ def fit(
 ) -> list[Outcome]:  # fmt: skip
     """Train K runs that agree in all but their per-run knobs, each with record, checkpoints and curve of a solo run.
 
-    A run that is done is not trained again; one that was interrupted goes on from its checkpoint (those of a stack
-    must have stopped at the same epoch). logs: one per run, where they are not to share the logger "train". Raises
-    UserError for a mistake in data or directories; SystemExit(128 + signal) after SIGINT or SIGTERM has ended the
-    current epoch and everything is saved.
+    A run that is done is not trained again; one that was interrupted or paused goes on from its checkpoint (those of
+    a stack must have stopped at the same epoch). logs: one per run, where they are not to share the logger "train".
+    Raises UserError for a mistake in data or directories; SystemExit(128 + signal) after SIGINT or SIGTERM has ended
+    the current epoch and everything is saved.
     """
     logs = logs or [log] * len(configs)
     results = [read_result(directory) for directory in directories]
@@ -83,17 +84,24 @@ def _train(
         _epochs(stack, runs, dataset.validation, caught, audience)
         for run in runs:
             run.save()
-            stack.load_weights(run.index, run.tested_weights())
-        test = stack.test(dataset.test)
-        if shape.model.name not in CLASSIFIERS:
-            for run in runs:
-                if run.error is None and run.config.figures:
-                    _illustrate(run, dataset)
-        outcomes = [run.finish({tag: values[run.index] for tag, values in test.items()}) for run in runs]
+        pausing = _last_epoch(shape) < shape.epochs
+        outcomes = [run.pause() for run in runs] if pausing else _conclude(stack, runs, dataset)
         for index, outcome in enumerate(outcomes):
             if outcome.error is None:
                 audience.ended(index, outcome)
         return outcomes
+
+
+def _conclude(stack: Stack, runs: Sequence[Run], dataset: data.Dataset) -> list[Outcome]:
+    """Measure the test set and close the records of runs that have trained to their end."""
+    for run in runs:
+        stack.load_weights(run.index, run.tested_weights())
+    test = stack.test(dataset.test)
+    if stack.configs[0].model.name not in CLASSIFIERS:
+        for run in runs:
+            if run.error is None and run.config.figures:
+                _illustrate(run, dataset)
+    return [run.finish({tag: values[run.index] for tag, values in test.items()}) for run in runs]
 
 
 def _illustrate(run: Run, dataset: data.Dataset) -> None:
@@ -108,10 +116,16 @@ def _illustrate(run: Run, dataset: data.Dataset) -> None:
     board.embedding(stack.codes(some)[run.index], [dataset.names[label] for label in some.labels], thumbnails)
 
 
+def _last_epoch(config: Config) -> int:
+    """The epoch with which `fit` ends: the run's last, or the recorded one after which it pauses."""
+    rows = math.ceil(round((config.until or 1.0) * config.epochs / config.eval_every, 9))
+    return min(rows * config.eval_every, config.epochs)
+
+
 def _epochs(
     stack: Stack, runs: Sequence[Run], held_out: data.Split | None, caught: list[int], audience: Audience
 ) -> None:
-    """Train the runs of a stack from where they are until each has stopped or reached its last epoch, or until a
+    """Train the runs of a stack from where they are until each has stopped or reached the last epoch, or until a
     signal is caught."""
     shape = stack.configs[0]
     active = {run.epoch for run in runs if run.state is None}
@@ -122,7 +136,7 @@ def _epochs(
     start = active.pop()
     saved = time.perf_counter()
     with audience.bar(shape.epochs, start) as bar:
-        for epoch in range(start + 1, shape.epochs + 1):
+        for epoch in range(start + 1, _last_epoch(shape) + 1):
             clock = time.perf_counter()
             last = epoch == shape.epochs
             figures = stack.epoch(epoch)

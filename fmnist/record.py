@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmnist.config import config_hash, flat
+from fmnist.config import config_hash, flat, read_result
 from fmnist.files import replacing
 from fmnist.schema import NOT_HASHED, Config
 
@@ -174,6 +174,13 @@ def read_rows(directory: Path) -> list[dict[str, float]]:
         except ValueError:
             break
     return rows
+
+
+def restate(directory: Path, status: str) -> None:
+    """Give a run that has stopped another status than it ended with."""
+    result = read_result(directory)
+    with replacing(directory / "result.json") as file:
+        file.write(json.dumps((result or {}) | {"status": status}, indent=1) + "\n")
 
 
 def commit() -> str | None:

@@ -1,0 +1,57 @@
+"""What a search has found: its plots, its best trial. Imported only for a search."""
+
+import shlex
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import optuna.visualization.matplotlib as plots
+import yaml
+from hydra.errors import CompactHydraException
+from optuna.exceptions import ExperimentalWarning
+from optuna.trial import TrialState
+
+from hydra_plugins._study import Study
+
+DRAWN = {  # name of the file: how Optuna draws it
+    "history": plots.plot_optimization_history,
+    "parallel": plots.plot_parallel_coordinate,
+    "slices": plots.plot_slice,
+    "importances": plots.plot_param_importances,
+}
+
+
+def report(study: Study) -> None:
+    """Write best.yaml and plots/*.png to the search's directory, and say how to run the best trial."""
+    trials = study.optuna.get_trials(deepcopy=False)
+    count = Counter(trial.state for trial in trials)
+    if not count[TrialState.COMPLETE]:
+        raise CompactHydraException(f"no trial was finished, {count[TrialState.FAIL]} of {len(trials)} failed: "
+                                    f"{study.directory}/NUMBER/result.json says why")  # fmt: skip
+    best = study.optuna.best_trial
+    command = "python train.py " + shlex.join([*study.fixed, *study.overrides(best)])
+    found = {"trial": best.number, study.measure: best.value, "overrides": [*study.fixed, *study.overrides(best)]}
+    (study.directory / "best.yaml").write_text(f"# {command}\n{yaml.safe_dump(found, sort_keys=False)}")
+    draw(study, study.directory / "plots")
+    print(f"{len(trials)} trials: {count[TrialState.COMPLETE]} finished, {count[TrialState.PRUNED]} pruned, "
+          f"{count[TrialState.FAIL]} failed; plots in {study.directory / 'plots'}")  # fmt: skip
+    print(f"best: trial {best.number}, {study.measure} {best.value:.4f}\n{command}", flush=True)
+
+
+def draw(study: Study, directory: Path) -> None:
+    """Optuna's plots as PNG files. Importances need several finished trials that differ in their results."""
+    directory.mkdir(exist_ok=True)
+    finished = study.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    plt.switch_backend("agg")
+    for name, plot in DRAWN.items():
+        if name == "importances" and len({trial.value for trial in finished}) < 4:
+            continue
+        with plt.style.context("default"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            axes = np.atleast_1d(plot(study.optuna, target_name=study.measure))
+        figure = axes[0].figure
+        figure.set_size_inches(max(8, 3.5 * len(axes)), 5)
+        figure.savefig(directory / f"{name}.png", dpi=100, bbox_inches="tight")
+        plt.close(figure)
