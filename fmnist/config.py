@@ -233,8 +233,9 @@ def manual() -> str:
         for file in sorted((CONF / group).glob("*.yaml")):
             lines = [f"    {line}" for line in file.read_text().strip().splitlines() if not line.startswith("name:")]
             parts.append(f"{group}={file.stem}\n" + "\n".join(lines))
-    names = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
-    parts.append("experiment=NAME, one of: " + ", ".join(names))
+    for kind, folder in {"experiment": CONF / "experiment", "study": CONF.parent / "sweep" / "study"}.items():
+        names = sorted(file.stem for file in folder.glob("*.yaml"))
+        parts.append(f"{kind}=NAME, one of: " + ", ".join(names))
     return "\n\n".join(parts).replace("$", "$$")  # Hydra takes the text as a string.Template
 
 
