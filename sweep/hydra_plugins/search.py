@@ -42,7 +42,7 @@ class OptunaSweeperConf:
     n_jobs: int = 8
     sampler: str = "tpe"
     seed: int = 0
-    prune_at: list[float] = field(default_factory=lambda: [0.5])
+    prune_at: list[float] = field(default_factory=lambda: [0.25, 0.5])
     direction: str | None = None
     params: dict[str, Any] = field(default_factory=dict)
 
@@ -101,6 +101,8 @@ class OptunaSweeper(Sweeper):
             from hydra_plugins._study import Study
         except ModuleNotFoundError as error:
             raise UserError(f"hydra/sweeper=optuna needs {error.name}: pip install -e '.[search]'") from None
+        if self.config.get("dry_run"):
+            raise UserError("dry_run must be null with hydra/sweeper=optuna: proposals depend on results")
         loader = self.hydra_context.config_loader
         study = Study(merged(arguments, self.settings.params, loader), self.settings.sampler, self.settings.seed)
         kinds = composed_alike([study.fixed + corner for corner in study.corners()], loader)
