@@ -99,7 +99,7 @@ class Study:
 
     def directory_of(self, trial: Any) -> Path:
         """The directory of a trial's run."""
-        return self.directory / f"{trial.number:03d}"
+        return self.directory / f"trial-{trial.number:03d}"
 
     def step(self, trial: Trial) -> int:
         """The last step that was reported, -1 if none."""

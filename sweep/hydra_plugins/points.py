@@ -14,7 +14,8 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import OmegaConf
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
 
 from fmnist import UserError
 from fmnist.config import flat
@@ -43,8 +44,14 @@ class PointsSweeper(BasicSweeper):
     """Launches each point with each combination of the other values; the command line replaces a study's params."""
 
     def __init__(self, max_batch_size: int | None, params: Any, points: Any) -> None:
-        super().__init__(max_batch_size, _plain(params))
-        self.points: list[dict[str, Any]] = _plain(points) or []
+        super().__init__(max_batch_size, dict(params))
+        self.points: list[dict[str, Any]] = []
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """See Sweeper."""
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        asked: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
+        self.points = asked["points"] or []  # not the constructor's, in which ${seed} is the sweep's, not the job's
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch all jobs; raises the first failure once all have ended."""
@@ -108,10 +115,6 @@ def composed_alike(jobs: Sequence[Sequence[str]], loader: ConfigLoader) -> list[
         return tuple(override if key in groups else key for override, key in pairs)
 
     return list({kind(job): job for job in reversed(jobs)}.values())
-
-
-def _plain(config: Any) -> Any:
-    return OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
 
 
 def as_overrides(values: dict[str, Any]) -> list[str]:

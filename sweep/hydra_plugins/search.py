@@ -1,5 +1,6 @@
 """`hydra/sweeper=optuna`: proposals by Optuna, several at a time, which the launcher trains together."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from hydra_plugins.points import composed_alike, keep_settings, merged, one_line
 
 if TYPE_CHECKING:
     from hydra_plugins._study import Study, Trial
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -127,6 +130,7 @@ class OptunaSweeper(Sweeper):
                 else:
                     trial.report(result.return_value, step)
             for trial in [trial for trial in trials if study.step(trial) == step and trial.should_prune()]:
+                log.info(f"{study.directory_of(trial).name} is pruned: worse than the median after {step} %")
                 restate(study.directory_of(trial), "pruned")
                 study.tell_pruned(trial)
                 trials.remove(trial)
@@ -136,6 +140,7 @@ class OptunaSweeper(Sweeper):
     def _launch(self, study: "Study", trials: list["Trial"], also: list[str]) -> Sequence[JobReturn]:
         """Each trial has a directory of its number, whichever others are launched with it."""
         assert self.launcher is not None
+        log.info(f"trials {', '.join(str(trial.number) for trial in trials)}: {' '.join(also) or 'to the end'}")
         jobs = [[*study.fixed, *study.overrides(trial), *also, f"hydra.sweep.subdir={study.directory_of(trial).name}"]
                 for trial in trials]  # fmt: skip
         return self.launcher.launch(jobs, initial_job_idx=trials[0].number) if trials else []
