@@ -70,4 +70,5 @@ class Sweeps:
 def sweep(tmp_path, monkeypatch):
     """`sweep("-m", "seed=0,1")`, in a directory of its own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hydra_plugins._report.DRAWN", {})  # plots take a second
     return Sweeps(monkeypatch)

@@ -8,13 +8,15 @@ from conftest import ROOT, run_cli
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra_plugins._compose import Composer
+from hydra_plugins.points import as_overrides
 from hypothesis import given
 from hypothesis import strategies as st
-from sweeping import sweep  # noqa: F401 - a fixture
+from omegaconf import OmegaConf
 
 from fmnist.config import manual, parse
-from hydra_plugins.points import as_overrides
 
+pytest_plugins = ("sweeping",)
 STUDIES = sorted(path.stem for path in (ROOT / "sweep" / "study").glob("*.yaml"))
 POINTS = "hydra.sweeper.points=[{lr:1e-3,batch_size:32},{lr:2e-3,model.hidden:[50,20]}]"
 
@@ -83,8 +85,10 @@ def parse_job(launcher, overrides):
     return parse({key: value for key, value in config.items() if key != "hydra"})
 
 
-@given(st.dictionaries(st.sampled_from(["a", "b.c"]), st.none() | st.booleans() | st.integers()
-                       | st.floats(allow_nan=False, allow_infinity=False) | st.lists(st.integers(), max_size=3)))  # fmt: skip
+NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b.c"]), st.none() | st.booleans() | NUMBERS | st.lists(NUMBERS)))
 def test_values_of_a_file_arrive_as_they_are(values):
     parsed = OverridesParser.create().parse_overrides(as_overrides(values))
     assert {override.key_or_group: override.value() for override in parsed} == values
@@ -180,4 +184,15 @@ def test_a_study_runs_from_anywhere(tmp_path):
     done = run_cli("study=seeds", "seed=0,1", "data.limit=200", "epochs=1", "hydra.sweep.dir=sweep", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     results = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("sweep/*/result.json"))]
-    assert [(r["status"], r["config"]["seed"], r["config"]["epochs"]) for r in results] == [("done", 0, 1), ("done", 1, 1)]
+    assert [(r["status"], r["config"]["seed"], r["config"]["epochs"]) for r in results] == [
+        ("done", 0, 1),
+        ("done", 1, 1),
+    ]
+
+
+def test_a_job_with_a_directory_of_its_own_is_composed_as_hydra_composes_it(sweep):
+    assert sweep("-m", "study=depth", "epochs=2") == 0
+    loader, master = sweep.launcher.loader, sweep.launcher.config
+    compose = Composer(loader, master)
+    for job in (["skip=true", "hydra.sweep.subdir=here"], ["skip=null", "model=mlp1", "hydra.sweep.subdir=there"]):
+        assert OmegaConf.to_yaml(compose._quickly(job)) == OmegaConf.to_yaml(loader.load_sweep_config(master, job))

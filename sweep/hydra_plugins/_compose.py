@@ -36,7 +36,8 @@ class Composer:
     def _quickly(self, overrides: Sequence[str]) -> DictConfig:
         assert isinstance(self.loader, ConfigLoaderImpl)
         parsed = [self._parse(text) for text in overrides]
-        if any(override.is_hydra_override() or override.is_sweep_override() for override in parsed):
+        own = [text for text, override in zip(overrides, parsed, strict=True) if override.is_hydra_override()]
+        if any(override.is_sweep_override() for override in parsed) or any("searchpath" in text for text in own):
             raise NotImplementedError
         files = [override for override in parsed if self._chooses_files(override)]
         values = [override for override in parsed if not self._chooses_files(override)]
@@ -45,11 +46,13 @@ class Composer:
             self.composed[key] = pickle.dumps(self.loader.load_sweep_config(self.master, list(key)))
         config: DictConfig = pickle.loads(self.composed[key])  # several times faster than a deep copy
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
-        config.hydra.overrides.task = list(overrides)
+        config.hydra.overrides.task = [text for text in overrides if text not in own]
+        config.hydra.overrides.hydra = [*self.master.hydra.overrides.hydra, *own]
         how = config.hydra.job.config.override_dirname
         config.hydra.job.override_dirname = get_overrides_dirname(
-            parsed, kv_sep=how.kv_sep, item_sep=how.item_sep, exclude_keys=how.exclude_keys
-        )
+            [override for override in parsed if not override.is_hydra_override()], kv_sep=how.kv_sep,
+            item_sep=how.item_sep, exclude_keys=how.exclude_keys,
+        )  # fmt: skip
         return config
 
     def _parse(self, text: str) -> Override:

@@ -10,10 +10,8 @@ import numpy as np
 import optuna.visualization.matplotlib as plots
 import yaml
 from hydra.errors import CompactHydraException
-from optuna.exceptions import ExperimentalWarning
-from optuna.trial import TrialState
-
 from hydra_plugins._study import Study
+from optuna.trial import TrialState
 
 DRAWN = {  # name of the file: how Optuna draws it
     "history": plots.plot_optimization_history,
@@ -49,7 +47,7 @@ def draw(study: Study, directory: Path) -> None:
         if name == "importances" and len({trial.value for trial in finished}) < 4:
             continue
         with plt.style.context("default"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
+            warnings.simplefilter("ignore")  # the functions call themselves experimental; one trial has no range
             axes = np.atleast_1d(plot(study.optuna, target_name=study.measure))
         figure = axes[0].figure
         figure.set_size_inches(max(8, 3.5 * len(axes)), 5)

@@ -9,13 +9,13 @@ from typing import Any
 
 import optuna
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra_plugins.points import knob
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from fmnist import UserError
-from hydra_plugins.points import knob
 
 FILE = "study.jsonl"
 
@@ -44,11 +44,18 @@ class Study:
     def open(self, directory: Path, measure: str, direction: str, may_change: Collection[str]) -> None:
         """Load the search of this directory or begin one; UserError if it holds another, or is being written."""
         self.directory, self.measure = directory, measure
-        self._lock = open(directory / f"{FILE}.pid", "a")  # noqa: SIM115 - locked for as long as this process lives
+        self._lock = open(directory / f"{FILE}.pid", "a")  # noqa: SIM115 - closed on exit; a killed process lets go of it
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            self._load(directory, direction, may_change)
+        except BlockingIOError:
+            self._lock.close()
             raise UserError(f"{directory} is being searched by another process") from None
+        except UserError:
+            self._lock.close()
+            raise
+
+    def _load(self, directory: Path, direction: str, may_change: Collection[str]) -> None:
         _mend(directory / FILE)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.optuna = optuna.create_study(
@@ -64,6 +71,12 @@ class Study:
         if changed:
             raise UserError(f"{directory} holds another search ({'; '.join(changed)}): choose another hydra.sweep.dir")
         self.optuna.set_user_attr("asked", asked)
+
+    def __enter__(self) -> "Study":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
 
     def batch(self, n_trials: int, n_jobs: int) -> list[Trial]:
         """The trials to train next: those that were cut short, and new ones up to a multiple of n_jobs; [] at the end.

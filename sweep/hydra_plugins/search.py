@@ -12,13 +12,13 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
+from hydra_plugins.points import composed_alike, keep_settings, merged, one_line
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist import UserError
 from fmnist.config import read_result
 from fmnist.record import restate
 from fmnist.schema import JUDGED_BY, NOT_HASHED
-from hydra_plugins.points import composed_alike, keep_settings, merged, one_line
 
 if TYPE_CHECKING:
     from hydra_plugins._study import Study, Trial
@@ -77,11 +77,12 @@ class OptunaSweeper(Sweeper):
         with one_line():
             self._check_settings()
             study = self._study(arguments)
-        while trials := study.batch(self.settings.n_trials, self.settings.n_jobs):
-            self._train(study, trials)
         from hydra_plugins._report import report
 
-        report(study)
+        with study:
+            while trials := study.batch(self.settings.n_trials, self.settings.n_jobs):
+                self._train(study, trials)
+            report(study)
 
     def _check_settings(self) -> None:
         s = self.settings
