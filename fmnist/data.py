@@ -105,7 +105,7 @@ def as_input(images: Tensor, dtype: torch.dtype) -> Tensor:
     return images.to(dtype).div_(255)
 
 
-GATHERED = 512
+GATHERED = 256
 
 
 def as_levels(images: Tensor) -> Tensor:
