@@ -59,7 +59,7 @@ def report(directories: Sequence[Path], output: Path, baseline: Sequence[str] = 
     all_studies = studies(results)
     compared = _baselines(all_studies, baseline)
     done = sum(result.status == "done" for result in results)
-    page = [f"# {', '.join(escape(directory.resolve().name) for directory in directories)}"]
+    page = [f"# Report on {', '.join(escape(directory.resolve().name) for directory in directories)}"]
     page += [f"{done} finished runs of {len(results)}, {_provenance(results)}"]
     said = [f"{done} finished runs of {len(results)}"]
     files: dict[str, str] = {}

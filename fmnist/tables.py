@@ -101,7 +101,7 @@ def differences(study: Study, baseline: Configuration, limit: int = 20) -> tuple
 
 def signed(difference: Interval) -> str:
     """A mean difference with its interval."""
-    mean, low, high = (f"{value:+.2g}" for value in (difference.mean, difference.low, difference.high))
+    mean, low, high = (f"{value:+.3g}" for value in (difference.mean, difference.low, difference.high))
     return mean if isnan(difference.low) else f"{mean} [{low}, {high}]"
 
 
