@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -78,23 +79,36 @@ class Scale:
         span = raw[-1] - raw[0]
         return cls(values, ((raw - raw[0]) / span).tolist() if span else [0.5] * len(values), kind, name)
 
+    @property
+    def ordered(self) -> bool:
+        """Whether it makes sense to join what lies next to one another: numbers, with or without none."""
+        return not any(isinstance(value, bool | str | list) for value in self.values)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {repr(value): place for place, value in enumerate(self.values)}
+
     def index(self, configuration: Configuration) -> int:
         """The number of a configuration's value in their order."""
-        return [repr(value) for value in self.values].index(repr(configuration.knobs.get(self.name)))
+        return self._places[repr(configuration.knobs.get(self.name))]
 
     def position(self, configuration: Configuration) -> float:
         """Where a configuration's value lies, in [0, 1]."""
         return self.positions[self.index(configuration)]
 
-    def ticks(self) -> tuple[list[float], list[str]]:
-        """Positions and texts of as many values as there is room for, the ends among them."""
+    def ticks(self, most: int = TICKS) -> tuple[list[float], list[str]]:
+        """Positions and texts of all categories, or of as many numbers as there is room for, the ends among them."""
+        if self.kind == "categories":
+            return self.positions, [told(value, self.name) for value in self.values]
+        last = len(self.values) - 1
         shown = [0]
-        for index in range(1, len(self.values)):
-            is_last = index == len(self.values) - 1
-            room = min(self.positions[index] - self.positions[shown[-1]], 1.0 if is_last else 1 - self.positions[index])
-            if is_last or room >= 1 / TICKS:
-                shown.append(index)
-        return [self.positions[i] for i in shown], [told(self.values[i], self.name) for i in shown]
+        for place in range(1, last):
+            before, after = self.positions[place] - self.positions[shown[-1]], 1 - self.positions[place]
+            shown += [place] * (min(before, after) >= 1 / most)
+        shown.append(last)
+        rounded = len(self.values) > TICKS  # then they were drawn at random, and are no round numbers
+        texts = [f"{self.values[i]:.2g}" if rounded else told(self.values[i]) for i in shown]
+        return [self.positions[i] for i in shown], texts
 
 
 def _unevenness(values: np.ndarray) -> float:

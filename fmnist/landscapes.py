@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fmnist.axes import Scale, in_words, knob_in_words, tag_in_words
-from fmnist.plots import STYLE, STYLES, WIDTH, Picture, as_x, log_y
+from fmnist.plots import STYLE, STYLES, WIDTH, Picture, as_x, name_y
 from fmnist.results import Study, told
 
 GREY = "#666666"
@@ -97,6 +97,7 @@ def parallel(study: Study) -> Picture:
         end = len(scales)
         figure = Figure(figsize=(max(WIDTH, 1.1 * (end + 2)), 3.8), layout="constrained")
         axes = figure.subplots()
+        thin = 1.0 if len(study.finished) < 200 else 0.4
         for c in reversed(study.finished):  # the best on top
             mean = c.interval("objective").mean
             height = colours.share(mean)
@@ -106,7 +107,7 @@ def parallel(study: Study) -> Picture:
                 range(end + 1),
                 [*(scale.position(c) + aside for scale in scales), height],
                 color=colours.of(mean),
-                linewidth=2.8 if best else 1.0,
+                linewidth=2.8 if best else thin,
                 marker="o" if best else None,
             )
         for x, scale in enumerate(scales):
@@ -147,21 +148,20 @@ def marginals(study: Study) -> Picture:
             dots = [(x, mean) for x, own in means.items() for mean in own]
             axes.scatter(*zip(*dots, strict=True), s=12, color=GREY, alpha=0.5, linewidths=0, label="a configuration")
             lines = {"best": study.better, "median": median}
+            xs = sorted(means) if 2 * len(means) <= len(dots) else []  # numbers drawn at random hardly occur twice
             for (colour, line, marker), (label, function) in zip(STYLES, lines.items(), strict=False):
-                xs = sorted(means)
-                axes.plot(
-                    xs, [function(means[x]) for x in xs], color=colour, linestyle=line, marker=marker, label=label
-                )
-            as_x(axes, scale)
+                ys = [function(means[x]) for x in xs]
+                joined = line if scale.ordered else "none"
+                axes.plot(xs, ys, color=colour, linestyle=joined, marker=marker, label=label)
+            as_x(axes, scale, most=4)
         for axes in grid.flat[len(study.varying) :]:
             axes.set_visible(False)
         for axes in grid[:, 0]:
-            axes.set_ylabel(tag_in_words(study, study.judged).replace(" (", "\n("))
-        log_y(grid[0, 0], [c.interval("objective").mean for c in study.finished])
+            name_y(axes, tag_in_words(study, study.judged), [c.interval("objective").mean for c in study.finished])
         figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return Picture(
         "marginals",
         figure,
-        "Each knob by itself. A dot is a configuration's mean; lines join the best and the median over whatever the "
-        "other knobs are.",
+        "Each knob by itself. A dot is a configuration's mean; marked are the best and the median over whatever "
+        "the other knobs are, where values occur several times.",
     )

@@ -60,7 +60,7 @@ def curves(study: Study, measure: str) -> Picture | None:
         return None
     panels = [parts] if len(chosen) == 1 else [[part] for part in parts]
     labels = [PARTS[part] for part in parts] if len(panels) == 1 else [fill(c.label, 85) for c in chosen]
-    columns = 1 if max(map(len, labels)) > 45 else 2
+    columns = 1 if max(map(len, labels)) > 32 else 2
     with matplotlib.rc_context(STYLE):
         height = 2.9 + 0.19 * sum(label.count("\n") + 1 for label in labels) / columns
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -79,8 +79,7 @@ def curves(study: Study, measure: str) -> Picture | None:
             axes.set_xlabel("iteration (full batch)" if full else "epoch (pass over the training rows)")
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_title(" and ".join(PARTS[part] for part in panel))
-        row[0].set_ylabel(measure_in_words(study, measure))
-        log_y(row[0], values)
+        name_y(row[0], measure_in_words(study, measure), values)
         figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns, handlelength=3.5)
     return Picture(f"curves_{measure}", figure, _of_curves(study, measure, chosen))
 
@@ -114,38 +113,39 @@ def response(study: Study) -> Picture:
             xs = sorted(spans)
             bars = [(spans[x].high - spans[x].low) / 2 if spans[x].n > 2 else nan for x in xs]
             axes.errorbar([x + 0.008 * side for x in xs], [spans[x].mean for x in xs], bars, color=colour,
-                          linestyle=line, marker=marker, capsize=3, label=PARTS[words.split("/")[0]])  # fmt: skip
+                          linestyle=line if scale.ordered else "none", marker=marker, capsize=3,
+                          label=PARTS[words.split("/")[0]])  # fmt: skip
             for c in study.finished:
                 own = [*c.values(tag).values()]
                 axes.scatter([scale.position(c) + 0.022 * side] * len(own), own, s=9, color=colour, alpha=0.6,
                              linewidths=0)  # fmt: skip
                 values += own
         as_x(axes, scale)
-        axes.set_ylabel(measure_in_words(study, study.measure))
-        log_y(axes, values)
+        name_y(axes, measure_in_words(study, study.measure), values)
         figure.legend(loc="outside lower center", ncols=3)
     lost = [c.label for c in study.configurations if not c.done]
     missing = f" No finished run: {'; '.join(lost)}." if lost else ""
     return Picture(
         "response",
         figure,
-        f"Response to {knob_in_words(name)}. Lines join the means; bars are 95 % intervals of the mean (Student's t), "
-        f"where there are three runs or more; dots are runs.{missing}",
+        f"Response to {knob_in_words(name)}. Means, with 95 % intervals (Student's t) where there are three runs or "
+        f"more; dots are runs.{missing}",
     )
 
 
-def as_x(axes: Any, scale: Scale) -> None:
-    """Make a knob's scale the x axis."""
-    positions, texts = scale.ticks()
-    long = sum(map(len, texts)) > 40
+def as_x(axes: Any, scale: Scale, most: int = 10) -> None:
+    """Make a knob's scale the x axis, with room for `most` short texts side by side."""
+    positions, texts = scale.ticks(most)
+    long = sum(len(text) + 1 for text in texts) > 6 * most
     axes.set_xticks(positions, texts, rotation=30 if long else 0, ha="right" if long else "center")
     axes.set_xlim(-0.06, 1.06)
     axes.set_xlabel(knob_in_words(scale.name) + (", log scale" if scale.kind == "log" else ""))
 
 
-def log_y(axes: Any, values: Sequence[float]) -> None:
-    """Make the y axis logarithmic where values lie far apart."""
+def name_y(axes: Any, words: str, values: Sequence[float]) -> None:
+    """Name the y axis, and make it logarithmic where values other than shares lie far apart."""
     known = [value for value in values if isfinite(value)]
-    if known and min(known) > 0 and max(known) / min(known) > WIDE:
+    far = bool(known) and min(known) > 0 and max(known) / min(known) > WIDE and "share" not in words
+    if far:
         axes.set_yscale("log")
-        axes.set_ylabel(axes.get_ylabel() + ", log scale")
+    axes.set_ylabel(fill(words + ", log scale" * far, 36))

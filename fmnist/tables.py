@@ -116,7 +116,7 @@ def numbers(studies: Sequence[Study]) -> str:
     for study in studies:
         for c in study.configurations:
             row: dict[str, object] = {"study": study.title}
-            row |= {name: told(value, name) for name, value in c.knobs.items()}
+            row |= {name: value if isinstance(value, float) else told(value, name) for name, value in c.knobs.items()}
             row |= {"n": len(c.done), "left_out": len(c.others)}
             for tag in ["objective", *study.tags]:
                 interval = c.interval(tag)

@@ -30,7 +30,7 @@ SMALL = {"data.limit": 500, "model.hidden": [20]}
 def write_run(directory, objective, status="done", model="mlp", test=None, epochs=3, error=None, **knobs):
     """A run's record with a curve that ends at `objective`, by the project's own Record."""
     measure = "accuracy" if model == "mlp" else "loss"
-    record = Record(make_config(model, epochs=epochs, **SMALL, **knobs), directory)
+    record = Record(make_config(model, epochs=epochs, **(SMALL | knobs)), directory)
     for epoch in range(1, epochs + 1):
         row = {"epoch": epoch, "train/loss": 2.0 / epoch, f"train/{measure}": objective * epoch / epochs}
         record.epoch(row | {"validation/loss": 3.0 / epoch, f"validation/{measure}": objective * epoch / epochs})
