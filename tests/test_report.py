@@ -247,6 +247,13 @@ def test_the_response_is_the_means_on_a_log_axis(lr):
     assert axes.get_ylabel() == "accuracy (share of images)"
 
 
+def test_names_are_not_joined_by_lines(tmp_path):
+    sweep(tmp_path, [({"optim": name}, [0.8, 0.9]) for name in ("adam", "sgd")])
+    (axes,) = plots.response(study_of(tmp_path)).figure.axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["adam", "sgd"]
+    assert axes.containers[0].lines[0].get_linestyle() == "None"
+
+
 def test_the_cells_of_a_heat_map_are_the_means(grid):
     axes = landscapes.heat_map(study_of(grid)).figure.axes[0]
     cells = {text.get_position(): text.get_text() for text in axes.texts}
