@@ -25,13 +25,16 @@ MODULES = [
         "engine",
         "bench",
     ),
+    *("intervals", "results", "axes", "tables", "plots", "landscapes", "report"),
 ]
 ONLY_IN = {
     "hydra": {"train"},
     "omegaconf": {"config"},
     "tensorboard": {"record"},
     "torchvision": {"fetch"},
-    "matplotlib": {"figures"},
+    "matplotlib": {"figures", "plots", "landscapes"},
+    "scipy": {"intervals"},
+    "markdown": {"report"},
     "sklearn": {"metrics", "figures"},
 }
 SOURCES = {path.stem: path for path in [*(ROOT / "fmnist").glob("*.py"), ROOT / "train.py"]}
@@ -66,6 +69,9 @@ def test_each_library_is_imported_in_its_place_only():
 @pytest.mark.parametrize(("modules", "kept_out"), [
     ("train, fmnist.config", ["torch", "torchvision", "tensorboard", "matplotlib"]),
     ("fmnist.engine", ["torch._dynamo", "torchvision", "tensorboard", "matplotlib", "hydra"]),
+    ("fmnist.results", ["torch", "numpy", "scipy", "tensorboard", "matplotlib"]),
+    ("fmnist.report", ["torch", "scipy", "tensorboard", "matplotlib", "markdown"]),
+    ("fmnist.landscapes", ["torch", "scipy", "tensorboard", "matplotlib.pyplot"]),
 ])  # fmt: skip
 def test_nothing_heavy_is_imported_early(modules, kept_out):
     code = f"import sys, {modules}; print([name for name in {kept_out} if name in sys.modules])"
