@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -113,4 +114,4 @@ class Scale:
 
 def _unevenness(values: np.ndarray) -> float:
     steps = np.diff(values)
-    return float(steps.std() / steps.mean())
+    return float(steps.std() / steps.mean()) if steps.any() else inf  # no steps: equal, but for rounding

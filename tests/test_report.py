@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, make_config, run_cli
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fmnist import UserError, landscapes, plots
@@ -215,6 +215,7 @@ def test_a_knob_has_the_axis_its_values_ask_for(values, kind, middle):
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=60, unique=True))
+@example([1000000.0, 999999.9999999999])  # their logarithms are equal
 def test_ticks_have_room_and_the_ends_are_among_them(values):
     scale = Scale.of("lr", [Configuration({"lr": value}, [], []) for value in values])
     positions, _ = scale.ticks()
@@ -324,7 +325,10 @@ def test_the_best_is_marked_and_every_configuration_has_its_row(page):
     assert rows[2].startswith("| **1** | **0.01** | **3** | **0.8450 ± 0.038** |")
     assert rows[3].startswith("| 2 | 0.001 | 3 | 0.8300 ± 0.036 | 0.7404 to 0.9196 |")
     assert "Comparisons made: 2" in text
-    assert "| lr 0.001 | 3 | -0.015 [" in text
+    (row,) = [line.split(" | ") for line in rows if line.startswith("| lr 0.001 | 3 | -0.015 [")]
+    p, bonferroni = float(row[3]), float(row[4])  # differences 0.01, 0.02, 0.015: t = 5.196, 2 degrees of freedom
+    assert p == pytest.approx(0.0351, abs=5e-4)
+    assert bonferroni == pytest.approx(2 * p, abs=2e-3)
 
 
 def test_csv_has_the_numbers_and_the_runs_they_are_of(page):
