@@ -50,16 +50,16 @@ def _split(override: str) -> tuple[str, str]:
 
 
 def _plain_key(text: str) -> str:
-    return re.sub(r"[^\w.+-]", "-", text.replace("~", "no-"))
+    return re.sub(r"[^A-Za-z0-9_.+-]", "-", text.replace("~", "no-"))
 
 
 def _plain(value: str) -> str:
     """A value in the characters of a name: a flat list's elements with "-" between them, 1e+30 as 1e30; a hash tells
     apart what else had to be rewritten."""
     plain = re.sub(r"(?<=\de)\+", "", value.strip("'\""))
-    if re.fullmatch(r"\[[\w.-]+(, *[\w.-]+)*\]", plain):
+    if re.fullmatch(r"\[[\w.-]+(, *[\w.-]+)*\]", plain, re.ASCII):
         return re.sub(r", *", "-", plain[1:-1])
-    kept = re.sub(r"[^\w.-]+", "-", plain).strip("-")
+    kept = re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-")
     return kept if kept == plain else f"{kept}-{_hash(value)}".lstrip("-")
 
 

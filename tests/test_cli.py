@@ -74,6 +74,7 @@ def test_three_spellings_of_one_run_are_one_run(tmp_path):
     assert run_cli(*QUICK, "model=mlp2", "+dropout=0.5", "hydra.run.dir=plus", cwd=tmp_path).returncode == 0
     assert run_cli(*QUICK, "model=mlp2", "dropout=0.5", "hydra.run.dir=plain", cwd=tmp_path).returncode == 0
     sweep = ("model=mlp2", "+dropout=0.25,0.5", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${dropout}")
+    sweep += ("hydra/launcher=basic",)  # bit for bit: a stack adds in another order
     assert run_cli("-m", *QUICK, *sweep, cwd=tmp_path).returncode == 0
     runs = [tmp_path / "plus", tmp_path / "plain", tmp_path / "sweep" / "0.5"]
     assert len({result(run)["config_hash"] for run in runs}) == 1
