@@ -3,17 +3,19 @@
 import shlex
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import optuna.visualization.matplotlib as plots
-import yaml
 from hydra.errors import CompactHydraException
 from hydra_plugins._study import Study
+from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-DRAWN = {  # name of the file: how Optuna draws it
+DRAWN: dict[str, Callable[..., Any]] = {  # name of the file: how Optuna draws it
     "history": plots.plot_optimization_history,
     "parallel": plots.plot_parallel_coordinate,
     "slices": plots.plot_slice,
@@ -31,7 +33,7 @@ def report(study: Study) -> None:
     best = study.optuna.best_trial
     command = "python train.py " + shlex.join([*study.fixed, *study.overrides(best)])
     found = {"trial": best.number, study.measure: best.value, "overrides": [*study.fixed, *study.overrides(best)]}
-    (study.directory / "best.yaml").write_text(f"# {command}\n{yaml.safe_dump(found, sort_keys=False)}")
+    (study.directory / "best.yaml").write_text(f"# {command}\n{OmegaConf.to_yaml(found)}")
     draw(study, study.directory / "plots")
     print(f"{len(trials)} trials: {count[TrialState.COMPLETE]} finished, {count[TrialState.PRUNED]} pruned, "
           f"{count[TrialState.FAIL]} failed; plots in {study.directory / 'plots'}")  # fmt: skip

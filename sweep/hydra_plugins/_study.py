@@ -13,6 +13,7 @@ from hydra_plugins.points import knob
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
 from fmnist import UserError
@@ -60,7 +61,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.optuna = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(directory / FILE))), study_name="search",
-            load_if_exists=True, direction=direction, pruner=optuna.pruners.MedianPruner(),
+            load_if_exists=True, direction=StudyDirection[direction.upper()], pruner=optuna.pruners.MedianPruner(),
         )  # fmt: skip
         asked = {name: text for name, text in self._asked.items() if name not in may_change}
         before = self.optuna.user_attrs.get("asked", asked)
@@ -135,21 +136,22 @@ class Study:
 def distribution(override: Override) -> BaseDistribution:
     """Hydra's choice(...), range(...), interval(...), tag(log, ...) and a,b,c as Optuna has them."""
     sweep: Any = override.value()
-    line, tags = override.input_line, getattr(sweep, "tags", set())
+    line = override.input_line
+    tags: set[str] = getattr(sweep, "tags", set())
     log = "log" in tags
     if tags - {"log"}:
         raise UserError(f"{line}: the only tag that is known is log, got {', '.join(sorted(tags))}")
     try:
+        step: Any = None
         if isinstance(sweep, IntervalSweep):
-            whole = isinstance(sweep.start, int)
-            low, high, step = sweep.start, sweep.end, None
+            numbers: list[Any] = [sweep.start, sweep.end]
         elif isinstance(sweep, RangeSweep):
-            numbers: list[Any] = list(override.sweep_iterator())
-            whole = isinstance(numbers[0], int) if numbers else True
-            low, high, step = min(numbers, default=1), max(numbers, default=0), abs(sweep.step)
+            values: Any = override.sweep_iterator()
+            numbers, step = sorted(values) or [1, 0], abs(sweep.step)
         else:
             return CategoricalDistribution(list(override.sweep_string_iterator()))
-        if whole:
+        low, high = numbers[0], numbers[-1]
+        if isinstance(low, int):
             return IntDistribution(low, high, log=log, step=step or 1)
         return FloatDistribution(low, high, log=log, step=step)
     except ValueError as error:

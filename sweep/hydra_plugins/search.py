@@ -21,7 +21,8 @@ from fmnist.record import restate
 from fmnist.schema import JUDGED_BY, NOT_HASHED
 
 if TYPE_CHECKING:
-    from hydra_plugins._study import Study, Trial
+    from hydra_plugins._study import Study
+    from optuna import Trial
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +58,8 @@ class OptunaSweeper(Sweeper):
     """Asks for batches of trials, launches them part by part, prunes between the parts, and tells what came out."""
 
     def __init__(self, **settings: Any) -> None:
-        self.settings = OptunaSweeperConf(**{
-            key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-            for key, value in settings.items()
-        })  # fmt: skip
+        plain: Any = OmegaConf.to_container(OmegaConf.create(settings))
+        self.settings = OptunaSweeperConf(**plain)
         self.launcher: Launcher | None = None
         self.config: DictConfig | None = None
         self.hydra_context: HydraContext | None = None
