@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from fmnist import UserError
 from fmnist.axes import Scale, in_words
-from fmnist.record import CHARTS, write_whole
+from fmnist.files import replacing
+from fmnist.record import CHARTS
 from fmnist.results import Configuration, Result, Study, read, short, studies, told
 from fmnist.tables import Table, differences, escape, numbers, spread, summary
 
@@ -80,7 +81,8 @@ def report(directories: Sequence[Path], output: Path, baseline: Sequence[str] = 
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():  # the pages last
-            write_whole(output / name, content)
+            with replacing(output / name) as file:
+                file.write(content)
     except OSError as error:
         raise UserError(f"--output must be a directory that can be written, got {output} ({error.strerror})") from None
     return said

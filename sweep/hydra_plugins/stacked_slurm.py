@@ -56,8 +56,8 @@ class StackedSlurmLauncher(StackedLauncher):
 
     def _plan(self, configs: Sequence[Any], pool: Any) -> Any:
         """Nothing is measured: the nodes may be another kind of machine, and are asked for before they are there."""
-        from fmnist.groups import data_memory, memory, stacks, work
-        from fmnist.plan import PROCESS, SPEED, STACK, START, Plan
+        from fmnist.groups import PROCESS, SPEED, START, data_memory, memory, stacks, work
+        from fmnist.plan import STACK, Plan
 
         gpus = any(self.queue.get(name) for name in ("gpus_per_node", "gpus_per_task", "gres"))
         cores = self.queue.get("cpus_per_task", 1)
