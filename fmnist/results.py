@@ -176,6 +176,8 @@ def read_one(directory: Path) -> Result:
                 status, error = "failed", f"its objective is {figures['objective']}"
         seconds, identity = float(raw["seconds"]), str(raw["config_hash"])
         return Result(directory, status, error, knobs, figures, seconds, identity, raw["commit"])
+    except UserError as problem:
+        return Result(directory, "unreadable", str(problem))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         return Result(directory, "unreadable", f"result.json: {type(problem).__name__}: {problem}")
 
