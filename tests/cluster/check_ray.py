@@ -2,7 +2,7 @@
 
 import tempfile
 
-from test_launchers import expected, sweep
+from test_other_launchers import expected, sweep
 
 __all__ = ["expected"]  # a fixture
 

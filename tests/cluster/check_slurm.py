@@ -6,31 +6,61 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_cli
-from test_launchers import assert_same, expected, of_run, sweep
+from test_other_launchers import assert_same, expected, of_run, sweep
 
 __all__ = ["expected"]  # a fixture
 SLURM = ("hydra.launcher.partition=main", "hydra.launcher.timeout_min=5", "hydra.launcher.cpus_per_task=1")
 KILLED = {  # what is said of a job that was killed
     "submitit_slurm": r"Job \d+_\d .*\n?has not produced any output \(state: FAILED\)",
-    "stacked_slurm": r"1500: SLURM job \d+_\d ended as FAILED without a result",
+    "stacked_slurm": r"2000: SLURM job \d+_\d ended as FAILED without a result",
 }
 PATIENCE = 60.0  # seconds
 
-# Two jobs, a short one and one long enough to be killed.
-JOBS = (
-    *("model=mlp1", "model.hidden=[20]", "data.limit=500", "epochs=3,1500", "log_every=100", "save_every=0.2"),
-    *("hydra.sweep.dir=sweep", "hydra.sweep.subdir=${epochs}"),
-)
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """As in test_other_launchers.sweep."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """As test_launchers.sweep, for the reference too."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def jobs(launcher, *more, epochs=2000):
+    """Two jobs, a short one and one long enough to be disturbed, or, with many epochs, to be there till the end."""
+    work = (
+        "model=mlp1",
+        "model.hidden=[20]",
+        "data.limit=500",
+        f"epochs=3,{epochs}",
+        "log_every=500",
+        "save_every=0.2",
+    )
+    return ("-m", *work, "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${epochs}", f"hydra/launcher={launcher}", *more)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What becomes of the two jobs when nothing happens to them."""
+    cwd = tmp_path_factory.mktemp("undisturbed")
+    assert run_cli(*jobs("basic"), cwd=cwd).returncode == 0
+    return [of_run(cwd / "sweep" / name) for name in ("3", "2000")]
+
+
+@contextmanager
+def begun(cwd, *arguments):
+    """The command, and the process of a task that trains the longer of the two jobs, which has been saved once."""
+    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as driver:
+        try:
+            (saved,) = until(lambda: [path for path in cwd.glob("sweep/*/last.pt") if path.parent.name != "3"])
+            yield driver, until(lambda: process_of(saved.parent))
+        finally:
+            driver.kill()
 
 
 def until(happened):
@@ -44,10 +74,15 @@ def until(happened):
 
 
 def nodes_of_last_array():
-    """The nodes on which the tasks of the array that was submitted last have run, in their order."""
-    tasks = re.findall(r"ArrayJobId=(\d+) ArrayTaskId=(\d+) .* NodeList=(\S+)", scontrol("--oneliner", "show", "job"))
-    last = max(int(array) for array, _, _ in tasks)
-    return [node for _, node in sorted((int(task), node) for array, task, node in tasks if int(array) == last)]
+    """The nodes on which the tasks of the array that was submitted last have run."""
+    tasks = re.findall(r"ArrayJobId=(\d+) .* NodeList=(\S+)", scontrol("--oneliner", "show", "job"))
+    last = max(int(array) for array, _ in tasks)
+    return {node for array, node in tasks if int(array) == last}
+
+
+def job_of(process):
+    """The SLURM job that a process belongs to."""
+    return re.search(r"SLURM_JOB_ID=(\d+)", Path(f"/proc/{process}/environ").read_text())[1]
 
 
 def status(directory):
@@ -71,39 +106,64 @@ def process_of(directory):
 
 def test_a_sweep_is_what_hydras_own_launcher_makes_of_it_and_uses_both_nodes(expected, tmp_path):
     assert sweep(tmp_path / "sweep", "hydra/launcher=submitit_slurm", *SLURM) == expected
-    assert nodes_of_last_array() == ["n1", "n2", "n1"]
+    assert nodes_of_last_array() == {"n1", "n2"}
 
 
 def test_stacks_are_trained_by_both_nodes(expected, tmp_path):
     runs = sweep(tmp_path / "sweep", "hydra/launcher=stacked_slurm", "hydra.launcher.workers=2", *SLURM)
     for run, own in zip(runs, expected, strict=True):
         assert_same(run, own, rel=1e-9, abs=1e-9)
-    assert nodes_of_last_array() == ["n1", "n2"]  # of two and of one run
+    assert nodes_of_last_array() == {"n1", "n2"}  # of two and of one run
 
 
 @pytest.mark.parametrize("launcher", KILLED)
-def test_a_killed_job_ends_the_sweep_by_name_and_the_same_command_finishes_it(launcher, tmp_path):
-    command = ("-m", *JOBS, f"hydra/launcher={launcher}", *SLURM)
-    long = tmp_path / "sweep" / "1500"
-    with subprocess.Popen(
-        [sys.executable, ROOT / "train.py", *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    ) as driver:
-        until((long / "last.pt").exists)
-        os.kill(until(lambda: process_of(long)), signal.SIGKILL)
-        _, told = driver.communicate(timeout=PATIENCE)
+def test_a_killed_job_ends_the_sweep_by_name_and_the_same_command_finishes_it(launcher, undisturbed, tmp_path):
+    with begun(tmp_path, *jobs(launcher, *SLURM)) as (driver, process):
+        os.kill(process, signal.SIGKILL)
+        told, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 1
     assert re.search(KILLED[launcher], told), told
     assert status(tmp_path / "sweep" / "3") == "done"
-    assert status(long) == "running"
+    assert status(tmp_path / "sweep" / "2000") == "running"
 
-    again = run_cli(*command, cwd=tmp_path)
+    again = run_cli(*jobs(launcher, *SLURM), cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "going on after epoch" in (long / "train.log").read_text()
+    assert "going on after epoch" in (tmp_path / "sweep" / "2000" / "train.log").read_text()
+    assert [of_run(tmp_path / "sweep" / name) for name in ("3", "2000")] == undisturbed
 
-    placed = ("hydra.sweep.dir=undisturbed", "hydra/launcher=basic")
-    assert run_cli("-m", *JOBS, *placed, cwd=tmp_path).returncode == 0
-    for name in ("3", "1500"):
-        assert of_run(tmp_path / "sweep" / name) == of_run(tmp_path / "undisturbed" / name)
+
+def test_a_task_that_meets_the_time_limit_is_queued_again_and_goes_on(undisturbed, tmp_path):
+    with begun(tmp_path, *jobs("stacked_slurm", *SLURM)) as (driver, process):
+        job = job_of(process)
+        subprocess.run(["scancel", "--signal=USR2", job], check=True)  # the warning that SLURM gives before the limit
+        told, _ = driver.communicate(timeout=PATIENCE)
+    assert driver.returncode == 0, told
+    assert "going on after epoch" in (tmp_path / "sweep" / "2000" / "train.log").read_text()
+    assert [of_run(tmp_path / "sweep" / name) for name in ("3", "2000")] == undisturbed
+
+
+def test_an_interrupt_ends_the_array_and_saves_its_runs(tmp_path):
+    with begun(tmp_path, *jobs("stacked_slurm", *SLURM, epochs=10**6)) as (driver, process):
+        job = job_of(process)
+        driver.send_signal(signal.SIGINT)
+        told, _ = driver.communicate(timeout=PATIENCE)
+    assert driver.returncode == 130, told
+    assert "the same command continues it" in told
+    assert status(tmp_path / "sweep" / "1000000") == "interrupted"
+    assert "JobState=CANCELLED" in scontrol("show", "job", job)
+
+
+def test_an_array_that_outlives_its_command_is_not_submitted_twice(tmp_path):
+    command = jobs("stacked_slurm", *SLURM, epochs=10**6)
+    with begun(tmp_path, *command) as (driver, process):
+        job = job_of(process)
+        driver.kill()
+    again = run_cli(*command, cwd=tmp_path)
+    assert again.returncode == 1
+    array = re.search(r"ArrayJobId=(\d+)", scontrol("show", "job", job))[1]
+    assert f"SLURM job {array} still trains this sweep: wait for it, or scancel {array}" in again.stderr
+    assert "Traceback" not in again.stderr
+    subprocess.run(["scancel", array], check=True)
 
 
 def listening(pid):
