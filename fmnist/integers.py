@@ -28,13 +28,19 @@ class Do(Protocol):
 
 
 class AtOnce:
-    """Does at once what is recorded, in new buffers."""
+    """Does at once what is recorded, and does it `again` in the same buffers."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.done: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = []
 
     def __call__(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         f(*args, **kwargs)
+        self.done.append((f, args, kwargs))
+
+    def again(self) -> None:
+        for f, args, kwargs in self.done:
+            f(*args, **kwargs)
 
     def new(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         return torch.empty(shape, dtype=dtype or torch.float32, device=self.device)
