@@ -177,11 +177,12 @@ def of_run(directory: Path) -> Config:
     return parse(result["config"] | {"device": "auto"})
 
 
-def check_directory(config: Config, directory: Path) -> None:
-    """Refuse to mix two runs: a directory that holds a run can only be started again with the same config."""
+def check_directory(config: Config, directory: Path) -> dict[str, Any] | None:
+    """Refuse to mix two runs: a directory that holds a run can only be started again with the same config. What
+    `read_result` gives for it."""
     result = read_result(directory)
     if result is None or result["config_hash"] == config_hash(config):
-        return
+        return result
     there = of_run(directory)
     if config_hash(there) != config_hash(config):  # a knob that was added since has its default there
         old, new = (flat({k: v for k, v in asdict(c).items() if k not in NOT_HASHED}) for c in (there, config))
@@ -189,6 +190,7 @@ def check_directory(config: Config, directory: Path) -> None:
         raise UserError(
             f"{directory} holds a run of another config ({'; '.join(changed)}): choose another hydra.run.dir"
         )
+    return result
 
 
 def flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -199,7 +201,16 @@ def flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flattened
 
 
-class RefuseEarly:
+class Callback:
+    """What Hydra calls at certain times, without importing hydra: does nothing at any of them."""
+
+    def _ignore(self, config: Any, **_: Any) -> None: ...
+
+    on_run_start = on_run_end = on_job_start = on_job_end = _ignore
+    on_multirun_start = on_multirun_end = on_compose_config = _ignore
+
+
+class RefuseEarly(Callback):
     """Hydra callback: a mistake in a single run is refused before Hydra creates or touches the run's directory."""
 
     def on_run_start(self, config: Any, **_: Any) -> None:
@@ -220,10 +231,6 @@ class RefuseEarly:
         """Let the resolver `typed` see the sweep's own command line before any job's."""
         with suppress(OmegaConfBaseException):  # such as ${hydra.job.num}, known to jobs alone
             str(config.hydra.sweep.subdir)
-
-    def _ignore(self, **_: Any) -> None: ...
-
-    on_run_end = on_job_start = on_job_end = on_multirun_end = on_compose_config = _ignore
 
 
 def manual() -> str:

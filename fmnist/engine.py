@@ -2,14 +2,11 @@
 
 import logging
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -20,6 +17,7 @@ from fmnist.kernels import flushed_denormals
 from fmnist.record import Outcome, progress, told
 from fmnist.run import Run
 from fmnist.schema import CLASSIFIERS, Config
+from fmnist.signals import catching
 from fmnist.stack import Stack, pick_device
 
 log = logging.getLogger("train")
@@ -74,7 +72,7 @@ def _train(
         raise UserError(f"batch_size must not leave a last batch of 1 row with batch_norm, got {shape.batch_size}")
     stack = Stack(configs, dataset, device)
     with ExitStack() as closing:
-        caught = closing.enter_context(_signals())
+        caught = closing.enter_context(catching(_insist))
         runs = [
             closing.enter_context(Run(stack, index, directory, logs[index]))
             for index, directory in enumerate(directories)
@@ -170,25 +168,10 @@ def _leave(runs: Sequence[Run], number: int) -> None:
     raise SystemExit(128 + number)
 
 
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; a second one interrupts at once."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _insist(caught: list[int]) -> None:
+    """The first signal ends with the epoch; a second one interrupts at once."""
+    if len(caught) > 1:
+        raise KeyboardInterrupt
 
 
 def _opening(run: Run, dataset: data.Dataset, device: torch.device) -> str:

@@ -8,13 +8,13 @@ from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from fmnist.config import parse
+from fmnist.config import Callback, parse
 from fmnist.schema import Config
 
 TaskT = TypeVar("TaskT", bound=Callable[..., Any])
 
 ROWS, TEST_ROWS, FEATURES, CLASSES = 60_000, 10_000, 784, 10  # Fashion-MNIST's; of other data they are a guess
-EVALUATED = 6_000  # rows of one piece of evaluation
+PIECE = 6_000  # rows whose activations are counted: those of a chunk of fmnist.step, and room for its integer products
 STATES = 5  # numbers kept per parameter: itself, its gradient, two moments, the best so far
 PROCESS = 0.5e9  # bytes of a process before it has any data: Python and torch
 SPEED = 4e10  # multiply-adds a second of a core, where nothing is measured
@@ -118,7 +118,7 @@ def memory(config: Config) -> float:
     batch = min(config.batch_size or train, train)
     size = 8 if config.precision == "float64" else 4
     inner = sum(widths(config)[1:])
-    activations = max(PASSES * min(batch, EVALUATED) * inner, 2 * EVALUATED * inner)
+    activations = max(PASSES * min(batch, PIECE) * inner, 2 * PIECE * inner)
     return float(size * (STATES * parameters(config) + activations + batch * FEATURES))
 
 
@@ -135,7 +135,7 @@ def duration(seconds: float) -> str:
     return f"{hours:.1f} h" if hours > 2 else f"{minutes:.0f} min" if minutes > 2 else f"{seconds:.0f} s"
 
 
-class DryRun:
+class DryRun(Callback):
     """Hydra callback: with dry_run=true a single run tells what it would do, and leaves before anything is written."""
 
     def on_run_start(self, config: Any, **_: Any) -> None:
@@ -157,7 +157,3 @@ class DryRun:
         if config.get("dry_run") and not str(config.hydra.launcher._target_).endswith("StackedLauncher"):
             print("error: dry_run must be null unless hydra/launcher=stacked", file=sys.stderr)
             raise SystemExit(2)
-
-    def _ignore(self, **_: Any) -> None: ...
-
-    on_run_end = on_job_start = on_job_end = on_multirun_end = on_compose_config = _ignore

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 
 from fmnist import integers
+from fmnist.data import as_input, as_levels
 
 log = logging.getLogger("train")
-
 
 FLOAT32_ERROR = 1e-5  # largest error, relative to the largest element, that still is float32 arithmetic
 THIN = 1_300_000  # multiply-adds of a product below which the plain path wins: its calls cost less
@@ -83,7 +83,7 @@ def _probe_integers(device: torch.device) -> float:
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(200, 784, generator=generator).to(device)
     images = torch.randint(0, 256, (2000, 784), generator=generator, dtype=torch.uint8).to(device)
-    x, levels = images.float().div_(255), (images.int() - 128).to(torch.int8)
+    x, levels = as_input(images, torch.float32), as_levels(images.clone())
     out = torch.empty(200, 2000, device=device)
     once, do = integers.AtOnce(device), integers.AtOnce(device)
     try:

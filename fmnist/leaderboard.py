@@ -19,18 +19,17 @@ from statistics import mean, stdev
 from typing import Any
 
 from fmnist import UserError
-from fmnist.config import flat, read_result
+from fmnist.config import Callback, flat, read_result
 from fmnist.files import replacing
-from fmnist.schema import JUDGED_BY, NOT_HASHED
+from fmnist.schema import JUDGED_BY, NOT_HASHED, SEEDS
 
-SEEDS = ("seed", "order_seed")
 SHOWN = 20  # configurations in the table
 PAUSE = 1.0  # seconds between two writings of the file, while runs end in quick succession
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A run: its directory's name in the sweep, its record, and its knobs but for seeds as one string."""
+    """A run: its directory's name in the sweep, its record, its knobs and, apart from them, its seeds."""
 
     name: str
     result: dict[str, Any]
@@ -179,18 +178,20 @@ class Board:
         """Its configurations, the best first."""
         return configurations(entries(self.sweep, self.kept))
 
-    def write(self) -> None:
-        """Bring leaderboard.csv up to date; when several processes do, the last one has seen all runs."""
+    def write(self) -> list[Configuration]:
+        """Bring leaderboard.csv up to date, and give what is in it. Of several processes the last has seen all runs."""
         if not self.sweep.exists():
-            return
+            return []
         with _alone(self.sweep):
-            told = list(lines(self.ranked()))
+            ranked = self.ranked()
+            told = list(lines(ranked))
             if told:
                 with replacing(self.sweep / "leaderboard.csv") as file:
                     rows = csv.DictWriter(file, list(told[0]))
                     rows.writeheader()
                     rows.writerows(told)
         self.written = time.monotonic()
+        return ranked
 
     def write_soon(self) -> None:
         """The same, but not more often than every second, and once more at the end of the program."""
@@ -210,7 +211,7 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-class Leaderboard:
+class Leaderboard(Callback):
     """Hydra callback: keeps the leaderboard of a sweep while its runs end, whichever launcher starts them."""
 
     def __init__(self) -> None:
@@ -228,10 +229,5 @@ class Leaderboard:
     def on_multirun_end(self, config: Any, **_: Any) -> None:
         """All runs have ended, none of them badly."""
         board = self._board(config)
-        board.write()
-        if board.ranked():
-            print(f"\n{table(board.ranked())}\n\n{board.sweep / 'leaderboard.csv'}")
-
-    def _ignore(self, **_: Any) -> None: ...
-
-    on_run_start = on_run_end = on_job_start = on_multirun_start = on_compose_config = _ignore
+        if ranked := board.write():
+            print(f"\n{table(ranked)}\n\n{board.sweep / 'leaderboard.csv'}")

@@ -2,13 +2,11 @@
 
 import math
 import os
-import signal
 import subprocess
 import sys
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
@@ -17,6 +15,7 @@ from typing import Any
 
 from fmnist.record import Outcome
 from fmnist.schema import Config
+from fmnist.signals import catching
 
 PACKAGES = Path(__file__).parents[1]
 DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # where none of these is, there is no cuda device to ask torch for
@@ -103,7 +102,7 @@ class Pool:
         have trained one more epoch. A worker that dies fails its runs, and another takes its place.
         """
         waiting = deque(tasks)
-        with catching(self._forward) as caught:
+        with catching(lambda heard: self._forward(heard[-1])) as caught:
             active = self.workers[:workers]
             while True:
                 for worker in active:
@@ -166,23 +165,3 @@ class Pool:
         """End all workers."""
         while self.workers:
             self.workers.pop().close()
-
-
-@contextmanager
-def catching(forward: Callable[[int], Any]) -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them, and pass each on to those who do the work."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-
-    def note(number: int, _: object) -> None:
-        caught.append(number)
-        forward(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

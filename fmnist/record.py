@@ -61,6 +61,11 @@ class Record:
         self.board.scalars(row)
         self.result["metrics"] = row
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The figures of the last recorded epoch or, at the end, the final ones, by tag."""
+        return {tag: value for tag, value in self.result["metrics"].items() if tag != "epoch"}
+
     def say(self, text: str) -> None:
         """A line for the console and the run's log."""
         self.log.info(text)
@@ -69,9 +74,8 @@ class Record:
         """Bring result.json up to date; what was recorded before is on the disk first."""
         os.fsync(self.rows.fileno())
         self.result |= changes
-        metrics = {tag: value for tag, value in self.result["metrics"].items() if tag != "epoch"}
         with replacing(self.directory / "result.json") as file:
-            file.write(json.dumps(self.result | {"metrics": metrics}, indent=1) + "\n")
+            file.write(json.dumps(self.result | {"metrics": self.metrics}, indent=1) + "\n")
 
     def finish(self, status: str, **changes: Any) -> None:
         """The run's end: status is done, failed or interrupted."""

@@ -12,9 +12,7 @@ from fmnist import UserError
 from fmnist.config import flat, read_result
 from fmnist.intervals import Curve, Interval, curve, interval, paired
 from fmnist.record import read_rows
-from fmnist.schema import CLASSIFIERS, JUDGED_BY, NOT_HASHED
-
-SEEDS = ("seed", "order_seed")  # runs that differ in these alone are one configuration
+from fmnist.schema import CLASSIFIERS, JUDGED_BY, NOT_HASHED, SEEDS
 
 
 @dataclass(frozen=True)

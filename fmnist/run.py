@@ -121,7 +121,7 @@ class Run:
         """Close the record of a run that has trained to its end."""
         if self.error:
             return Outcome(None, self.record.result["metrics"], self.error)
-        metrics = self._metrics() | test
+        metrics = self.record.metrics | test
         objective = self._objective(metrics)
         self.record.finish("done", metrics=metrics, objective=objective)
         self.record.say(f"{told(test)}  ({self.config.select} weights)")
@@ -131,14 +131,11 @@ class Run:
     def pause(self) -> Outcome:
         """Close the record of a run that is to go on later; its objective is what it has reached so far."""
         if self.error:
-            return Outcome(None, self._metrics(), self.error)
-        objective = self._objective(self._metrics())
+            return Outcome(None, self.record.metrics, self.error)
+        objective = self._objective(self.record.metrics)
         self.record.finish("paused", objective=objective)
         self.record.say(f"paused after epoch {self.epoch} of {self.config.epochs}: {self.directory}")
-        return Outcome(objective, self._metrics())
-
-    def _metrics(self) -> dict[str, float]:
-        return {tag: value for tag, value in self.record.result["metrics"].items() if tag != "epoch"}
+        return Outcome(objective, self.record.metrics)
 
     def _objective(self, metrics: dict[str, float]) -> float | None:
         measure, _ = JUDGED_BY[self.config.model.name]

@@ -160,3 +160,5 @@ class Config(Knobs):
 NOT_HASHED = ("device", "log_every", "save_every", "until", "figures")
 # Stands among the knobs, but is about the command: no part of a config.
 ASIDE = ("dry_run",)
+# Runs that differ in these alone are one configuration.
+SEEDS = ("seed", "order_seed")

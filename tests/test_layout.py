@@ -9,9 +9,9 @@ from conftest import ROOT
 
 # In this order: a module may import only those above it.
 MODULES = [
-    *("files", "schema", "names", "config", "groups", "leaderboard", "fetch", "data", "layers", "losses", "metrics"),
-    *("optim", "models", "checkpoint", "record", "integers", "kernels", "tape", "recorded", "step", "stack", "run"),
-    *("evaluate", "figures", "engine", "worker", "pool", "plan", "bench"),
+    *("files", "signals", "schema", "names", "config", "groups", "leaderboard", "fetch", "data", "layers", "losses"),
+    *("metrics", "optim", "models", "checkpoint", "record", "integers", "kernels", "tape", "recorded", "step", "stack"),
+    *("run", "evaluate", "figures", "engine", "worker", "pool", "plan", "bench"),
     *("intervals", "results", "axes", "tables", "plots", "landscapes", "report"),
 ]
 ONLY_IN = {

@@ -15,6 +15,8 @@ from hydra_plugins._study import Study
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
+from fmnist.files import replacing
+
 DRAWN: dict[str, Callable[..., Any]] = {  # name of the file: how Optuna draws it
     "history": plots.plot_optimization_history,
     "parallel": plots.plot_parallel_coordinate,
@@ -33,7 +35,8 @@ def report(study: Study) -> None:
     best = study.optuna.best_trial
     command = "python train.py " + shlex.join([*study.fixed, *study.overrides(best)])
     found = {"trial": best.number, study.measure: best.value, "overrides": [*study.fixed, *study.overrides(best)]}
-    (study.directory / "best.yaml").write_text(f"# {command}\n{OmegaConf.to_yaml(found)}")
+    with replacing(study.directory / "best.yaml") as file:
+        file.write(f"# {command}\n{OmegaConf.to_yaml(found)}")
     draw(study, study.directory / "plots")
     print(f"{len(trials)} trials: {count[TrialState.COMPLETE]} finished, {count[TrialState.PRUNED]} pruned, "
           f"{count[TrialState.FAIL]} failed; plots in {study.directory / 'plots'}")  # fmt: skip

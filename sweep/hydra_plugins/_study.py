@@ -17,6 +17,7 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
 from fmnist import UserError
+from fmnist.files import replacing
 
 FILE = "study.jsonl"
 
@@ -165,4 +166,5 @@ def _mend(file: Path) -> None:
         text = file.read_bytes()
         whole = text[: text.rfind(b"\n") + 1]
         if whole != text:
-            file.write_bytes(whole)
+            with replacing(file, "wb") as mended:
+                mended.write(whole)

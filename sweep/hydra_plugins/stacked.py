@@ -108,7 +108,7 @@ class StackedLauncher(BasicLauncher):
     def _job(self, overrides: Sequence[str], number: int) -> Job:
         """Compose a job, check it, and see what is there of it already; nothing is written."""
         from fmnist import UserError
-        from fmnist.config import check_directory, parse, read_result
+        from fmnist.config import check_directory, parse
 
         config = self.compose(overrides)
         with open_dict(config):
@@ -124,9 +124,8 @@ class StackedLauncher(BasicLauncher):
             job.returned.cfg = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
             job.checked = parse(job.returned.cfg)
             job.ours = False
-            check_directory(job.checked, directory)
+            result = check_directory(job.checked, directory)
             job.ours = True
-            result = read_result(directory)
         except UserError as error:
             job.error = str(error)
         else:
@@ -250,14 +249,12 @@ class StackedLauncher(BasicLauncher):
         return [job.returned for job in jobs]
 
     def _conclude(self, jobs: Sequence[Job]) -> None:
-        """The leaderboard's file is up to date; all failures are listed."""
+        """If jobs have failed: the leaderboard, for which Hydra calls nobody at the end then, and all failures."""
         from fmnist.leaderboard import Board, table
 
         failed = [job for job in jobs if job.error is not None]
-        board = Board(self.sweep)
-        board.write()
         if failed:
-            print(f"\n{table(board.ranked())}\n")
+            print(f"\n{table(Board(self.sweep).write())}\n")
             log.error(f"{len(failed)} of {len(jobs)} jobs failed:")
             for job in failed:
                 log.error(f"  {job.name}: {job.error}")

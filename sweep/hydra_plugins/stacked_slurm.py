@@ -105,14 +105,14 @@ class Array:
         epoch: Callable[[int], None],
     ) -> int | None:  # fmt: skip
         """See Pool.train; of epochs it hears when a stack has ended. A signal ends the array, whose runs are saved."""
-        from fmnist.pool import catching
+        from fmnist.signals import catching
 
         self._refuse_if_queued()
         jobs = self._submit(tasks, threads)
         first = jobs[0].job_id.split("_")[0]
         log.info(f"SLURM job {first}: {len(jobs)} tasks; their logs are in {self.folder.parent}")
         waiting = dict(zip(jobs, tasks, strict=True))
-        with catching(lambda number: subprocess.run(["scancel", first])) as caught:
+        with catching(lambda heard: subprocess.run(["scancel", first])) as caught:
             while waiting:
                 for job in [job for job in waiting if job.done(force_check=bool(caught))]:
                     task = waiting.pop(job)
