@@ -154,6 +154,6 @@ class DryRun(Callback):
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         """Refuse what other launchers cannot do: they would train."""
-        if config.get("dry_run") and not str(config.hydra.launcher._target_).endswith("StackedLauncher"):
-            print("error: dry_run must be null unless hydra/launcher=stacked", file=sys.stderr)
+        if config.get("dry_run") and not str(config.hydra.launcher._target_).startswith("hydra_plugins.stacked"):
+            print("error: dry_run must be null unless hydra/launcher is stacked or stacked_slurm", file=sys.stderr)
             raise SystemExit(2)

@@ -40,6 +40,7 @@ with suppress(ImportError):  # without the extra there is no such launcher
 
 PROJECT = Path(__file__).parents[2]
 REFRESH = 1.0  # seconds between two looks at the array
+LEAVING = 5.0  # seconds that a task which has told its outcomes may take to leave the queue
 
 
 class StackedSlurmLauncher(StackedLauncher):
@@ -126,12 +127,12 @@ class Array:
     def _refuse_if_queued(self) -> None:
         """Two arrays must not write to the same directories: one may have outlived the command that submitted it."""
         own = {path.name.split("_")[0] for path in self.folder.parent.glob("*")}
-        try:
-            asked = subprocess.run(["squeue", "--me", "--noheader", "--format=%F"], capture_output=True, text=True)
-        except FileNotFoundError:
-            raise CompactHydraException("hydra/launcher=stacked_slurm needs a SLURM cluster: no squeue here") from None
-        for job in own & set(asked.stdout.split()):
-            raise CompactHydraException(f"SLURM job {job} still trains this sweep: wait for it, or scancel {job}")
+        deadline = time.monotonic() + LEAVING
+        while queued := own & _queued():
+            if time.monotonic() > deadline:
+                job = min(queued)
+                raise CompactHydraException(f"SLURM job {job} still trains this sweep: wait for it, or scancel {job}")
+            time.sleep(REFRESH / 4)
 
     def _submit(self, tasks: Sequence[Any], threads: int | None) -> Any:
         from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
@@ -175,3 +176,12 @@ class Array:
             else:
                 found.append(Outcome(None, {}, died + "the same command continues it"))
         return found
+
+
+def _queued() -> set[str]:
+    """The arrays of this user that wait or run."""
+    command = ["squeue", "--me", "--noheader", "--states=PENDING,RUNNING,SUSPENDED", "--format=%F"]
+    try:
+        return set(subprocess.run(command, capture_output=True, text=True).stdout.split())
+    except FileNotFoundError:
+        raise CompactHydraException("hydra/launcher=stacked_slurm needs a SLURM cluster: no squeue here") from None
