@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from fmnist import UserError
+from fmnist import UserError, bench_sweep
 from fmnist.fetch import DATA, fashion
 from fmnist.record import commit
 
@@ -320,10 +320,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="This project beside its peers: the same model, data and optimizer, interleaved in one run.",
         epilog="peers: " + ", ".join(PEERS) + ". `make bench` sets up their environments; those missing are skipped.",
     )
-    works = ("peers", "startup", "models", "stacks")
+    works = ("peers", "startup", "models", "stacks", "sweep")
     parser.add_argument("work", nargs="*", metavar="WORK",
                         help="peers (mlp1 and mlp2), startup, models (the others, against plain PyTorch), stacks (K "
-                        "runs at once, per run, against plain solo ones); default: peers startup")  # fmt: skip
+                        "runs at once, per run, against plain solo ones), sweep (whole commands, against Hydra's own "
+                        "launchers); default: peers startup")  # fmt: skip
     parser.add_argument("--peers", nargs="+", choices=PEERS, metavar="PEER", help="only these peers")
     parser.add_argument("--models", nargs="+", metavar="MODEL", choices=[*MODELS, *VARIANTS, "deep"],
                         help=f"only these models: {', '.join([*MODELS, *VARIANTS, 'deep'])}")  # fmt: skip
@@ -334,13 +335,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all processors")
     parser.add_argument("--seed", type=int, default=0, help="of weights, batch orders and turns (default: 0)")
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "bench", help="folder of the JSON record")
+    parser.add_argument("--runs", type=int, default=16, help="of a sweep (default: 16)")
+    parser.add_argument("--epochs", type=int, default=5, help="of each run of a sweep (default: 5)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the speeds of `peers`")
     asked = parser.parse_args(arguments)
     asked.work = asked.work or ["peers", "startup"]
     if unknown := set(asked.work) - set(works):
         parser.error(f"WORK must be one of {', '.join(works)}, got {', '.join(sorted(unknown))}")
-    if min(asked.repeats, asked.rows, asked.threads) < 1:
-        parser.error("--repeats, --rows and --threads must be at least 1")
+    if min(asked.repeats, asked.rows, asked.threads, asked.runs, asked.epochs) < 1:
+        parser.error("--repeats, --rows, --threads, --runs and --epochs must be at least 1")
     return asked
 
 
@@ -355,7 +358,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     now = datetime.now()
     versions: dict[str, Any] = {}
     record = {"date": now.isoformat(timespec="seconds"), "commit": commit(), "machine": machine(),
-              "threads": asked.threads, "versions": versions, "cells": [], "startup": {}}  # fmt: skip
+              "threads": asked.threads, "versions": versions, "cells": [], "startup": {}, "sweeps": []}  # fmt: skip
     asked.output.mkdir(parents=True, exist_ok=True)
     file = asked.output / f"{now:%Y-%m-%d_%H%M%S}.json"
     for cell in cells(asked):
@@ -365,6 +368,13 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     if "startup" in asked.work:
         record["startup"] = startup(asked, versions)
         show({"startup": record["startup"]})
+    for sweep in bench_sweep.SWEEPS if "sweep" in asked.work else []:
+        if (not asked.models or sweep.ours[0].removeprefix("model=") in asked.models) and (
+            not asked.batches or sweep.batch in asked.batches
+        ):
+            given = (asked.runs, asked.epochs, asked.rows, asked.repeats, asked.seed)
+            record["sweeps"].append(bench_sweep.race(sweep, *given))
+            print(bench_sweep.table(record["sweeps"][-1]) + "\n", flush=True)
     file.write_text(json.dumps(record, indent=1) + "\n")
     print(file)
     if asked.plot:
@@ -386,7 +396,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return int(not all(peer["agrees"] for cell in record["cells"] for peer in cell["peers"].values()))
+    told = [peer for cell in record["cells"] for peer in cell["peers"].values()]
+    told += [entrant for sweep in record["sweeps"] for entrant in sweep["entrants"].values()]
+    return int(not all(one["agrees"] for one in told))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fmnist import bench
+from fmnist import bench, bench_sweep
 from fmnist.bench import MODELS, PEERS, Cell, Peer, Worker, WorkerError, command_line, main, parse, summarise
 
 SMALL = ["--rows", "500", "--threads", "1", "--repeats", "2"]
@@ -92,3 +92,19 @@ def test_help_and_mistakes_need_no_torch():
     for mistake in (["speed"], ["--peers", "caffe"], ["--repeats", "0"]):
         with pytest.raises(SystemExit, match="2"):
             main(mistake)
+
+
+def test_a_sweep_is_timed_from_the_command_to_its_end(tmp_path, capsys, monkeypatch):
+    entrants = {name: line for name, line in bench_sweep.ENTRANTS.items() if "joblib" not in name}
+    monkeypatch.setattr(bench_sweep, "ENTRANTS", entrants | {"broken": ("train.py", "no_such_knob=1")})
+    asked = ["sweep", "--models", "mlp1", "--batches", "128", "--rows", "2000", "--runs", "2", "--epochs", "1"]
+    main([*asked, "--repeats", "1", "--output", str(tmp_path)])  # of so little training accuracies need not agree
+    said = capsys.readouterr().out
+    assert "broken failed: " in said
+    assert "mlp1, batches of 128, 2 runs of 1 epochs, 2,000 rows: seconds, n = 1" in said
+    (file,) = tmp_path.glob("*.json")
+    (sweep,) = json.loads(file.read_text())["sweeps"]
+    assert set(sweep["entrants"]) == set(entrants)
+    for entrant in sweep["entrants"].values():
+        assert 1 < entrant["median"] < 60
+        assert 0.3 < entrant["objective"] < 0.8

@@ -11,7 +11,7 @@ from conftest import ROOT
 MODULES = [
     *("files", "signals", "schema", "names", "config", "groups", "leaderboard", "fetch", "data", "layers", "losses"),
     *("metrics", "optim", "models", "checkpoint", "record", "integers", "kernels", "tape", "recorded", "step", "stack"),
-    *("run", "evaluate", "figures", "engine", "worker", "pool", "plan", "bench"),
+    *("run", "evaluate", "figures", "engine", "worker", "pool", "plan", "bench_sweep", "bench"),
     *("intervals", "results", "axes", "tables", "plots", "landscapes", "report"),
 ]
 ONLY_IN = {
