@@ -141,6 +141,8 @@ def _epochs(
             recorded = epoch % shape.eval_every == 0 or last
             if recorded and held_out:
                 figures |= stack.measure("validation", held_out)
+            if recorded and shape.watch:
+                figures |= stack.watch()
             now = time.perf_counter()
             for run in (run for run in runs if run.state is None):
                 run.seconds += now - clock

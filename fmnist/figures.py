@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fmnist import UserError, data
+from fmnist import UserError, data, metrics
 from fmnist.evaluate import restore
 from fmnist.models import VAE, Autoencoder
 from fmnist.stack import Stack
@@ -157,21 +157,6 @@ def plane(points: Tensor) -> Tensor:
     return torch.cartesian_prod(down, across).flip(1)
 
 
-def gaps(points: Tensor, seed: int = 0) -> float:
-    """The share of the latent space without an image: of points drawn from the Gaussian with the codes' own mean and
-    covariance, how many lie farther from every code than 99 % of the codes lie from their nearest other one.
-
-    points (n, code). 0.01 where the codes fill their Gaussian; near 1 where they lie in scattered clumps.
-    """
-    from sklearn.neighbors import NearestNeighbors
-
-    known = points.double().numpy()
-    nearest = NearestNeighbors().fit(known)
-    usual = np.quantile(nearest.kneighbors(known, n_neighbors=2)[0][:, 1], 0.99)
-    drawn = np.random.default_rng(seed).multivariate_normal(known.mean(0), np.cov(known.T), size=len(known))
-    return float((nearest.kneighbors(drawn, n_neighbors=1)[0][:, 0] > usual).mean())
-
-
 def compare(artists: Sequence[Artist]) -> Figure:
     """Latent spaces side by side: the maps, and what is decoded over their planes. For codes of two numbers."""
     figure = Figure(figsize=(6 * len(artists), 11), layout="constrained")
@@ -180,7 +165,7 @@ def compare(artists: Sequence[Artist]) -> Figure:
         points = artist.codes()
         artist.scatter(maps, points)
         maps.set_title(
-            f"{artist.stack.configs[artist.run].model.name}: {gaps(points):.0%} of the space without an image"
+            f"{artist.stack.configs[artist.run].model.name}: {metrics.gaps(points):.0%} of the space without an image"
         )
         planes.imshow(artist.tile(artist.decode(plane(points)), GRID), cmap="gray", vmin=0, vmax=1)
         planes.set_axis_off()

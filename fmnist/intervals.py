@@ -58,3 +58,10 @@ def curve(series: Sequence[dict[int, float]]) -> Curve:
     epochs = sorted(set.intersection(*map(set, series))) if series else []
     columns = [[own[epoch] for own in series] for epoch in epochs]
     return Curve(epochs, [*map(fmean, columns)], [*map(min, columns)], [*map(max, columns)], len(series))
+
+
+def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Spearman's, in [-1, 1] (scipy.stats.spearmanr)."""
+    from scipy import stats
+
+    return float(stats.spearmanr(xs, ys).statistic)

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fmnist.schema import INITS
+
 
 class Linear(nn.Module):
     """y = W x + b for each example: x (*runs, batch, in) -> (*runs, batch, out). Starts at zero: see `initialise`.
@@ -66,10 +68,11 @@ class Noise:
         for generator, seed in zip(self.generators, seeds, strict=True):
             generator.manual_seed(seed)
 
-    def keep_mask(self, out: Tensor, keep: Sequence[float]) -> None:
-        """Fill out (K, ...) run by run: 1/keep with probability keep, else 0. keep = 1 draws nothing.
+    def keep_mask(self, out: Tensor, keep: Sequence[float], rescale: bool = True) -> None:
+        """Fill out (K, ...) run by run: 1/keep, or 1 without rescale, with probability keep, else 0.
 
-        A 16-bit draw per unit, taken four at a time from a 64-bit one: the probability is a multiple of 1/65,536.
+        keep = 1 draws nothing. A 16-bit draw per unit, taken four at a time from a 64-bit one: the probability is a
+        multiple of 1/65,536.
         """
         for mask, generator, share in zip(out, self.generators, keep, strict=True):
             below = round(share * 65536)
@@ -79,7 +82,8 @@ class Noise:
             bits = self._bits(mask.numel())
             bits.random_(-(2**63), None, generator=generator)
             torch.lt(bits.view(torch.int16)[: mask.numel()].view(mask.shape), below - 32768, out=mask)
-            mask.mul_(65536 / below if below else 0.0)
+            if rescale:
+                mask.mul_(65536 / below if below else 0.0)
 
     def _bits(self, count: int) -> Tensor:
         """A kept buffer of at least so many 16-bit numbers, as 64-bit ones."""
@@ -99,27 +103,29 @@ class Dropout(nn.Module):
     """Inverted dropout (Srivastava et al. 2014): in training each unit is zeroed with probability p, kept ones divided
     by 1 - p; in evaluation, and for p = 0, the identity, which draws no random number.
 
-    p holds one probability per run, in the order of noise's generators; x is (*runs, batch, features).
+    p holds one probability per run, in the order of noise's generators; x is (*runs, batch, features). Without rescale
+    kept units stay as they are: then evaluation sees larger activations than training did.
     """
 
-    def __init__(self, p: Sequence[float], noise: Noise) -> None:
+    def __init__(self, p: Sequence[float], noise: Noise, rescale: bool = True) -> None:
         super().__init__()
         if not all(0 <= value < 1 for value in p):
             raise ValueError(f"dropout must be in [0, 1), got {list(p)}")
         self.p = tuple(p)
         self.noise = noise
+        self.rescale = rescale
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not any(self.p):
             return x
         batch, features = x.shape[-2:]
         mask = torch.empty(len(self.p), features, batch, dtype=x.dtype, device=x.device)  # feature-major, like x
-        self.noise.keep_mask(mask, [1 - p for p in self.p])
+        self.noise.keep_mask(mask, [1 - p for p in self.p], self.rescale)
         mask = mask.mT
         return x * (mask.view(x.shape) if mask.numel() == x.numel() else mask)  # the latter where runs share x
 
     def extra_repr(self) -> str:
-        return f"p={list(self.p)}"
+        return f"p={list(self.p)}" + ("" if self.rescale else ", not rescaled")
 
 
 class Corrupt(nn.Module):
@@ -223,21 +229,23 @@ def initialise(model: nn.Module, run: int, kind: str, scale: float, generator: t
     """Draw the weights of one run of a model with run axes (K,), in the order of its Linear layers.
 
     kind: "he" N(0, 2/in) (He et al. 2015), "glorot" N(0, 2/(in + out)) (Glorot & Bengio 2010), both with zero biases;
-    "report" the report's own, biases from N(0, 1). scale multiplies the weights. The numbers are drawn on the
-    CPU in float64, so that they are the same for every device and precision.
+    "report" the report's own, biases from N(0, 1), "report_weights" and "report_biases" one of the two and the other as
+    in he. scale multiplies the weights. The numbers are drawn on the CPU in float64, so that they are the same for
+    every device and precision.
     """
     linears = [layer for layer in model.modules() if isinstance(layer, Linear)]
     for depth, layer in enumerate(linears):
         out, inputs = layer.weight.shape[-2:]
         drawn = torch.randn(out, inputs, generator=generator, dtype=torch.float64)
-        if kind == "report":
+        if kind not in INITS:
+            raise ValueError(f"init must be one of {', '.join(INITS)}, got {kind!r}")
+        if kind in ("report", "report_weights"):
             mean, deviation = REPORT_WEIGHTS[min(depth, len(REPORT_WEIGHTS) - 1)]
-            bias = torch.randn(out, generator=generator, dtype=torch.float64)
-        elif kind in ("he", "glorot"):
-            mean, deviation = 0.0, math.sqrt(2 / (inputs if kind == "he" else inputs + out))
-            bias = torch.zeros(out)
         else:
-            raise ValueError(f"init must be he, glorot or report, got {kind!r}")
+            mean, deviation = 0.0, math.sqrt(2 / (inputs + out if kind == "glorot" else inputs))
+        bias = torch.zeros(out)
+        if kind in ("report", "report_biases"):
+            bias = torch.randn(out, generator=generator, dtype=torch.float64)
         with torch.no_grad():
             layer.weight[run].copy_((mean + deviation * drawn) * scale)
             layer.bias[run].copy_(bias)

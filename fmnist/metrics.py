@@ -45,3 +45,19 @@ def probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor
 
     fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(train.cpu(), train_labels.cpu())
     return float(fitted.score(test.cpu(), test_labels.cpu()))
+
+
+def gaps(points: Tensor, seed: int = 0) -> float:
+    """The share of the latent space without an image: of points drawn from the Gaussian with the codes' own mean and
+    covariance, how many lie farther from every code than 99 % of the codes lie from their nearest other one.
+
+    points (n, code). 0.01 where the codes fill their Gaussian; near 1 where they lie in scattered clumps.
+    """
+    import numpy as np
+    from sklearn.neighbors import NearestNeighbors
+
+    known = points.double().cpu().numpy()
+    nearest = NearestNeighbors().fit(known)
+    usual = np.quantile(nearest.kneighbors(known, n_neighbors=2)[0][:, 1], 0.99)
+    drawn = np.random.default_rng(seed).multivariate_normal(known.mean(0), np.cov(known.T), size=len(known))
+    return float((nearest.kneighbors(drawn, n_neighbors=1)[0][:, 0] > usual).mean())

@@ -20,6 +20,7 @@ class Parts:
 
     activation: str = "relu"
     dropout: Sequence[float] | None = None
+    dropout_rescale: bool = True
     batch_norm: bool = False
     skip: bool = False
     noise_deviation: Sequence[float] | None = None
@@ -44,7 +45,7 @@ class Parts:
             layers.append(BatchNorm(outputs, self.runs, **self.factory))
         layers.append(Activation(activation or self.activation))
         if self.dropout is not None:
-            layers.append(Dropout(self.dropout, self.noise))
+            layers.append(Dropout(self.dropout, self.noise, self.dropout_rescale))
         if not (self.skip and skip):
             return layers
         return [Residual(nn.Sequential(*layers), None if inputs == outputs else self.linear(inputs, outputs))]

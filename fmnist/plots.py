@@ -15,6 +15,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from fmnist.axes import PARTS, Scale, in_words, knob_in_words, measure_in_words
+from fmnist.intervals import Interval
 from fmnist.results import Configuration, Study
 
 STYLES: list[Any] = [  # colour, line, marker
@@ -149,3 +150,83 @@ def name_y(axes: Any, words: str, values: Sequence[float]) -> None:
     if far:
         axes.set_yscale("log")
     axes.set_ylabel(fill(words + ", log scale" * far, 36))
+
+
+@dataclass(frozen=True)
+class Line:
+    """Values over x with a band; nan leaves a hole."""
+
+    label: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines in one pair of axes."""
+
+    title: str
+    x: str
+    y: str
+    lines: Sequence[Line]
+    log_x: bool = False
+    log_y: bool = False
+
+
+def panels(name: str, shown: Sequence[Panel], caption: str, same_y: bool = True) -> Picture:
+    """Panels side by side, up to three in a row, with one legend for lines of the same name."""
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    labels = list(dict.fromkeys(line.label for panel in shown for line in panel.lines))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.5 + 2.5 * rows + 0.19 * -(-len(labels) // 2)), layout="constrained")
+        grid = figure.subplots(rows, columns, sharey=same_y, squeeze=False)
+        handles: dict[str, Any] = {}
+        for axes, panel in zip(grid.flat, shown, strict=False):
+            for line in panel.lines:
+                colour, dashes, marker = STYLES[labels.index(line.label) % len(STYLES)]
+                every = max(1, len(line.xs) // 8)
+                (handle,) = axes.plot(line.xs, line.ys, color=colour, linestyle=dashes, marker=marker,
+                                      markevery=every, label=line.label)  # fmt: skip
+                handles.setdefault(line.label, handle)
+                if len(line.low):
+                    axes.fill_between(line.xs, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
+            axes.set_title(panel.title)
+            axes.set_xlabel(fill(panel.x + ", log scale" * panel.log_x, 44 // columns + 8))
+            if panel.log_x:
+                axes.set_xscale("log")
+            if panel.log_y:
+                axes.set_yscale("log")
+        for axes in grid.flat[len(shown) :]:
+            axes.set_visible(False)
+        for number, axes in enumerate(grid.flat[: len(shown)]):
+            if number % columns == 0 or not same_y:
+                axes.set_ylabel(fill(shown[number].y + ", log scale" * shown[number].log_y, 36))
+        if len(labels) > 1:
+            figure.legend([*handles.values()], [*handles], loc="outside lower center", ncols=2, handlelength=3.5)
+    return Picture(name, figure, caption)
+
+
+def dots(name: str, groups: dict[str, dict[str, Interval]], x: str, caption: str) -> Picture:
+    """Means with their 95 % intervals, one line a name, in named groups under one another."""
+    names = [(group, label) for group, own in groups.items() for label in own]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.9 + 0.27 * (len(names) + len(groups))), layout="constrained")
+        axes = figure.subplots()
+        ticks: list[tuple[float, str]] = []
+        height = 0.0
+        for (group, own), (colour, _, marker) in zip(groups.items(), STYLES, strict=False):
+            axes.text(0.0, height, group, transform=axes.get_yaxis_transform(), fontweight="bold", va="center")
+            for label, span in own.items():
+                height -= 1
+                half = (span.high - span.low) / 2
+                axes.errorbar([span.mean], [height], xerr=[half if isfinite(half) else 0.0], color=colour,
+                              marker=marker, capsize=3)  # fmt: skip
+                ticks.append((height, label))
+            height -= 1.2
+        axes.set_yticks([place for place, _ in ticks], [label for _, label in ticks])
+        axes.set_ylim(height + 0.6, 0.8)
+        axes.set_xlabel(x)
+    return Picture(name, figure, caption)

@@ -110,7 +110,7 @@ def _(layer: Dropout, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
         return x, lambda g: g
     mask = do.new(len(layer.p), *x.shape[-2:])
     y = do.like(mask)
-    do(layer.noise.keep_mask, mask.mT, [1 - p for p in layer.p])
+    do(layer.noise.keep_mask, mask.mT, [1 - p for p in layer.p], layer.rescale)
     do(torch.mul, x, mask, out=y)
 
     def back(g: Tensor) -> Tensor | None:

@@ -31,6 +31,7 @@ class Result:
     seconds: float = 0.0
     config_hash: str = ""
     commit: str | None = None
+    known_rows: list[dict[str, float]] | None = None  # where they need not be read from the directory
 
     @property
     def seed(self) -> tuple[Any, ...]:
@@ -40,6 +41,8 @@ class Result:
     @cached_property
     def rows(self) -> list[dict[str, float]]:
         """One dict per recorded epoch, none where they cannot be read."""
+        if self.known_rows is not None:
+            return self.known_rows
         try:
             return [row for row in read_rows(self.directory) if isinstance(row, dict) and "epoch" in row]
         except (OSError, ValueError):

@@ -16,6 +16,7 @@ def knob(default: Any, allowed: str | tuple[str, ...] | None = None, per_run: bo
 
 
 POSITIVE, COUNT, FRACTION, AT_LEAST_0 = "(0, inf)", "[1, inf)", "[0, 1)", "[0, inf)"
+INITS = ("he", "glorot", "report", "report_weights", "report_biases")
 ACTIVATIONS = ("relu", "gelu", "sigmoid", "tanh")
 
 
@@ -127,13 +128,14 @@ class Knobs:
     schedule: str = knob("one_cycle", ("constant", "cosine", "one_cycle"), per_run=True)
     grad_clip: float | None = knob(None, POSITIVE, per_run=True)
     dropout: float | None = knob(None, FRACTION, per_run=True)
+    dropout_rescale: bool = True
     batch_norm: bool | None = None
     skip: bool | None = None
     loss: str | None = None
     label_smoothing: float | None = knob(None, FRACTION, per_run=True)
     noise: float | None = knob(None, AT_LEAST_0, per_run=True)
     mask: float | None = knob(None, FRACTION, per_run=True)
-    init: str = knob("he", ("he", "glorot", "report"), per_run=True)
+    init: str = knob("he", INITS, per_run=True)
     init_scale: float = knob(1.0, POSITIVE, per_run=True)
     patience: int | None = knob(None, COUNT, per_run=True)
     select: str = knob("last", ("last", "best"), per_run=True)
@@ -141,6 +143,7 @@ class Knobs:
     device: str = "auto"
     eval_every: int = knob(1, COUNT)
     log_every: int = knob(1, COUNT)
+    watch: str | None = knob(None, ("fit", "gradients", "inputs", "surface"))
     save_every: float = knob(15.0, AT_LEAST_0)
     until: float | None = knob(None, "(0, 1]")
     figures: bool = True

@@ -11,6 +11,7 @@ from fmnist.layers import Noise, initialise
 from fmnist.optim import Flat, Optimizer, schedule
 from fmnist.schema import Config
 from fmnist.step import RecordedStep, evaluate, negative_iwae, outputs
+from fmnist.watch import ROWS, WATCHES
 
 NOT_SIZES = ("name", "activation", "beta", "iwae_samples")  # knobs of a model that do not shape it
 
@@ -27,7 +28,7 @@ class Stack:
         parts = models.Parts(
             activation=shape.model.activation,
             dropout=None if shape.dropout is None else [c.dropout or 0.0 for c in configs],
-            batch_norm=bool(shape.batch_norm), skip=bool(shape.skip),
+            dropout_rescale=shape.dropout_rescale, batch_norm=bool(shape.batch_norm), skip=bool(shape.skip),
             noise_deviation=None if shape.noise is None else [c.noise or 0.0 for c in configs],
             mask=None if shape.mask is None else [c.mask or 0.0 for c in configs],
             runs=(len(configs),), noise=self.noise, factory={"dtype": self.dtype, "device": device},
@@ -42,6 +43,7 @@ class Stack:
         self.optimizer = Optimizer(shape.optim.name, Flat(self.model), [asdict(c.optim) for c in configs])
         rows = shape.batch_size or len(dataset.train.labels)
         self.step = RecordedStep(self.model, self.criterion, self.optimizer, shape.precision, rows)
+        self.dataset = dataset
         self.feed = data.Batches(dataset.train, shape.batch_size, [c.order_seed for c in configs], self.dtype)
 
     def _criterion(self, device: torch.device) -> losses.Criterion:
@@ -80,14 +82,27 @@ class Stack:
         means = evaluate(self.model, self.criterion, x, split.labels, self.configs[0].precision)
         return self._by_tag(part + "/", means)
 
+    def watch(self) -> dict[str, list[float]]:
+        """The figures that the knob `watch` asks for, by tag, one per run; "fit" is `measure` of the training rows."""
+        shape, train = self.configs[0], self.dataset.train
+        if shape.watch == "fit":
+            return self.measure("fit", train)
+        self.start_noise("watch")
+        x = data.as_input(train.images[:ROWS], self.dtype)
+        lr = [c.lr for c in self.configs]
+        return self._by_tag("", WATCHES[str(shape.watch)](self.model, self.criterion, x, train.labels[:ROWS], lr))
+
     def test(self, split: data.Split) -> dict[str, list[float]]:
-        """`measure` of the test rows and what is measured only once: the importance-weighted bound, the AUROCs."""
+        """`measure` of the test rows and what is measured only once: the importance-weighted bound, the gaps in a
+        latent space of two numbers, the AUROCs."""
         shape = self.configs[0]
         figures = self.measure("test", split)
         if isinstance(self.model, models.VAE) and shape.model.iwae_samples:
             self.start_noise("iwae")
             x = self._input("test", split)
             figures["test/negative_iwae"] = negative_iwae(self.model, x, shape.model.iwae_samples).tolist()
+        if isinstance(self.model, models.Autoencoder | models.VAE) and (codes := self.codes(split)).shape[-1] == 2:
+            figures["test/gaps"] = [metrics.gaps(run) for run in codes]
         if shape.anomaly.normal is not None:
             figures |= self._anomaly(split, shape.anomaly.normal)
         return figures

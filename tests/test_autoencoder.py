@@ -13,9 +13,10 @@ from test_stack import SMALL, assert_same_run, rows_of
 
 from fmnist import UserError, checkpoint, data, engine, metrics
 from fmnist.evaluate import evaluate
-from fmnist.figures import gaps, main
+from fmnist.figures import main
 from fmnist.layers import Noise
 from fmnist.losses import NegativeELBO
+from fmnist.metrics import gaps
 from fmnist.models import VAE, Parts
 from fmnist.stack import Stack
 

@@ -207,6 +207,16 @@ def test_dropout_refuses_bad_probabilities():
             Dropout([p], Noise(1))
 
 
+def test_dropout_without_rescaling_leaves_what_it_keeps():
+    layer = Dropout([0.4], started(1), rescale=False)
+    x = torch.rand(500, 40) + 1
+    y = layer(x)
+    kept = y != 0
+    assert kept.float().mean().item() == pytest.approx(0.6, abs=0.02)
+    assert torch.equal(y[kept], x[kept])
+    assert torch.equal(layer.eval()(x), x)
+
+
 def test_noise_is_a_function_of_the_seed():
     first, again, other = (started(seed).normal(torch.empty(1, 50)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
@@ -215,7 +225,13 @@ def test_noise_is_a_function_of_the_seed():
 
 @pytest.mark.parametrize(
     ("kind", "mean", "deviation"),
-    [("he", 0, math.sqrt(2 / 400)), ("glorot", 0, math.sqrt(2 / 700)), ("report", 0, 0.05)],
+    [
+        ("he", 0, math.sqrt(2 / 400)),
+        ("glorot", 0, math.sqrt(2 / 700)),
+        ("report", 0, 0.05),
+        ("report_weights", 0, 0.05),
+        ("report_biases", 0, math.sqrt(2 / 400)),
+    ],
 )
 def test_initialisers_draw_what_they_say(kind, mean, deviation):
     model = nn.Sequential(Linear(400, 300, (2,)), Linear(300, 200, (2,)), Linear(200, 100, (2,)))
@@ -224,13 +240,15 @@ def test_initialisers_draw_what_they_say(kind, mean, deviation):
     assert first.mean().item() == pytest.approx(mean, abs=0.002)
     assert first.std().item() == pytest.approx(2 * deviation, rel=0.02)
     assert not model[0].weight[0].any()  # the other run is left alone
-    if kind == "report":
+    if kind in ("report", "report_weights"):
         for layer, (mean, deviation) in zip(model[1:], ((0.1, 0.08), (0.2, 0.03)), strict=True):
             assert layer.weight[1].mean().item() == pytest.approx(2 * mean, rel=0.02)
             assert layer.weight[1].std().item() == pytest.approx(2 * deviation, rel=0.05)
+    for layer in model:
+        if kind in ("report", "report_biases"):
             assert layer.bias[1].std().item() == pytest.approx(1.0, rel=0.3)
-    else:
-        assert not model[0].bias[1].any()
+        else:
+            assert not layer.bias[1].any()
 
 
 def test_initial_weights_are_the_same_for_every_precision():
@@ -243,7 +261,7 @@ def test_initial_weights_are_the_same_for_every_precision():
 
 
 def test_unknown_initialiser_is_refused():
-    with pytest.raises(ValueError, match="he, glorot or report"):
+    with pytest.raises(ValueError, match="one of he, glorot, report,"):
         initialise(Linear(2, 2, (1,)), 0, "xavier", 1.0, torch.Generator())
 
 

@@ -74,6 +74,7 @@ def test_every_model_loss_and_switch_steps_as_autograd_does(model, loss, switche
     {**CLASSIFIERS[0], "batch_size": None},
     {**AUTOENCODERS[0], "model.code": "identity"},
     {**AUTOENCODERS[0], "noise": 0.2, "mask": 0.3},
+    {**CLASSIFIERS[0], "dropout": 0.3, "dropout_rescale": False},
     {**AUTOENCODERS[1], "noise": 0.2, "model.beta": 3.0, "dropout": 0.2},
     {**AUTOENCODERS[1], "batch_size": None, "model.activation": "gelu"},
 ], ids=str)  # fmt: skip

@@ -1,0 +1,135 @@
+"""What runs say for or against a statement: samples over seeds, paired comparisons, verdicts. No torch."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from math import inf, isnan
+from typing import TYPE_CHECKING, Any
+
+from fmnist.intervals import Interval, interval, paired
+from fmnist.results import Configuration, Result
+from fmnist.tables import Table, p_value
+
+if TYPE_CHECKING:
+    from fmnist.plots import Picture
+
+Sample = dict[Any, float]  # a figure by the seed of its run
+
+
+@dataclass(frozen=True)
+class Part:
+    """One statement that can be true or false, what was measured, and whether that bears it out."""
+
+    statement: str
+    holds: bool
+    measured: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the runs of a claim's studies say: parts decide; at_size: the same once at the report's own size."""
+
+    parts: list[Part]
+    pictures: "list[Picture]"
+    tables: list[Table] = field(default_factory=list)
+    at_size: list[Part] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        """supported, not supported, or what it depends on."""
+        failing = [part.statement for part in self.parts if not part.holds]
+        if not failing:
+            return "supported"
+        if len(failing) == len(self.parts):
+            return "not supported"
+        return f"depends: {len(self.parts) - len(failing)} of {len(self.parts)} parts hold; not: {'; '.join(failing)}"
+
+
+class Runs:
+    """The finished runs of a study, to be chosen from by their knobs."""
+
+    def __init__(self, results: Iterable[Result]) -> None:
+        self.results = [result for result in results if result.status == "done"]
+
+    def where(self, **knobs: Any) -> Configuration:
+        """The runs with these values, `model__depth` for model.depth; they differ in their seeds alone."""
+        wanted = {name.replace("__", "."): value for name, value in knobs.items()}
+        chosen = [r for r in self.results if all(r.knobs.get(name) == value for name, value in wanted.items())]
+        return Configuration(wanted, chosen, [])
+
+
+def at(runs: Configuration, tag: str, epoch: int) -> Sample:
+    """A figure as recorded after an epoch."""
+    return {run.seed: row[tag] for run in runs.done for row in run.rows if row["epoch"] == epoch and tag in row}
+
+
+def gap_of(row: dict[str, float], measure: str = "accuracy") -> float:
+    """How much better the training rows fare than the validation rows; training figures without noise if there are."""
+    seen = row.get(f"fit/{measure}", row[f"train/{measure}"])
+    return (seen - row[f"validation/{measure}"]) * (1 if measure == "accuracy" else -1)
+
+
+def gap(runs: Configuration, epoch: int, measure: str = "accuracy") -> Sample:
+    """`gap_of` by seed after an epoch."""
+    return {run.seed: gap_of(row, measure) for run in runs.done for row in run.rows if row["epoch"] == epoch}
+
+
+def first(runs: Configuration, met: Callable[[dict[str, float]], bool], for_good: bool = False) -> Sample:
+    """The first recorded epoch at which a row meets a condition (for_good: and all later ones do); inf if none does."""
+    found: Sample = {}
+    for run in runs.done:
+        epochs = [row["epoch"] for row in run.rows if met(row)]
+        if for_good:
+            missed = max((row["epoch"] for row in run.rows if not met(row)), default=-inf)
+            epochs = [epoch for epoch in epochs if epoch > missed]
+        found[run.seed] = min(epochs, default=inf)
+    return found
+
+
+def over(sample: Sample) -> Interval:
+    """Mean, deviation and interval of a sample."""
+    return interval([*sample.values()])
+
+
+def mean(sample: Sample) -> float:
+    """The mean of a sample."""
+    return over(sample).mean
+
+
+def exceeds(statement: str, a: Sample, b: Sample, unit: str = "points", scale: float = 100.0) -> Part:
+    """Whether a is larger than b, compared seed by seed: the 95 % interval of the mean difference lies above 0.
+
+    A single pair, as at the report's own size, counts by its sign.
+    """
+    pairs = [(value * scale, b[seed] * scale) for seed, value in a.items() if seed in b]
+    if not pairs:
+        return Part(statement, False, "no runs to compare")
+    difference, p = paired(pairs)
+    means = " against ".join(_told(sum(side) / len(side)) for side in zip(*pairs, strict=True))
+    measured = f"{means} {unit}: {difference.mean:+.3g}"
+    if difference.n == 1:
+        return Part(statement, difference.mean > 0, f"{measured} (n = 1)")
+    bounds = f" [{difference.low:+.3g}, {difference.high:+.3g}], n = {difference.n}"
+    return Part(statement, difference.low > 0, measured + bounds + (f", p {_p(p)}" if not isnan(p) else ""))
+
+
+def lies(statement: str, sample: Sample, low: float, high: float, unit: str) -> Part:
+    """Whether the whole 95 % interval of a mean lies between two bounds."""
+    seen = over(sample)
+    inside = seen.n > 0 and low <= (seen.mean if isnan(seen.low) else seen.low)
+    inside = inside and (seen.mean if isnan(seen.high) else seen.high) <= high
+    bounds = "" if isnan(seen.low) else f" [{_told(seen.low)}, {_told(seen.high)}]"
+    return Part(statement, inside, f"{_told(seen.mean)}{bounds} {unit}, n = {seen.n}")
+
+
+def best(candidates: Sequence[Configuration], value: Callable[[Configuration], float]) -> Configuration:
+    """The one with the largest value: what a knob is tuned by."""
+    return max(candidates, key=lambda c: -inf if not c.done or isnan(v := value(c)) else v)
+
+
+def _told(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _p(p: float) -> str:
+    text = p_value(p)
+    return text if text.startswith("<") else f"= {text}"
