@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train test test-cluster test-ray bench lint format clean
+.PHONY: help install data train test test-cluster test-ray bench report claims claim lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -59,6 +59,16 @@ bench: data $(PEERS) ## set up the peers and time this project beside them (an h
 	  > "$$(.bench/$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main.pth"; fi
 	.bench/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/peers/requirements-$*.txt
 	@touch $@
+
+report: data ## run the systems of the report again and write docs/report/ (2.5 hours; ARGS=--dry-run says what is left)
+	$(BIN)/python -m fmnist.replication systems recipe $(ARGS)
+
+claims: data ## put all claims of the report to the test (2 hours; ARGS=--dry-run says what is left)
+	$(BIN)/python -m fmnist.replication claims confirm $(ARGS)
+
+claim: data ## one claim again, with seeds of your own: make claim CLAIM=dropout SEEDS=100..109
+	@$(if $(CLAIM),,echo "CLAIM must name a claim, SEEDS its seeds: make claim CLAIM=dropout SEEDS=100..109" >&2; exit 2)
+	$(BIN)/python -m fmnist.replication $(CLAIM) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
 lint: $(READY) ## check style and types
 	$(BIN)/ruff check .

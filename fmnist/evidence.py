@@ -1,17 +1,16 @@
 """What runs say for or against a statement: samples over seeds, paired comparisons, verdicts. No torch."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf, isnan
-from typing import TYPE_CHECKING, Any
+from math import inf, isnan, nan
+from typing import Any
 
 from fmnist.intervals import Interval, interval, paired
+from fmnist.plots import Line, Picture
 from fmnist.results import Configuration, Result
-from fmnist.tables import Table, p_value
+from fmnist.tables import Table, p_value, spread
 
-if TYPE_CHECKING:
-    from fmnist.plots import Picture
-
+EPOCH = 100  # iterations: the small studies of the claims train 12,800 rows in batches of 128
 Sample = dict[Any, float]  # a figure by the seed of its run
 
 
@@ -29,7 +28,7 @@ class Finding:
     """What the runs of a claim's studies say: parts decide; at_size: the same once at the report's own size."""
 
     parts: list[Part]
-    pictures: "list[Picture]"
+    pictures: list[Picture]
     tables: list[Table] = field(default_factory=list)
     at_size: list[Part] = field(default_factory=list)
 
@@ -57,6 +56,9 @@ class Runs:
         return Configuration(wanted, chosen, [])
 
 
+Of = Mapping[str, Runs]  # the runs of each study
+
+
 def at(runs: Configuration, tag: str, epoch: int) -> Sample:
     """A figure as recorded after an epoch."""
     return {run.seed: row[tag] for run in runs.done for row in run.rows if row["epoch"] == epoch and tag in row}
@@ -64,7 +66,7 @@ def at(runs: Configuration, tag: str, epoch: int) -> Sample:
 
 def gap_of(row: dict[str, float], measure: str = "accuracy") -> float:
     """How much better the training rows fare than the validation rows; training figures without noise if there are."""
-    seen = row.get(f"fit/{measure}", row[f"train/{measure}"])
+    seen = row[f"fit/{measure}" if f"fit/{measure}" in row else f"train/{measure}"]
     return (seen - row[f"validation/{measure}"]) * (1 if measure == "accuracy" else -1)
 
 
@@ -105,7 +107,7 @@ def exceeds(statement: str, a: Sample, b: Sample, unit: str = "points", scale: f
         return Part(statement, False, "no runs to compare")
     difference, p = paired(pairs)
     means = " against ".join(_told(sum(side) / len(side)) for side in zip(*pairs, strict=True))
-    measured = f"{means} {unit}: {difference.mean:+.3g}"
+    measured = f"{means} {'%' if unit == 'points' else unit}: {difference.mean:+.3g}{' points' * (unit == 'points')}"
     if difference.n == 1:
         return Part(statement, difference.mean > 0, f"{measured} (n = 1)")
     bounds = f" [{difference.low:+.3g}, {difference.high:+.3g}], n = {difference.n}"
@@ -133,3 +135,34 @@ def _told(value: float) -> str:
 def _p(p: float) -> str:
     text = p_value(p)
     return text if text.startswith("<") else f"= {text}"
+
+
+def percent(sample: Sample) -> str:
+    """Mean and deviation of shares, in per cent."""
+    return spread(over({seed: 100 * value for seed, value in sample.items()}))
+
+
+def line(label: str, runs: Configuration, value: Callable[[dict[str, float]], float], x: float = 1.0) -> Line:
+    """The mean of a figure of the rows over the seeds, by epoch times x, with the band from smallest to largest."""
+    by_epoch: dict[float, list[float]] = {}
+    for run in runs.done:
+        for row in run.rows:
+            by_epoch.setdefault(row["epoch"] * x, []).append(value(row))
+    kept = {epoch: values for epoch, values in sorted(by_epoch.items()) if len(values) == len(runs.done)}
+    values = [*kept.values()]
+    return Line(label, [*kept], [sum(v) / len(v) for v in values], [*map(min, values)], [*map(max, values)])
+
+
+def of_tag(tag: str) -> Callable[[dict[str, float]], float]:
+    """What `line` is to draw: a figure of a row, nan where there is none."""
+    return lambda row: row.get(tag, nan)
+
+
+ACCURACY = of_tag("validation/accuracy")
+
+
+def spans(label: str, samples: Mapping[float, Sample]) -> Line:
+    """Means with their 95 % intervals as a band, over what the samples belong to."""
+    seen = {x: over(sample) for x, sample in samples.items()}
+    low, high = ([getattr(i, end) for i in seen.values()] for end in ("low", "high"))
+    return Line(label, [*seen], [i.mean for i in seen.values()], low, high)

@@ -20,7 +20,7 @@ STEPS = (0.5, 1.0, 2.0, 4.0)  # lengths along the gradient, in learning rates
 
 
 @contextmanager
-def _left_alone(model: nn.Module) -> Iterator[list[Tensor]]:
+def _left_alone(model: nn.Module) -> Iterator[list[nn.Parameter]]:
     """The model's parameters; parameters and buffers are put back as they were."""
     parameters = list(model.parameters())
     kept = [(tensor, tensor.detach().clone()) for tensor in (*parameters, *model.buffers())]

@@ -96,6 +96,16 @@ def test_sixteen_runs_have_the_curves_of_sixteen_solo_runs(sixteen, tmp_path):
         assert_same_run(run, tmp_path / run.name, rel=1e-9, abs=1e-9)
 
 
+def test_in_float32_accuracies_are_those_of_solo_runs_to_a_fifth_of_a_point(tmp_path):
+    configs = [make_config(seed=seed, lr=lr, dropout=0.1, epochs=2, **{"model.hidden": [100]})
+               for seed in (0, 1) for lr in (1e-3, 3e-3)]  # fmt: skip
+    together = engine.fit(configs, [tmp_path / f"stack{run}" for run in range(len(configs))])
+    for run, config in enumerate(configs):
+        (alone,) = engine.fit([config], [tmp_path / f"solo{run}"])
+        for tag in ("validation/accuracy", "test/accuracy"):
+            assert together[run].metrics[tag] == pytest.approx(alone.metrics[tag], abs=0.002)
+
+
 def test_a_run_of_a_sweep_has_all_that_a_solo_run_has(sixteen, tmp_path):
     solo = run_cli(*SMALL, "seed=1", "lr=3e-3", "+dropout=0.5", "hydra.run.dir=solo", cwd=tmp_path)
     assert solo.returncode == 0, solo.stderr

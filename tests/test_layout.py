@@ -12,19 +12,8 @@ MODULES = [
     *("files", "signals", "schema", "names", "config", "groups", "leaderboard", "fetch", "data", "layers", "losses"),
     *("metrics", "optim", "models", "checkpoint", "record", "integers", "kernels", "tape", "recorded", "step", "watch"),
     *("stack", "run", "evaluate", "figures", "engine", "worker", "pool", "plan", "bench_sweep", "bench"),
-    *(
-        "intervals",
-        "results",
-        "archive",
-        "axes",
-        "tables",
-        "plots",
-        "landscapes",
-        "evidence",
-        "claims",
-        "report",
-        "replication",
-    ),
+    *("intervals", "results", "archive", "axes", "tables", "plots", "landscapes", "evidence", "norm_claims", "claims"),
+    *("report", "replication"),
 ]
 ONLY_IN = {
     "hydra": {"train", "names"},
