@@ -60,13 +60,15 @@ def cut(group: Sequence[int], most: int, workers: int) -> list[list[int]]:
     return [list(group[start:end]) for start, end in pairwise(bounds)]
 
 
-def stacks(configs: Sequence[Config], most: int, workers: int, room: float) -> list[list[int]]:
-    """All configs as stacks, the most work first. most: runs in a stack; room: bytes that one may take."""
+def stacks(configs: Sequence[Config], most: int | Sequence[int], workers: int, room: float) -> list[list[int]]:
+    """All configs as stacks, the most work first. most: runs in a stack, or in one of each of `groups(configs)`; room:
+    bytes that one may take."""
     found = groups(configs)
+    sizes = [most] * len(found) if isinstance(most, int) else most
     shared = workers if len(found) == 1 else 1  # several groups fill the workers by themselves, the longest first
     pieces = [
-        piece for group in found
-        for piece in cut(group, max(1, int(min(most, room / memory(configs[group[0]])))), shared)
+        piece for group, size in zip(found, sizes, strict=True)
+        for piece in cut(group, max(1, int(min(size, room / memory(configs[group[0]])))), shared)
     ]  # fmt: skip
     while len(pieces) < workers and max(map(len, pieces)) > 1:
         longest = max(pieces, key=lambda piece: (len(piece) > 1) * work(configs[piece[0]]) * len(piece))

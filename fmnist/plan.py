@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fmnist.groups import PROCESS, SPEED, START, data_memory, duration, groups, memory, stacks, steps, work
@@ -68,29 +68,50 @@ def _on_cpu(configs: Sequence[Config], pool: Pool, workers: int | None, stack: i
     need = PROCESS + max(data_memory(config) + memory(config) for config in configs)
     most = workers or max(1, min(cores, len(configs), int(free / need)))
     most = min(most, len(configs))
-    total = sum(work(config) for config in configs)
-    biggest = groups(configs)[0]
-    size, speed, why = stack or STACK, SPEED * cores, "not measured"
-    if len(configs) > 1 and total / speed > WORTH:
-        step = work(configs[biggest[0]]) / steps(configs[biggest[0]])
-        most, size, rate, tried = _measured([configs[i] for i in biggest], len(configs), pool, cores, most,
-                                            only=workers is not None, stack=stack)  # fmt: skip
-        speed, why = rate * step, f"measured: {tried}"
+    found = [[configs[i] for i in group] for group in groups(configs)]
+    works = [sum(map(work, group)) for group in found]
+    sizes, speeds, why = [stack or STACK] * len(found), [SPEED * cores] * len(found), "not measured"
+    if len(configs) > 1 and sum(works) / speeds[0] > WORTH:
+        counts = [most] if workers else list(_halves(most))
+        best = _fastest(found[0], len(configs), pool, cores, counts, stack)
+        most, told = best.workers, best.told
+        sizes, speeds = [best.size] * len(found), [best.rate * _step(found[0])] * len(found)
+        for place, group in enumerate(found[1:], start=1):
+            if works[place] / speeds[place] > WORTH:
+                own = _fastest(group, len(configs), pool, cores, [most], stack)
+                sizes[place], speeds[place] = own.size, own.rate * _step(group)
+                told += own.told
+        why = "measured: us a run and step of workers x runs, " + ", ".join(told)
     elif len(configs) == 1:
         why = "one run"
     room = free / most - PROCESS - max(data_memory(config) for config in configs)
-    pieces = stacks(configs, size, most, max(room, 1.0))
+    pieces = stacks(configs, sizes, most, max(room, 1.0))
     busy = min(most, len(pieces))
-    seconds = START + total / speed
+    seconds = START + sum(w / speed for w, speed in zip(works, speeds, strict=True))
     return Plan(pieces, busy, max(1, cores // busy), 0, seconds, _memory(configs, pieces, busy), why)
 
 
-def _measured(
-    group: Sequence[Config], runs: int, pool: Pool, cores: int, most: int, only: bool, stack: int | None
-) -> tuple[int, int, float, str]:
-    """(workers, runs in a stack, steps of single runs a second, what was found) that are fastest for a group."""
-    best, told, count = (most, 1, 0.0), [], most
-    while count >= 1:
+def _step(group: Sequence[Config]) -> float:
+    """Multiply-adds of one step of one run."""
+    return work(group[0]) / steps(group[0])
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """workers with stacks of `size` runs take `rate` steps of single runs a second; told: all that was tried."""
+
+    workers: int
+    size: int
+    rate: float
+    told: list[str]
+
+
+def _fastest(
+    group: Sequence[Config], runs: int, pool: Pool, cores: int, counts: Sequence[int], stack: int | None
+) -> _Pace:
+    """How a group is trained fastest, by any of these numbers of workers; runs: of the whole sweep."""
+    best, told = _Pace(counts[0], 1, 0.0, []), []
+    for count in counts:
         top = min(stack or len(group), math.ceil(runs / count), len(group))
         threads = max(1, cores // count)
         rates: dict[int, float] = {}
@@ -100,11 +121,10 @@ def _measured(
                 break
         size = max(size for size in rates if rates[size] >= 0.97 * max(rates.values()))  # fewer are less work around
         told += [f"{count} x {size}: {1e6 / rate if (rate := rates[size]) else math.inf:.0f}"]
-        if rates[size] < 1.05 * best[2]:  # in doubt many processes: they share the work around the steps too
+        if rates[size] < 1.05 * best.rate:  # in doubt many processes: they share the work around the steps too
             break
-        best = (count, size, rates[size])
-        count = 0 if only else count // 2
-    return *best, "us a run and step of workers x runs, " + ", ".join(told)
+        best = _Pace(count, size, rates[size], told)
+    return replace(best, told=told)
 
 
 def _halves(size: int) -> list[int]:

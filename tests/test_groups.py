@@ -107,6 +107,19 @@ def test_the_measured_pace_decides(four_cores, pace, workers, threads, stack):
     assert "measured" in str(chosen)
 
 
+def test_each_group_gets_stacks_of_its_own_size(four_cores):
+    class ByBatch(Paces):
+        def pace(self, configs, workers, threads, seconds):
+            return 1.0 * len(configs) ** 2 if configs[0].batch_size is None else 1.0 + 0.001 * len(configs)
+
+    full = [make_config(seed=seed, batch_size=None, epochs=2000) for seed in range(8)]
+    chosen = plan.plan([*full, *MANY], ByBatch())
+    assert {len(piece) for piece in chosen.stacks if piece[0] < 8} == {1}
+    assert {len(piece) for piece in chosen.stacks if piece[0] >= 8} == {8}
+    assert "x 1: " in str(chosen)
+    assert "x 10: " in str(chosen)
+
+
 def test_what_the_user_chose_is_kept(four_cores):
     paces = Paces(lambda workers, runs: 1.0)
     chosen = plan.plan(MANY, paces, workers=2, stack=5)
