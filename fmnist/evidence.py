@@ -120,7 +120,7 @@ def lies(statement: str, sample: Sample, low: float, high: float, unit: str) -> 
     inside = seen.n > 0 and low <= (seen.mean if isnan(seen.low) else seen.low)
     inside = inside and (seen.mean if isnan(seen.high) else seen.high) <= high
     bounds = "" if isnan(seen.low) else f" [{_told(seen.low)}, {_told(seen.high)}]"
-    return Part(statement, inside, f"{_told(seen.mean)}{bounds} {unit}, n = {seen.n}")
+    return Part(statement, inside, f"{_told(seen.mean)}{bounds} {unit}".strip() + f", n = {seen.n}")
 
 
 def best(candidates: Sequence[Configuration], value: Callable[[Configuration], float]) -> Configuration:

@@ -171,11 +171,14 @@ def head(study: str) -> str:
 
 def how(study_names: Sequence[str]) -> list[str]:
     """The commands behind a page, what they do, and where the records are."""
-    rows = [
-        [f"`python train.py study={name}`", head(name), f"[{name}](records/{name}.jsonl.gz)"] for name in study_names
-    ]
+    rows = [[f"`python train.py study={name}`", head(name), _link(name)] for name in study_names]
     return ["## Made by", "| command | what | records |\n| --- | --- | --- |\n"
             + "".join(f"| {' | '.join(row)} |\n" for row in rows)]  # fmt: skip
+
+
+def _link(study: str) -> str:
+    """To a study's records, with the number of runs."""
+    return f"[{len(kept(study))} runs](records/{study}.jsonl.gz)" if kept(study) else "not run yet"
 
 
 def systems_page() -> tuple[Page, list[list[str]]]:
