@@ -13,9 +13,9 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from fmnist.bench_workers import ROOT, WorkerError, deadline, reported
 from fmnist.fetch import DATA
 
-ROOT = Path(__file__).parents[1]
 PLAIN = "tests/peers/sweep_plain.py"
 # The same jobs: nn.Linear under Hydra's basic and joblib launchers, train.py under the basic one and under ours.
 ENTRANTS = {
@@ -58,20 +58,30 @@ def command(entrant: str, sweep: Sweep, runs: int, epochs: int, rows: int, folde
     return [sys.executable, str(ROOT / script), "-m", *given]
 
 
-def timed(line: list[str], folder: Path, runs: int) -> tuple[float, float]:
-    """Seconds that a command takes, and the mean objective of the runs it leaves. Raises OSError where it fails."""
+def timed(line: list[str], folder: Path, runs: int, limit: float) -> tuple[float, float]:
+    """Seconds that a command takes, and the mean objective of the runs it leaves. Raises WorkerError where it fails."""
     start = time.perf_counter()
-    done = subprocess.run(line, cwd=folder, capture_output=True, text=True)
+    with (
+        subprocess.Popen(
+            line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as process,
+        deadline(process, limit),
+    ):
+        out, errors = process.communicate()
     seconds = time.perf_counter() - start
     results = [json.loads(path.read_text())["objective"] for path in folder.glob("sweep/*/result.json")]
-    if done.returncode or len(results) != runs:
-        told = (done.stderr.strip() or done.stdout.strip() or "nothing was said").splitlines()
-        raise OSError(told[0])
+    if process.returncode or len(results) != runs:
+        raise WorkerError((errors.strip() or out.strip() or "nothing was said").splitlines()[0])
     return seconds, mean(results)
 
 
-def race(sweep: Sweep, runs: int, epochs: int, rows: int, repeats: int, seed: int = 0) -> dict[str, Any]:
-    """Time all entrants on a sweep, in turns, in a new order each round; those that fail are reported and left out."""
+def race(
+    sweep: Sweep, runs: int, epochs: int, rows: int, repeats: int, seed: int = 0, limit: float = 300.0
+) -> dict[str, Any]:
+    """Time all entrants on a sweep, in turns, in a new order each round; those that fail are reported and left out.
+
+    limit: seconds a command may take for each of the runs.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in ENTRANTS}
     reached: dict[str, float] = {}
     shuffle = random.Random(seed).shuffle
@@ -81,13 +91,9 @@ def race(sweep: Sweep, runs: int, epochs: int, rows: int, repeats: int, seed: in
         for name in turns:
             with tempfile.TemporaryDirectory() as folder:
                 line = command(name, sweep, runs, epochs, rows, Path(folder) / "sweep")
-                try:
-                    taken, reached[name] = timed(line, Path(folder), runs)
-                except OSError as error:
-                    print(f"{name} failed: {error}", flush=True)
-                    del seconds[name]
-                    continue
-            seconds[name].append(taken)
+                with reported(name, seconds):
+                    taken, reached[name] = timed(line, Path(folder), runs, limit * runs)
+                    seconds[name].append(taken)
     middle = median(reached[name] for name in seconds)
     entrants = {
         name: {"seconds": taken, "median": median(taken), "objective": reached[name],
@@ -96,16 +102,3 @@ def race(sweep: Sweep, runs: int, epochs: int, rows: int, repeats: int, seed: in
     }  # fmt: skip
     return {"model": sweep.name, "batch": sweep.batch, "runs": runs, "epochs": epochs, "rows": rows, "n": repeats,
             "entrants": entrants}  # fmt: skip
-
-
-def table(record: dict[str, Any]) -> str:
-    """Seconds of the whole command, and how many times as fast as it the stacked launcher is."""
-    title = "{model}, batches of {batch}, {runs} runs of {epochs} epochs, {rows:,} rows: seconds, n = {n}"
-    lines = [title.format(**record), f"{'':20}{'median':>9}{'ours is':>10}{'validation':>12}"]
-    ours = record["entrants"].get(STACKED)
-    for name, told in sorted(record["entrants"].items(), key=lambda item: item[1]["median"]):
-        ratios = [theirs / own for theirs, own in zip(told["seconds"], ours["seconds"], strict=True)] if ours else []
-        gain = f"{median(ratios):.2f}x" if ratios else ""
-        differs = "" if told["agrees"] else "  DIFFERS"
-        lines.append(f"{name:20}{told['median']:9.1f}{gain:>10}{told['objective']:12.4f}{differs}")
-    return "\n".join(lines)

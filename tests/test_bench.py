@@ -6,14 +6,16 @@ import sys
 
 import pytest
 
-from fmnist import bench, bench_sweep
-from fmnist.bench import MODELS, PEERS, Cell, Peer, Worker, WorkerError, command_line, main, parse, summarise
+from fmnist import bench_sweep, bench_workers
+from fmnist.bench import DEEP, MODELS, cells, main, parse
+from fmnist.bench_race import LOOSE, Cell, race, summarise
+from fmnist.bench_workers import PEERS, Peer, Worker, WorkerError, command_line
 
 SMALL = ["--rows", "500", "--threads", "1", "--repeats", "2"]
 
 
 def test_one_cell_from_the_command_line_to_the_chart(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(bench, "ENVIRONMENTS", tmp_path / "nowhere")
+    monkeypatch.setattr(bench_workers, "ENVIRONMENTS", tmp_path / "nowhere")
     asked = ["peers", "--peers", "ours", "plain", "jax", "--models", "mlp1", "--batches", "full", *SMALL]
     chart = tmp_path / "chart.png"
     assert main([*asked, "--output", str(tmp_path), "--plot", str(chart)]) == 0
@@ -26,7 +28,7 @@ def test_one_cell_from_the_command_line_to_the_chart(tmp_path, monkeypatch, capf
 
     (file,) = tmp_path.glob("*.json")
     record = json.loads(file.read_text())
-    assert str(bench.ROOT) not in file.read_text()
+    assert str(bench_workers.ROOT) not in file.read_text()
     (cell,) = record["cells"]
     assert set(cell["peers"]) == {"ours", "plain"}
     assert set(record["versions"]) == {"ours", "plain", "ceiling"}
@@ -37,6 +39,13 @@ def test_one_cell_from_the_command_line_to_the_chart(tmp_path, monkeypatch, capf
         assert 1e8 < peer["bytes"] < 4e9
     ratios = [b / a for a, b in zip(*(cell["peers"][name]["seconds"] for name in ("ours", "plain")), strict=True)]
     assert cell["faster"]["ours"]["plain"]["median"] == pytest.approx(sum(ratios) / 2)
+    again = tmp_path / "again.svg"  # from the record
+    assert main(["--show", str(file), "--plot", str(again)]) == 0
+    assert "its matrix products alone" in capfd.readouterr().out
+    drawn = again.read_text()
+    for words in ("this project", "PyTorch, plain", "mlp1, full batch", "milliseconds per epoch of 500 rows"):
+        assert words in drawn  # a comment of the SVG names each text
+
     assert cell["ceiling"]["gflops"] * cell["ceiling"]["median"] == pytest.approx(500 * (4 * 784 + 6 * 10) * 200 / 1e9)
 
 
@@ -83,15 +92,77 @@ def test_a_worker_that_fails_says_why():
         worker.ready()
 
 
+STAND_IN = """
+import sys, time
+sys.path.insert(0, {peers!r})
+import worker
+turns = worker.Turns()
+for epoch in range({epochs}):
+    turns.wait()
+    turns.answer(0.5, 0.9)
+turns.wait()
+{then}
+"""
+
+
+@pytest.mark.parametrize(("epochs", "then", "told"), [
+    (0, "time.sleep(600)", "no answer within 2 s"),  # before the first round
+    (3, "time.sleep(600)", "no answer within 2 s"),  # in the second
+    (3, "import signal, os; os.kill(os.getpid(), signal.SIGSTOP)", "no answer within 2 s"),
+    (3, "turns.channel.write('{\\n'); turns.channel.flush(); time.sleep(600)", "it answered '{'"),
+    (3, "sys.exit('out of luck')", "out of luck"),
+])  # fmt: skip
+def test_a_worker_that_hangs_or_fails_is_left_out_and_the_others_go_on(
+    epochs, then, told, tmp_path, monkeypatch, capsys
+):
+    peers = tmp_path / "tests" / "peers"
+    peers.mkdir(parents=True)
+    here = str(bench_workers.ROOT / "tests" / "peers")
+    (peers / "sound.py").write_text(STAND_IN.format(peers=here, epochs=1000, then=""))
+    (peers / "broken.py").write_text(STAND_IN.format(peers=here, epochs=epochs, then=then))
+    monkeypatch.setattr(bench_workers, "ROOT", tmp_path)
+    monkeypatch.setattr("fmnist.bench_race.TURN", 1e-9)
+    monkeypatch.setattr("fmnist.bench_race.PAUSE", 0.0)
+    entrants = {name: Peer(name) for name in ("sound", "broken")}
+    asked = parse([*SMALL, "--limit", "2"])
+    figures = race(Cell("models", "mlp1", [200], None, entrants), asked, {})
+    assert capsys.readouterr().out == f"broken failed: {told}\n"
+    assert set(figures["peers"]) == {"sound"}
+    assert len(figures["peers"]["sound"]["seconds"]) == asked.repeats
+
+
+def test_only_a_deep_stack_may_differ_by_much():
+    allowed = {cell.model: cell.loose for cell in cells(parse(["stacks"]))}
+    assert allowed == {"mlp1": LOOSE, "deep 32 x 50": DEEP}
+
+
+def test_every_batch_of_both_models_is_a_cell():
+    asked = parse(["peers", "--peers", "ours"])
+    assert {(cell.model, cell.batch) for cell in cells(asked)} == {
+        (model, batch) for model in ("mlp1", "mlp2") for batch in (None, 6000, 128, 32)
+    }
+    asked.batches = ["6000", "full"]
+    assert {cell.batch for cell in cells(asked)} == {6000, None}
+
+
 def test_help_and_mistakes_need_no_torch():
     code = (
         "import sys; from fmnist.bench import main\ntry: main(['--help'])\nfinally: assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "tutorial" in done.stdout
-    for mistake in (["speed"], ["--peers", "caffe"], ["--repeats", "0"]):
+    for mistake in (["speed"], ["--peers", "caffe"], ["--repeats", "0"], ["--batches", "64"], ["--plot", "x.doc"]):
         with pytest.raises(SystemExit, match="2"):
             main(mistake)
+
+
+def test_only_records_are_shown(tmp_path, capsys):
+    (tmp_path / "other.json").write_text("[]")
+    assert main(["--show", str(tmp_path / "other.json")]) == 2
+    assert "must be a record of `python -m fmnist.bench`" in capsys.readouterr().err
+    assert main(["--show", str(tmp_path / "nothing.json")]) == 2
+    (tmp_path / "empty.json").write_text('{"cells": [], "sweeps": []}')
+    assert main(["--show", str(tmp_path / "empty.json"), "--plot", str(tmp_path / "x.png")]) == 2
 
 
 def test_a_sweep_is_timed_from_the_command_to_its_end(tmp_path, capsys, monkeypatch):

@@ -10,17 +10,19 @@ from conftest import ROOT
 # In this order: a module may import only those above it.
 MODULES = [
     *("files", "signals", "schema", "names", "config", "groups", "leaderboard", "fetch", "data", "layers", "losses"),
-    *("metrics", "optim", "models", "checkpoint", "record", "integers", "kernels", "tape", "recorded", "step", "watch"),
-    *("stack", "run", "evaluate", "figures", "engine", "worker", "pool", "plan", "bench_sweep", "bench"),
+    *("metrics", "optim", "models", "checkpoint", "record"),
+    *("integers", "kernels", "tape", "recorded", "step", "watch", "stack", "run"),
+    *("evaluate", "figures", "engine", "worker", "pool", "plan"),
     *("intervals", "results", "archive", "axes", "tables", "plots", "landscapes", "evidence", "norm_claims", "claims"),
     *("report", "replication"),
+    *("bench_workers", "bench_race", "bench_sweep", "bench_show", "bench"),
 ]
 ONLY_IN = {
     "hydra": {"train", "names"},
     "omegaconf": {"config"},
     "tensorboard": {"record"},
     "torchvision": {"fetch"},
-    "matplotlib": {"figures", "plots", "landscapes"},
+    "matplotlib": {"figures", "plots", "landscapes", "bench_show"},
     "scipy": {"intervals"},
     "markdown": {"report"},
     "sklearn": {"metrics"},
