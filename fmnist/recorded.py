@@ -1,6 +1,6 @@
-"""How each layer, model and loss is recorded on a tape: the formula of its forward pass and, written out, its backward.
+"""How each layer and model is recorded on a tape: the formula of its forward pass and, written out, its backward.
 
-The layers' and losses' own formulas under autograd are the truth; tests compare the two. Whatever is not registered
+The layers' own formulas under autograd are the truth; tests compare the two. Whatever is not registered
 here is recorded by way of autograd, which is right for anything that has a forward, and slower.
 """
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fmnist.layers import ACTIVATIONS, Activation, BatchNorm, Corrupt, Dropout, Linear, Residual
-from fmnist.losses import Classification, Criterion, NegativeELBO, Reconstruction
+from fmnist.losses import Criterion
 from fmnist.models import VAE, Autoencoder, Encoded
 from fmnist.tape import Tape
 
@@ -56,14 +56,22 @@ def record(module: nn.Module, do: Tape, x: Tensor) -> tuple[Any, Back]:
     return y, back
 
 
+def in_chunks(model: nn.Module, criterion: Criterion) -> bool:
+    """Whether a batch may be recorded in chunks: rows see one another only in layers that record a barrier."""
+    unknown = record.dispatch(nn.Module)
+    coupling = [layer for layer in model.modules() if getattr(layer, "couples_rows", False)]
+    return not criterion.couples_rows and all(record.dispatch(type(layer)) is not unknown for layer in coupling)
+
+
 @record.register
 def _(layer: Linear, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
     weight, bias = layer.weight.detach(), layer.bias.detach()
     d_weight, d_bias = layer.weight.grad, layer.bias.grad
     assert d_weight is not None
     assert d_bias is not None
-    y = do.new(*weight.shape[:-2], x.shape[-2], weight.shape[-2])
-    do.product(weight, x.mT, y.mT)
+    shape = (*weight.shape[:-2], x.shape[-2], weight.shape[-2])
+    y = do.by_row(*shape) if layer is do.compared else do.new(*shape)
+    do.product(weight, x.mT, y.mT, fixed=True)
     do(y.add_, bias[..., None, :])
 
     def back(g: Tensor) -> Tensor | None:
@@ -72,7 +80,7 @@ def _(layer: Linear, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
         if x is do.data:
             return None
         dx = do.like(x)
-        do.product(weight.mT, g.mT, dx.mT)
+        do.product(weight.mT, g.mT, dx.mT, fixed=True)
         return dx
 
     return y, back
@@ -122,7 +130,7 @@ def _(layer: Dropout, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
 
 @record.register
 def _(layer: Corrupt, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
-    y = do.new(len(layer.noise.generators), *x.mT.shape[-2:]).mT  # row after row, like the data
+    y = do.by_row(len(layer.noise.generators), *x.shape[-2:])
     do(lambda: y.copy_(layer(x)))
     do.data = y  # whatever comes next sees this as the data
     do.keep(y)
@@ -131,44 +139,71 @@ def _(layer: Corrupt, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
 
 @record.register
 def _(layer: BatchNorm, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
-    batch = x.shape[-2]
-    if batch < 2:
+    if do.rows < 2:
         raise ValueError("batch normalisation needs at least 2 examples a batch in training, got 1")
     gamma, beta = (p.detach()[..., None, :] for p in (layer.weight, layer.bias))
     d_gamma, d_beta = layer.weight.grad, layer.bias.grad
     assert d_gamma is not None
     assert d_beta is not None
-    mean, variance, inverse, scale = (do.new(*gamma.shape) for _ in range(4))
-    do(torch.mean, x, -2, keepdim=True, out=mean)
-    normal = do.own(x) if x.dim() == gamma.dim() else do.new(*gamma.shape[:-2], *x.shape[-2:])
-    squares = do.like(normal)
-    do(torch.sub, x, mean, out=normal)
-    do(torch.mul, normal, normal, out=squares)
-    do(torch.mean, squares, -2, keepdim=True, out=variance)
-    do(torch.add, variance, layer.eps, out=inverse)
-    do(inverse.rsqrt_)
-    do(normal.mul_, inverse)
-    y = squares  # its values are not needed any more
-    do(torch.addcmul, beta, normal, gamma, out=y)
-    do(layer.running_mean.lerp_, mean.squeeze(-2), layer.momentum)
-    do(variance.mul_, batch / (batch - 1))
-    do(layer.running_var.lerp_, variance.squeeze(-2), layer.momentum)
-    do(layer.num_batches_tracked.add_, 1)
+    means, variances = (do.common(len(do.sizes), *gamma.shape) for _ in range(2))  # by chunk
+    inverse, scale, slope = (do.common(*gamma.shape) for _ in range(3))
+    centred = do.own(x) if x.dim() == gamma.dim() else do.new(*gamma.shape[:-2], *x.shape[-2:])
+    do(torch.mean, x, -2, keepdim=True, out=means[do.chunk])
+    do(torch.sub, x, means[do.chunk], out=centred)
+    with do.scratch():
+        squares = do.like(centred)
+        do(torch.mul, centred, centred, out=squares)
+        do(torch.mean, squares, -2, keepdim=True, out=variances[do.chunk])
+    do.barrier()
+    if do.chunk == 0:
+        mean, variance = _moments(do, means, variances)
+        do(layer.running_mean.lerp_, mean.squeeze(-2), layer.momentum)
+        do(torch.add, variance, layer.eps, out=inverse)
+        do(inverse.rsqrt_)
+        do(torch.mul, gamma, inverse, out=scale)
+        do(variance.mul_, do.rows / (do.rows - 1))
+        do(layer.running_var.lerp_, variance.squeeze(-2), layer.momentum)
+        do(layer.num_batches_tracked.add_, 1)
+    if len(do.sizes) > 1:
+        do(centred.add_, means[do.chunk])
+    y = do.like(centred)
+    do(torch.mul, centred, scale, out=y)
+    do(y.add_, beta)
 
     def back(g: Tensor) -> Tensor:
-        # dx = gamma / (batch deviation) (batch g - sum g - normal sum(g normal)), Ioffe & Szegedy 2015
-        product = do.like(g)
-        do(torch.mul, g, normal, out=product)
-        do.sum(product, -2, d_gamma)
+        # dx = gamma / deviation (g - mean(g) - normal mean(g normal)), normal = centred / deviation (Ioffe & Szegedy)
+        with do.scratch():
+            product = do.like(g)
+            do(torch.mul, g, centred, out=product)
+            do.sum(product, -2, d_gamma)
         do.sum(g, -2, d_beta)
-        do(torch.mul, normal, d_gamma[..., None, :], out=product)
-        do(product.add_, d_beta[..., None, :])
-        do(g.sub_, product, alpha=1 / batch)
-        do(torch.mul, gamma, inverse, out=scale)
+        do.barrier()
+        if do.chunk == 0:
+            do(d_gamma.mul_, inverse.squeeze(-2))
+            do(torch.mul, d_gamma[..., None, :], inverse, out=slope)
+        do(g.addcmul_, centred, slope, value=-1 / do.rows)
+        do(g.sub_, d_beta[..., None, :], alpha=1 / do.rows)
         do(g.mul_, scale)
         return g
 
     return y, back
+
+
+def _moments(do: Tape, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of all rows from those of the chunks, (chunks, ...), by Chan, Golub & LeVeque 1979. What
+    remains in `means` is how far each is from the mean."""
+    if len(do.sizes) == 1:
+        return means[0], variances[0]
+    shares = torch.tensor(do.sizes, dtype=do.dtype, device=means.device).view(-1, *[1] * (means.dim() - 1)) / do.rows
+    mean, variance, work = torch.empty_like(means[0]), torch.empty_like(means[0]), torch.empty_like(means)
+    do(torch.mul, means, shares, out=work)
+    do(torch.sum, work, 0, out=mean)
+    do(means.sub_, mean)
+    do(torch.mul, means, means, out=work)
+    do(work.add_, variances)
+    do(work.mul_, shares)
+    do(torch.sum, work, 0, out=variance)
+    return mean, variance
 
 
 @record.register
@@ -210,6 +245,7 @@ def _(layer: Residual, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
 
 @record.register
 def _(model: Autoencoder, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
+    do.compared = model.decoder[-1]
     return record(nn.Sequential(model.corrupt, model.encoder, model.decoder), do, x)
 
 
@@ -217,13 +253,14 @@ def _(model: Autoencoder, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
 def _(model: VAE, do: Tape, x: Tensor) -> tuple[Encoded, Back]:
     both, encoder_back = record(nn.Sequential(model.corrupt, model.encoder), do, x)
     mean, log_variance = both.chunk(2, -1)
-    drawn = do.new(*mean.mT.shape).mT  # row after row, as VAE.sample draws it
+    drawn = do.by_row(*mean.shape)  # as VAE.sample draws it
     half, z = do.like(log_variance), do.like(log_variance)
     do(model.noise.normal, drawn)
     do(torch.div, log_variance, 2, out=half)
     do(half.exp_)
     do(torch.mul, half, drawn, out=half)
     do(torch.add, mean, half, out=z)
+    do.compared = model.decoder[-1]
     logits, decoder_back = record(model.decoder, do, z)
 
     def back(g: Encoded) -> None:
@@ -236,111 +273,3 @@ def _(model: VAE, do: Tape, x: Tensor) -> tuple[Encoded, Back]:
         encoder_back(d_both)
 
     return Encoded(logits, mean, log_variance), back
-
-
-@singledispatch
-def record_loss(criterion: Criterion, do: Tape, output: Any, x: Tensor, labels: Tensor, batch: int) -> Any:
-    """Record the gradient of the batch's mean loss by the output, from these rows of it, and their figures."""
-    raise NotImplementedError(type(criterion).__name__)
-
-
-def _loss_by_autograd(criterion: Criterion, do: Tape, output: Tensor, x: Tensor, labels: Tensor, batch: int) -> Tensor:
-    g = do.like(output)
-
-    def loss() -> None:
-        with torch.enable_grad():
-            z = output.detach().requires_grad_()
-            figures = criterion.figures(z, x, labels)
-            g.copy_(torch.autograd.grad(figures["loss"].sum() / batch, z)[0])
-        do.totals.add(figures)
-
-    do(loss)
-    return g
-
-
-@record_loss.register
-def _(criterion: Classification, do: Tape, output: Tensor, x: Tensor, labels: Tensor, batch: int) -> Tensor:
-    if criterion.name != "cross_entropy":
-        return _loss_by_autograd(criterion, do, output, x, labels, batch)
-    # All on (K, classes, batch), in which the tensors are contiguous.
-    runs, rows, classes = output.shape
-    index = labels.expand(runs, rows)[:, None, :]
-    log_p, g = do.like(output), do.like(output)
-    do(aten._log_softmax.out, output.mT, -2, False, out=log_p.mT)
-    do.later(lambda kept, of: criterion.figures(kept, x, of), log_p, labels)  # the logits but for a constant
-    do(torch.exp, log_p, out=g)
-    smoothing = criterion.label_smoothing
-    if isinstance(smoothing, Tensor):
-        spread = smoothing[:, None, None]
-        do(g.sub_, spread / classes)
-        do(g.mT.scatter_add_, -2, index, (spread - 1).expand(runs, 1, rows).contiguous())
-    else:
-        do(g.mT.scatter_add_, -2, index, torch.full((runs, 1, rows), -1.0, dtype=g.dtype, device=g.device))
-    do(g.mul_, 1 / batch)
-    return g
-
-
-@record_loss.register
-def _(criterion: Reconstruction, do: Tape, output: Tensor, x: Tensor, labels: Tensor, batch: int) -> Tensor:
-    pixels = output.shape[-1]
-    image, error, work = do.like(output), do.like(output), do.like(output)
-    do(torch.sigmoid, output, out=image)
-    do(torch.sub, image, x, out=error)
-    do(torch.abs, error, out=work)
-    absolute = do.summed(work)
-    do(torch.mul, error, error, out=work)
-    squared = do.summed(work)
-    loss = {"mae": [absolute], "mse": [squared]}.get(criterion.name) or _bernoulli(do, output, x, work)
-    for part in loss:
-        do.figure("loss", part)
-    do.figure("mae", absolute, 1 / pixels)
-    do.figure("mse", squared, 1 / pixels)
-    if criterion.name == "mae":
-        do(error.sign_)
-    do(error.mul_, (2 if criterion.name == "mse" else 1) / batch)
-    if criterion.name != "bce":
-        do(aten.sigmoid_backward.grad_input, error, image, grad_input=error)
-    return error
-
-
-def _bernoulli(do: Tape, logits: Tensor, x: Tensor, work: Tensor) -> list[Tensor]:
-    """The sums whose sum is that of losses.bernoulli: log(1 + exp(-|z|)), and max(z, 0) - x z."""
-    do(torch.abs, logits, out=work)
-    do(work.neg_)
-    do(work.exp_)
-    do(work.add_, 1)
-    do(work.log_)
-    first = do.summed(work)
-    do(torch.clamp_min, logits, 0, out=work)
-    do(work.addcmul_, logits, x, value=-1)
-    return [first, do.summed(work)]
-
-
-@record_loss.register
-def _(criterion: NegativeELBO, do: Tape, output: Encoded, x: Tensor, labels: Tensor, batch: int) -> Encoded:
-    logits, mean, log_variance = output
-    g, work = do.like(logits), do.like(logits)
-    nll = _bernoulli(do, logits, x, work)
-    do(torch.sigmoid, logits, out=g)
-    do(g.sub_, x)
-    do(g.mul_, 1 / batch)
-    d_mean, d_log_variance = do.like(mean), do.like(mean)
-    beta = criterion.beta[..., None] if isinstance(criterion.beta, Tensor) else criterion.beta
-    # kl = (mean^2 + exp(log variance) - 1 - log variance) / 2
-    do(torch.mul, mean, mean, out=d_mean)
-    do(torch.exp, log_variance, out=d_log_variance)
-    do(d_log_variance.sub_, 1)
-    do(d_mean.add_, d_log_variance)
-    do(d_mean.sub_, log_variance)
-    divergence = do.summed(d_mean)
-    weight = criterion.beta.flatten() if isinstance(criterion.beta, Tensor) else criterion.beta
-    for tag, share in (("loss", weight / 2), ("kl", 0.5), ("negative_elbo", 0.5)):
-        do.figure(tag, divergence, share)
-    for tag in ("loss", "nll", "negative_elbo"):
-        for part in nll:
-            do.figure(tag, part)
-    do(torch.mul, mean, beta, out=d_mean)
-    do(d_mean.mul_, 1 / batch)
-    do(d_log_variance.mul_, beta)
-    do(d_log_variance.mul_, 0.5 / batch)
-    return Encoded(g, d_mean, d_log_variance)

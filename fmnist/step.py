@@ -8,20 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from fmnist.data import Batch
+from fmnist.graphs import capture_on
 from fmnist.kernels import Kernels, choose
 from fmnist.losses import Criterion, bernoulli
 from fmnist.models import VAE
 from fmnist.optim import Optimizer
-from fmnist.recorded import record, record_loss
-from fmnist.tape import Tape, Totals
+from fmnist.recorded import in_chunks, record
+from fmnist.recorded_losses import record_loss
+from fmnist.tape import Pools, Tape, Totals
 
 CHUNK = 2000  # rows whose activations stay in the caches; a larger batch is worked through in such pieces
 
 
-def chunk_rows(model: nn.Module, criterion: Criterion, batch: int) -> int:
-    """Rows that can be worked through at a time: all of them where the rows of a batch see one another in training."""
-    couples = criterion.couples_rows or any(getattr(layer, "couples_rows", False) for layer in model.modules())
-    return batch if couples else CHUNK
+def couples_rows(model: nn.Module, criterion: Criterion) -> bool:
+    """Whether the rows of a batch see one another in training."""
+    return criterion.couples_rows or any(getattr(layer, "couples_rows", False) for layer in model.modules())
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -34,6 +35,8 @@ class Step:
 
     A call takes a batch, and lr and clip, one per run. It does not wait for the device.
     """
+
+    whole: bool  # whether a batch can only be worked through in one piece
 
     def __init__(self, model: nn.Module, criterion: Criterion, optimizer: Optimizer, precision: str) -> None:
         self.model, self.criterion, self.optimizer, self.precision = model, criterion, optimizer, precision
@@ -51,7 +54,7 @@ class Step:
     def chunks(self, batch: Batch) -> Iterator[Batch]:
         """The pieces of rows that a batch is worked through in."""
         rows = batch.x.shape[-2]
-        size = chunk_rows(self.model, self.criterion, rows)
+        size = rows if self.whole else CHUNK
         for start in range(0, rows, size):
             piece = slice(start, min(start + size, rows))
             yield Batch(batch.x[..., piece, :], batch.labels[..., piece], batch.levels[..., piece, :])
@@ -59,6 +62,10 @@ class Step:
 
 class AutogradStep(Step):
     """The step as its formulas say it, through autograd: the reference that a faster one is checked against."""
+
+    def __init__(self, model: nn.Module, criterion: Criterion, optimizer: Optimizer, precision: str) -> None:
+        super().__init__(model, criterion, optimizer, precision)
+        self.whole = couples_rows(model, criterion)
 
     def gradient(self, batch: Batch) -> None:
         """See Step."""
@@ -79,10 +86,10 @@ class RecordedStep(Step):
 
     def __init__(self, model: nn.Module, criterion: Criterion, optimizer: Optimizer, precision: str, rows: int) -> None:
         super().__init__(model, criterion, optimizer, precision)
-        self.rows = rows
+        self.rows, self.whole = rows, not in_chunks(model, criterion)
         self.kernels = choose(optimizer.flat.data.device, precision, rows)
         self.tapes: dict[tuple[int, int, torch.Size], tuple[Tape, Batch]] = {}
-        self.pool: list[Tensor] = []
+        self.pools = Pools(optimizer.flat.data.device)
 
     def go_on_with(self, kernels: Kernels) -> None:
         """Use the kernels that the run began with, if they serve here."""
@@ -97,12 +104,14 @@ class RecordedStep(Step):
         self.tapes[key][0].replay()
 
     def _record(self, batch: Batch) -> Tape:
-        tape = Tape(self.kernels, self.optimizer.flat.data.dtype, self.totals, self.pool)
-        rows, shared = batch.x.shape[-2], batch.x.dim() == 2
-        for number, (x, labels, levels) in enumerate(self.chunks(batch)):
-            tape.start(x, levels if self.kernels.integers and shared else None, add=number > 0)
+        chunks, shared = list(self.chunks(batch)), batch.x.dim() == 2
+        sizes = [x.shape[-2] for x, _, _ in chunks]
+        data = self.optimizer.flat.data
+        tape = Tape(self.kernels, data.dtype, self.totals, self.pools, sizes, capture_on(data.device))
+        for number, (x, labels, levels) in enumerate(chunks):
+            tape.start(number, x, levels if self.kernels.integers and shared else None)
             output, back = record(self.model, tape, x)
-            back(record_loss(self.criterion, tape, output, x, labels, rows))
+            back(record_loss(self.criterion, tape, output, x, labels, tape.rows))
         return tape
 
 

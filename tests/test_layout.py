@@ -11,7 +11,7 @@ from conftest import ROOT
 MODULES = [
     *("files", "signals", "schema", "names", "config", "groups", "leaderboard", "fetch", "data", "layers", "losses"),
     *("metrics", "optim", "models", "checkpoint", "record"),
-    *("integers", "kernels", "tape", "recorded", "step", "watch", "stack", "run"),
+    *("integers", "kernels", "graphs", "tape", "recorded", "recorded_losses", "step", "watch", "stack", "run"),
     *("evaluate", "figures", "engine", "worker", "pool", "plan"),
     *("intervals", "results", "archive", "axes", "tables", "plots", "landscapes", "evidence", "norm_claims", "claims"),
     *("report", "replication"),

@@ -10,7 +10,6 @@ from test_data import tiny
 
 from fmnist import UserError, checkpoint, data, engine
 from fmnist.stack import Stack
-from fmnist.step import chunk_rows
 
 SMALL = {"data.limit": 600, "epochs": 3, "batch_size": 100, "precision": "float64", "save_every": 0.0}
 MODELS = {"mlp": {"model.hidden": [20, 12]}, "deep": {"model.width": 12, "model.depth": 4}}
@@ -138,13 +137,6 @@ def test_chunks_change_nothing_but_rounding(monkeypatch, tmp_path):
     monkeypatch.setattr("fmnist.step.CHUNK", 7)  # 480 rows: the last chunk is shorter
     engine.fit([config], [tmp_path / "chunks"])
     assert_same_run(tmp_path / "whole", tmp_path / "chunks", rel=1e-9, abs=1e-9)
-
-
-def test_batches_whose_rows_see_one_another_are_not_cut():
-    dataset = data.load(**vars(make_config(**{"data.limit": 100}).data))
-    for knobs, cut in (({}, True), ({"batch_norm": True}, False), ({"loss": "report_rows"}, False)):
-        stack = Stack([make_config(**knobs)], dataset, torch.device("cpu"))
-        assert (chunk_rows(stack.model, stack.criterion, 48_000) < 48_000) is cut
 
 
 def test_bfloat16_keeps_weights_in_float32_and_learns(tmp_path):

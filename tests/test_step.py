@@ -1,6 +1,7 @@
 """The recorded step is the formulas' step: gradients, figures and statistics of autograd, for all there is."""
 
 import itertools
+from types import FunctionType, MethodType
 
 import pytest
 import torch
@@ -8,8 +9,10 @@ from conftest import make_config
 from torch import nn
 
 from fmnist import data
+from fmnist.graphs import CudaGraphs, capture_on, do
 from fmnist.kernels import FLOAT32_ERROR, Kernels, choose, float32_products
 from fmnist.layers import Linear, Noise
+from fmnist.models import Parts
 from fmnist.stack import Stack
 from fmnist.step import AutogradStep
 
@@ -106,6 +109,84 @@ def test_chunks_add_up(dataset, monkeypatch):
         assert_same_steps([make_config(**knobs, seed=seed) for seed in range(2)], dataset)
 
 
+@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("model", [*CLASSIFIERS, *AUTOENCODERS], ids=lambda model: model["model"])
+def test_batch_norm_sees_all_rows_through_the_chunks(dataset, monkeypatch, model, runs):
+    monkeypatch.setattr("fmnist.step.CHUNK", 50)  # the reference is not cut
+    features = torch.tensor([0.0, 1.5, 2.0])  # a mask that does not depend on the order in which it is drawn
+    monkeypatch.setattr(Noise, "keep_mask", lambda self, out, keep: out.copy_(
+        features[torch.arange(out.shape[-2], device=out.device) % 3, None]))  # fmt: skip
+    monkeypatch.setattr(Noise, "normal", lambda self, out: out.fill_(0.3))
+    knobs = {**model, "precision": "float64", "batch_size": None, "batch_norm": True, "dropout": 0.3, "skip": True}
+    configs = [make_config(**knobs, seed=seed) for seed in range(runs)]
+    assert_same_steps(configs, dataset)
+    stack = Stack(configs, dataset, torch.device("cpu"))
+    stack.epoch(1)
+    ((tape, _),) = stack.step.tapes.values()
+    assert len(tape.sizes) == 4
+
+
+class Centred(nn.Module):
+    """A layer that lets rows see one another, and that nobody taught to record itself."""
+
+    couples_rows = True
+
+    def forward(self, x):
+        return x - x.mean(-2, keepdim=True)
+
+
+@pytest.mark.parametrize(("knobs", "layer", "pieces"), [
+    ({}, nn.Identity, 4), ({"batch_norm": True}, nn.Identity, 4), ({"loss": "report_rows"}, nn.Identity, 1),
+    ({}, Centred, 1), ({"batch_norm": True}, Centred, 1),
+])  # fmt: skip
+def test_batches_are_cut_where_rows_do_not_see_one_another_or_wait(dataset, monkeypatch, knobs, layer, pieces):
+    monkeypatch.setattr("fmnist.step.CHUNK", 50)
+    original = Parts.hidden
+    monkeypatch.setattr(Parts, "hidden", lambda *args, **kwargs: [*original(*args, **kwargs), layer()])
+    configs = [make_config(**CLASSIFIERS[0], precision="float64", batch_size=None, **knobs)]
+    stack = twins(configs, dataset)[1]
+    assert len(list(stack.step.chunks(next(stack.feed.epoch(1))))) == pieces
+    assert_same_steps(configs, dataset)
+
+
+class StandIn:
+    """What captures, without a device that can: groups of operations, some of which it refuses."""
+
+    def __init__(self, refused=()):
+        self.refused, self.groups, self.warmed = refused, [], 0
+
+    def warm_up(self, operations):
+        do(operations)
+        self.warmed += 1
+
+    def __call__(self, operations):
+        self.groups.append(operations)
+        if len(self.groups) - 1 in self.refused:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return lambda: do(operations)
+
+
+@pytest.mark.parametrize("refused", [(), (0, 2), range(1000)], ids=["all", "some", "none"])
+@pytest.mark.parametrize("model", [*CLASSIFIERS, *AUTOENCODERS], ids=lambda model: model["model"])
+def test_captured_steps_are_the_steps(dataset, monkeypatch, model, refused):
+    stand_in = StandIn(refused)
+    monkeypatch.setattr("fmnist.step.capture_on", lambda device: stand_in)
+    monkeypatch.setattr("fmnist.step.CHUNK", 50)
+    monkeypatch.setattr("fmnist.data.GATHERED", 64)  # so that each pair of buffers is used many times
+    for batch_size in (None, 80):
+        knobs = {**model, "precision": "float64", "batch_size": batch_size, "dropout": 0.3, "skip": True}
+        assert_same_steps([make_config(**knobs, seed=seed) for seed in range(2)], dataset)
+    assert stand_in.warmed
+    functions = {f for group in stand_in.groups for f, _, _ in group}
+    assert torch.bmm in functions
+    assert not any(isinstance(f, FunctionType | MethodType) for f in functions)  # they may draw noise, or count
+
+
+def test_only_cuda_devices_capture():
+    assert capture_on(torch.device("cpu")) is None
+    assert isinstance(capture_on(torch.device("cuda")), CudaGraphs)
+
+
 class Unknown(nn.Module):
     """A layer that nobody taught to record itself."""
 
@@ -120,19 +201,25 @@ class Unknown(nn.Module):
 @pytest.mark.parametrize("chunk", [6000, 30])
 def test_a_layer_without_a_recording_goes_by_way_of_autograd(dataset, monkeypatch, chunk):
     monkeypatch.setattr("fmnist.step.CHUNK", chunk)
-    linear = "fmnist.models.Parts.hidden"
-    from fmnist.models import Parts
-
     original = Parts.hidden
-    monkeypatch.setattr(linear, lambda *args, **kwargs: [*original(*args, **kwargs), Unknown()])
+    monkeypatch.setattr(Parts, "hidden", lambda *args, **kwargs: [*original(*args, **kwargs), Unknown()])
     assert_same_steps([make_config(**CLASSIFIERS[0], precision="float64", batch_size=64)], dataset)
 
 
-def test_bfloat16_steps_are_near_float32_ones(dataset):
-    knobs = {**CLASSIFIERS[0], "batch_size": 64}
-    stacks = [Stack([make_config(**knobs, precision=p)], dataset, torch.device("cpu")) for p in ("float32", "bfloat16")]
+@pytest.mark.parametrize("switches", [{}, {"skip": True, "batch_norm": True}], ids=str)
+@pytest.mark.parametrize("model", [*CLASSIFIERS, *AUTOENCODERS], ids=lambda model: model["model"])
+@pytest.mark.parametrize("runs", [1, 3])
+def test_bfloat16_steps_are_near_float32_ones(dataset, monkeypatch, model, switches, runs):
+    monkeypatch.setattr("fmnist.step.CHUNK", 50)
+    monkeypatch.setattr("fmnist.step.choose", lambda device, precision, rows: Kernels(cast=precision == "bfloat16"))
+    configs = {precision: [make_config(**model, **switches, batch_size=None, precision=precision, seed=seed)
+                           for seed in range(runs)] for precision in ("float32", "bfloat16")}  # fmt: skip
+    stacks = [Stack(each, dataset, torch.device("cpu")) for each in configs.values()]
     for stack in stacks:
-        stack.step.gradient(next(stack.feed.epoch(1)))
+        stack.start_noise(1)
+        for _ in range(2):  # what is rounded once is rounded in every step
+            stack.optimizer.flat.data.mul_(1.1)
+            stack.step.gradient(next(stack.feed.epoch(1)))
     exact, rounded = (stack.optimizer.flat.grad for stack in stacks)
     error = (rounded - exact).norm() / exact.norm()
     assert 1e-5 < error < 0.05  # rounded indeed, and by no more than bfloat16 rounds

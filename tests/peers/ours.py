@@ -2,13 +2,10 @@
 
 from dataclasses import asdict
 
-import torch
 import worker
 
-from fmnist import data
 from fmnist.config import parse
-from fmnist.kernels import flushed_denormals
-from fmnist.stack import Stack, pick_device
+from fmnist.fetch import read_ahead
 
 KINDS = {
     "mlp": {}, "dropout": {"dropout": 0.5}, "batch_norm": {"batch_norm": True}, "skip": {"skip": True},
@@ -20,7 +17,6 @@ def main() -> None:
     work = worker.arguments(
         kind=list(KINDS), precision=["float32", "bfloat16"], runs=["1", "10", "16"], orders=["shared", "own"]
     )
-    torch.set_num_threads(work.threads)
     name = work.kind if work.kind in ("autoencoder", "vae") else "mlp"
     seeds = [work.seed + run for run in range(int(work.runs))]
     configs = [
@@ -32,6 +28,20 @@ def main() -> None:
         })
         for seed in seeds
     ]  # fmt: skip
+    read_ahead(configs[0].data.name, configs[0].data.dir)  # as train.py does, while torch is imported
+    from fmnist.kernels import flushed_denormals
+
+    with flushed_denormals():  # as engine.fit does
+        serve(work, configs, seeds)
+
+
+def serve(work, configs, seeds) -> None:
+    import torch
+
+    from fmnist import data
+    from fmnist.stack import Stack, pick_device
+
+    torch.set_num_threads(work.threads)
     device = pick_device(configs[0].device)
     stack = Stack(configs, data.load(**asdict(configs[0].data)).to(device), device)
     for run, seed in enumerate(seeds):
@@ -52,5 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with flushed_denormals():  # as engine.fit does
-        main()
+    main()
