@@ -24,7 +24,10 @@ class Capture(Protocol):
 
 
 class CudaGraphs:
-    """See Capture."""
+    """See Capture. The graphs of one step share their memory: they are replayed one after another."""
+
+    def __init__(self) -> None:
+        self.pool: Any = None
 
     def warm_up(self, operations: Sequence[Operation]) -> None:
         """On a stream of its own, as graphs are captured: there libraries set up what they need."""
@@ -36,8 +39,9 @@ class CudaGraphs:
 
     def __call__(self, operations: Sequence[Operation]) -> Callable[[], object]:
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        self.pool = self.pool or torch.cuda.graph_pool_handle()
         try:
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, pool=self.pool):
                 do(operations)
         finally:
             torch.cuda.set_stream(stream)  # a capture that fails leaves its own

@@ -89,7 +89,7 @@ class RecordedStep(Step):
         self.rows, self.whole = rows, not in_chunks(model, criterion)
         self.kernels = choose(optimizer.flat.data.device, precision, rows)
         self.tapes: dict[tuple[int, int, torch.Size], tuple[Tape, Batch]] = {}
-        self.pools = Pools(optimizer.flat.data.device)
+        self.pools, self.capture = Pools(optimizer.flat.data.device), capture_on(optimizer.flat.data.device)
 
     def go_on_with(self, kernels: Kernels) -> None:
         """Use the kernels that the run began with, if they serve here."""
@@ -106,8 +106,7 @@ class RecordedStep(Step):
     def _record(self, batch: Batch) -> Tape:
         chunks, shared = list(self.chunks(batch)), batch.x.dim() == 2
         sizes = [x.shape[-2] for x, _, _ in chunks]
-        data = self.optimizer.flat.data
-        tape = Tape(self.kernels, data.dtype, self.totals, self.pools, sizes, capture_on(data.device))
+        tape = Tape(self.kernels, self.optimizer.flat.data.dtype, self.totals, self.pools, sizes, self.capture)
         for number, (x, labels, levels) in enumerate(chunks):
             tape.start(number, x, levels if self.kernels.integers and shared else None)
             output, back = record(self.model, tape, x)
