@@ -131,7 +131,6 @@ class Tape:
         self.phases: list[list[Operation]] = [[]]
         self.settings: list[str | None] = ["highest"]  # of float32 products at the end of each phase, where it is known
         self.digits: dict[int, Digits] = {}
-        self.rounded_for_all: dict[tuple[int, torch.Size], Tensor] = {}
         self.capture, self.warm = capture, False
         self.captured: list[Operation] = []
 
@@ -139,7 +138,6 @@ class Tape:
         """Begin a chunk. levels: x's grey levels minus 128, where products may use them."""
         self.chunk, self.data, self.levels, self.phase = chunk, x, levels, 0
         self.kept = [x]
-        self.rounded: dict[tuple[int, torch.Size], Tensor] = {}
         self.pools.common.at = 0
         if len(self.phases) == 1:
             self.pool.at = 0
@@ -241,11 +239,12 @@ class Tape:
             a, b, out = a[0], b[0], out[0]
         plain, accumulating = (torch.mm, torch.addmm) if a.dim() == 2 else (torch.bmm, torch.baddbmm)
         if self.kernels.cast:
-            operands = self._rounded(a, fixed), self._rounded(b)
             with self.scratch():
-                exact = self.like(out, torch.bfloat16)
-                self(plain, *operands, out=exact)
-                self(out.add_ if add else out.copy_, exact)
+                rounded = [self.like(operand, torch.bfloat16) for operand in (a, b, out)]
+                self(rounded[0].copy_, a)
+                self(rounded[1].copy_, b)
+                self(plain, *rounded[:2], out=rounded[2])
+                self(out.add_ if add else out.copy_, rounded[2])
             return
         setting = self.kernels.thin if a.numel() * b.shape[-1] < THIN else self.kernels.wide
         if setting != self.settings[self.phase]:
@@ -255,18 +254,6 @@ class Tape:
             self(accumulating, out, a, b, out=out)
         else:
             self(plain, a, b, out=out)
-
-    def _rounded(self, x: Tensor, fixed: bool = False) -> Tensor:
-        """x in bfloat16, rounded once in a chunk: what a product reads is not changed before the backward pass has read
-        it too. fixed: once for all chunks."""
-        if x.mT.is_contiguous() and not x.is_contiguous():
-            return self._rounded(x.mT, fixed).mT
-        kept = self.rounded_for_all if fixed else self.rounded
-        key = x.data_ptr(), x.shape
-        if key not in kept:
-            kept[key] = (self.lasting if fixed else self.by_row)(*x.shape, dtype=torch.bfloat16)
-            self(kept[key].copy_, x)
-        return kept[key]
 
     def _product_of_levels(self, a: Tensor, b: Tensor, out: Tensor, add: bool, fixed: bool) -> None:
         assert self.levels is not None
