@@ -114,7 +114,7 @@ def test_chunks_add_up(dataset, monkeypatch):
 def test_batch_norm_sees_all_rows_through_the_chunks(dataset, monkeypatch, model, runs):
     monkeypatch.setattr("fmnist.step.CHUNK", 50)  # the reference is not cut
     features = torch.tensor([0.0, 1.5, 2.0])  # a mask that does not depend on the order in which it is drawn
-    monkeypatch.setattr(Noise, "keep_mask", lambda self, out, keep: out.copy_(
+    monkeypatch.setattr(Noise, "keep_mask", lambda self, out, *_: out.copy_(
         features[torch.arange(out.shape[-2], device=out.device) % 3, None]))  # fmt: skip
     monkeypatch.setattr(Noise, "normal", lambda self, out: out.fill_(0.3))
     knobs = {**model, "precision": "float64", "batch_size": None, "batch_norm": True, "dropout": 0.3, "skip": True}
