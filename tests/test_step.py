@@ -220,7 +220,7 @@ def test_bfloat16_steps_are_near_float32_ones(dataset, monkeypatch, model, switc
         stack.step.gradient(next(stack.feed.epoch(1)))
     exact, rounded = (stack.optimizer.flat.grad for stack in stacks)
     error = (rounded - exact).norm() / exact.norm()
-    assert 1e-5 < error < 0.05  # rounded indeed, and by no more than bfloat16 rounds
+    assert 1e-5 < error < 0.1  # rounded indeed, and by no more than bfloat16 rounds in five layers
 
 
 @pytest.mark.parametrize("cast", [False, True])
