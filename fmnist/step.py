@@ -15,7 +15,8 @@ from fmnist.models import VAE
 from fmnist.optim import Optimizer
 from fmnist.recorded import in_chunks, record
 from fmnist.recorded_losses import record_loss
-from fmnist.tape import Pools, Tape, Totals
+from fmnist.tape import Pools, Tape
+from fmnist.totals import Totals
 
 CHUNK = 2000  # rows whose activations stay in the caches; a larger batch is worked through in such pieces
 

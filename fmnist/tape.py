@@ -11,73 +11,7 @@ from torch import Tensor, nn
 from fmnist.graphs import Capture, Operation, captured, do
 from fmnist.integers import Digits, record_digits, record_product
 from fmnist.kernels import THIN, Kernels, float32_products
-
-# From outputs (K, rows, classes) and labels (K, rows) or (rows,) to figures by tag, (K, rows).
-Figures = Callable[[Tensor, Tensor], dict[str, Tensor]]
-ROWS_KEPT = 2048  # so many that arithmetic, and not the calls, is what their figures cost
-
-
-class Totals:
-    """By tag, a figure's sum over rows for each run, (K,) float64."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.sums: dict[str, Tensor] = {}
-        self.later: dict[tuple[torch.Size, torch.Size], Later] = {}
-
-    def of(self, tag: str, runs: int) -> Tensor:
-        """One of them; zero when it is first asked for."""
-        return self.sums.setdefault(tag, torch.zeros(runs, dtype=torch.float64, device=self.device))
-
-    def add(self, figures: dict[str, Tensor]) -> None:
-        """Add figures per row, (K, rows)."""
-        for tag, figure in figures.items():
-            self.of(tag, len(figure)).add_(figure.detach().sum(-1, dtype=torch.float64))
-
-    def up_to_date(self) -> dict[str, Tensor]:
-        """All of them, with what was kept for later."""
-        for later in self.later.values():
-            later.settle()
-        return self.sums
-
-    def reset(self) -> None:
-        """Begin anew from zero."""
-        for total in self.up_to_date().values():
-            total.zero_()
-
-
-class Later:
-    """The outputs of the last batches and their labels, kept until there are enough to take their figures together.
-
-    At small batches a dozen operations on a hundred numbers each would cost more than the products of the step.
-    """
-
-    def __init__(self, totals: Totals, figures: Figures, output: Tensor, labels: Tensor) -> None:
-        self.totals, self.figures = totals, figures
-        self.rows = output.shape[-2]
-        size = max(1, ROWS_KEPT // self.rows) * self.rows
-        self.outputs = output.new_empty(*output.shape[:-2], output.shape[-1], size)
-        self.labels = labels.new_empty(*labels.shape[:-1], size)
-        pieces = [slice(start, start + self.rows) for start in range(0, size, self.rows)]
-        self.slots = [(self.outputs[..., piece].mT, self.labels[..., piece]) for piece in pieces]
-        self.filled = 0
-
-    def keep(self, output: Tensor, labels: Tensor) -> None:
-        """Keep what they hold now."""
-        if self.filled == len(self.slots):
-            self.settle()
-        outputs_kept, labels_kept = self.slots[self.filled]
-        outputs_kept.copy_(output)
-        labels_kept.copy_(labels)
-        self.filled += 1
-
-    @torch.no_grad()
-    def settle(self) -> None:
-        """Add the figures of all that is kept to the totals."""
-        rows = self.filled * self.rows
-        if rows:
-            self.totals.add(self.figures(self.outputs[..., :rows].mT, self.labels[..., :rows]))
-        self.filled = 0
+from fmnist.totals import Figures, Later, Totals
 
 
 class Pool:

@@ -10,8 +10,8 @@ from conftest import ROOT
 # In this order: a module may import only those above it.
 MODULES = [
     *("files", "signals", "schema", "names", "config", "groups", "leaderboard", "fetch", "data", "layers", "losses"),
-    *("metrics", "optim", "models", "checkpoint", "record"),
-    *("integers", "kernels", "graphs", "tape", "recorded", "recorded_losses", "step", "watch", "stack", "run"),
+    *("metrics", "optim", "models", "checkpoint", "record", "integers", "kernels", "graphs", "totals", "tape"),
+    *("recorded", "recorded_losses", "step", "watch", "stack", "run"),
     *("evaluate", "figures", "engine", "worker", "pool", "plan"),
     *("intervals", "results", "archive", "axes", "tables", "plots", "landscapes", "evidence", "norm_claims", "claims"),
     *("report", "replication"),
