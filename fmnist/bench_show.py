@@ -23,7 +23,7 @@ IN_WORDS = {
 def read(file: Path) -> dict[str, Any]:
     """A record that the bench has written. Raises UserError for any other file."""
     try:
-        record: dict[str, Any] = json.loads(file.read_text())
+        record: dict[str, Any] = {"sweeps": [], "startup": {}} | json.loads(file.read_text())
         record["cells"]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{file}: must be a record of `python -m fmnist.bench`") from None
@@ -119,17 +119,18 @@ def plot(record: dict[str, Any], file: Path) -> None:
                 middle, (low, high) = 1e3 * peer["median"], (1e3 * quartile for quartile in peer["quartiles"])
                 axis.plot([low, high], [place, place], color="black", linewidth=1)
                 axis.plot(middle, place, "D" if ours else "o", color=own if ours else theirs, markersize=5)
-                axis.annotate(f"{middle:,.0f}", (high, place), (5, -2.5), textcoords="offset points", fontsize=7)
+                axis.annotate(f"{middle:,.0f}", (high, place), (7, -2.5), textcoords="offset points", fontsize=7)
             if "ceiling" in cell:
                 axis.axvline(1e3 * cell["ceiling"]["median"], color="black", linestyle=":", linewidth=1)
             axis.set_xscale("log")
             axis.set_yticks(range(len(peers)), [IN_WORDS.get(name, name) for name, _ in peers], fontsize=7)
             axis.set_title(f"{cell['model']}, {_batch(cell)}")
-            axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            wide = peers[0][1]["median"] > 15 * peers[-1][1]["median"]
+            axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if wide else (1.0, 2.0, 5.0)))
             axis.xaxis.set_minor_locator(NullLocator())
             axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
             axis.tick_params(axis="x", labelsize=7)
-            axis.margins(x=0.12, y=0.06)
+            axis.margins(x=0.15, y=0.06)
             axis.grid(axis="y", visible=False)
         for axis in figure.axes[len(cells) :]:
             axis.set_visible(False)

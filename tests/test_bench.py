@@ -157,11 +157,11 @@ def test_help_and_mistakes_need_no_torch():
 
 
 def test_only_records_are_shown(tmp_path, capsys):
-    (tmp_path / "other.json").write_text("[]")
+    (tmp_path / "other.json").write_text("[1]")
     assert main(["--show", str(tmp_path / "other.json")]) == 2
     assert "must be a record of `python -m fmnist.bench`" in capsys.readouterr().err
     assert main(["--show", str(tmp_path / "nothing.json")]) == 2
-    (tmp_path / "empty.json").write_text('{"cells": [], "sweeps": []}')
+    (tmp_path / "empty.json").write_text('{"cells": []}')
     assert main(["--show", str(tmp_path / "empty.json"), "--plot", str(tmp_path / "x.png")]) == 2
 
 
