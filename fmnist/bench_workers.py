@@ -141,13 +141,12 @@ class Worker:
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         with deadline(self.process, self.limit):
-            line = self.process.stdout.readline()
-        if line:
-            try:
-                answer: dict[str, Any] = json.loads(line)
-            except ValueError:
-                raise WorkerError(f"it answered {line.strip()!r}") from None
-            return answer
+            if line := self.process.stdout.readline():
+                try:
+                    answer: dict[str, Any] = json.loads(line)
+                except ValueError:
+                    raise WorkerError(f"it answered {line.strip()!r}") from None
+                return answer
         self.errors.seek(0)
         lines = [line.strip() for line in self.errors if line.strip()]
         raise WorkerError(lines[-1] if lines else f"it ended with status {self.process.wait()}")
