@@ -107,7 +107,8 @@ def exceeds(statement: str, a: Sample, b: Sample, unit: str = "points", scale: f
         return Part(statement, False, "no runs to compare")
     difference, p = paired(pairs)
     means = " against ".join(_told(sum(side) / len(side)) for side in zip(*pairs, strict=True))
-    measured = f"{means} {'%' if unit == 'points' else unit}: {difference.mean:+.3g}{' points' * (unit == 'points')}"
+    points = unit == "points"
+    measured = f"{means} {'%' if points else unit}".strip() + f": {difference.mean:+.3g}{' points' * points}"
     if difference.n == 1:
         return Part(statement, difference.mean > 0, f"{measured} (n = 1)")
     bounds = f" [{difference.low:+.3g}, {difference.high:+.3g}], n = {difference.n}"

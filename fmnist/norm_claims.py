@@ -212,9 +212,13 @@ def smoothness(of: Of) -> Finding:
                                   average(norm, tag), "", 1.0)]  # fmt: skip
             rows += [[network, f"{lr:g}", name, *(spread(over(average(arm, tag))) for tag in SURFACE)]
                      for name, arm in (("plain", plain), ("batch norm", norm))]  # fmt: skip
-        shown += [Panel(f"{network}, lr {rates[-1]:g}", "iteration", words, [
-            line(name, runs.where(model__name=model, lr=rates[-1], batch_norm=n), of_tag(tag), EPOCH)
-            for name, n in ARMS.items()], log_y=True) for tag, words in SURFACE.items()]  # fmt: skip
+        for tag, words in SURFACE.items():
+            measure, _, unit = words.rstrip(")").partition(" (")
+            lines = [line(name, runs.where(model__name=model, lr=rates[-1], batch_norm=n), of_tag(tag), EPOCH)
+                     for name, n in ARMS.items()]  # fmt: skip
+            shown.append(
+                Panel(f"{measure.removesuffix(' along the gradient')}\n{network}", "iteration", unit, lines, log_y=True)
+            )
     caption = (
         "Along the gradient, over steps of 0.5 to 4 learning rates, while SGD trains: means and bands over the seeds."
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from fmnist.axes import PARTS, Scale, in_words, knob_in_words, measure_in_words
 from fmnist.intervals import Interval
@@ -152,6 +153,13 @@ def name_y(axes: Any, words: str, values: Sequence[float]) -> None:
     axes.set_ylabel(fill(words + ", log scale" * far, 36))
 
 
+class PlainLog(LogFormatter):
+    """Labels of a logarithmic axis as 0.04, not as 4e-02."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 @dataclass(frozen=True)
 class Line:
     """Values over x with a band; nan leaves a hole."""
@@ -199,6 +207,8 @@ def panels(name: str, shown: Sequence[Panel], caption: str, same_y: bool = True)
                 axes.set_xscale("log")
             if panel.log_y:
                 axes.set_yscale("log")
+                for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                    which(PlainLog(minor_thresholds=(2, 0.4)))
         for axes in grid.flat[len(shown) :]:
             axes.set_visible(False)
         for number, axes in enumerate(grid.flat[: len(shown)]):
