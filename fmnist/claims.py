@@ -203,19 +203,16 @@ def depth(of: Of) -> Finding:
         return {seed: 1 - value for seed, value in seen.items()}
 
     errors = {name: {d: error(d, *switches) for d in depths} for name, switches in arms.items()}
-    parts = [
-        exceeds("56 plain layers have a larger training error than 20", errors["plain"][56], errors["plain"][20]),
-        exceeds(
-            "with skips 56 layers have a smaller training error than 56 plain ones",
-            errors["plain"][56],
-            errors["skips"][56],
-        ),
-    ]
+    parts = []
+    for name, cured, words in (("plain", "skips", ""), ("batch norm", "both", " with batch norm")):
+        deep, shallow, skipping = errors[name][56], errors[name][20], errors[cured][56]
+        parts += [exceeds(f"56 plain layers{words} have a larger training error than 20", deep, shallow),
+                  exceeds(f"56 layers{words} have a smaller training error with skips", deep, skipping)]  # fmt: skip
     for name in ("skips", "both"):
         worse = {
             seed: value - errors[name][20][seed] for seed, value in errors[name][56].items() if seed in errors[name][20]
         }
-        parts += [lies(f"with {name} 56 layers are no worse than 20 (training error, within a point)",
+        parts += [lies(f"with {name.replace('both', 'skips and batch norm')} 56 layers are no worse than 20 (training error, within a point)",
                        {seed: 100 * value for seed, value in worse.items()}, -inf, 1.0, "points")]  # fmt: skip
     rows = [[name, *(percent(own[d]) for d in depths)] for name, own in errors.items()]
     table = Table(["training error (%)", *(f"{d} layers" for d in depths)], rows)
