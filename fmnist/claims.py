@@ -208,11 +208,11 @@ def depth(of: Of) -> Finding:
         deep, shallow, skipping = errors[name][56], errors[name][20], errors[cured][56]
         parts += [exceeds(f"56 plain layers{words} have a larger training error than 20", deep, shallow),
                   exceeds(f"56 layers{words} have a smaller training error with skips", deep, skipping)]  # fmt: skip
-    for name in ("skips", "both"):
+    for name, means in (("skips", "skips"), ("both", "skips and batch norm")):
         worse = {
             seed: value - errors[name][20][seed] for seed, value in errors[name][56].items() if seed in errors[name][20]
         }
-        parts += [lies(f"with {name.replace('both', 'skips and batch norm')} 56 layers are no worse than 20 (training error, within a point)",
+        parts += [lies(f"with {means} 56 layers are no worse than 20 (training error, within a point)",
                        {seed: 100 * value for seed, value in worse.items()}, -inf, 1.0, "points")]  # fmt: skip
     rows = [[name, *(percent(own[d]) for d in depths)] for name, own in errors.items()]
     table = Table(["training error (%)", *(f"{d} layers" for d in depths)], rows)
