@@ -320,6 +320,7 @@ def train(study: str, seeds: range | None = None, overrides: Sequence[str] = ())
     """Train what is missing of a study; where its runs are. Raises UserError if it could not be run; SystemExit after a
     signal. Runs that fail do not count, as anywhere: what they leave is for the rules to judge."""
     own = [override for override in overrides if not override.startswith("dry_run")]
+    own += [f"seeds={seeds.start}-{seeds.stop - 1}"] if seeds else []  # apart from the runs that docs/report/ is of
     directory = SWEEPS / sweep_name([f"study={study}", *own])
     line = [sys.executable, str(ROOT / "train.py"), f"study={study}", f"hydra.sweep.dir={directory}", *overrides]
     line += [f"seed=range({seeds.start},{seeds.stop})"] if seeds else []

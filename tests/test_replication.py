@@ -162,7 +162,7 @@ def test_a_claim_is_tried_again_with_new_seeds(tmp_path):
     assert done.returncode in (0, 1), done.stderr
     assert "seeds 5 to 6: " in done.stdout
     assert done.stdout.count("n = 2") >= 12
-    assert len([*tmp_path.glob("outputs/replication/*/*/result.json")]) == 16
+    assert len([*tmp_path.glob("outputs/replication/claim_surface+*seeds-5-6/*/result.json")]) == 16
     again = subprocess.run([*command, "--dry-run"], cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0
     assert "16 done already" in again.stdout + again.stderr
