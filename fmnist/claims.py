@@ -31,7 +31,7 @@ from fmnist.evidence import (
     spans,
 )
 from fmnist.intervals import rank_correlation
-from fmnist.norm_claims import norm_dropout, norm_init, norm_speed, smoothness
+from fmnist.norm_claims import TWO, norm_dropout, norm_init, norm_speed, smoothness
 from fmnist.plots import Line, Panel, panels
 from fmnist.results import Configuration
 from fmnist.tables import Table, spread
@@ -49,7 +49,7 @@ class Claim:
     confirmed_by: tuple[str, ...] = ()
 
 
-ONE, TWO = [200], [300, 100]  # the report's hidden widths
+ONE = [200]  # the report's one hidden layer
 
 
 def layers(of: Of) -> Finding:
@@ -67,8 +67,7 @@ def layers(of: Of) -> Finding:
         parts += [exceeds(f"1,000 iterations beat 100 ({name})", middle, early),
                   exceeds(f"5,000 iterations beat 1,000 ({name})", late, middle)]  # fmt: skip
         parts += [exceeds(f"80:20 beats 70:30 on the test images ({name})", test[name, 0.8], test[name, 0.7])]
-    curves = [Line(f"{name}, {split:.0%} of the rows", drawn.xs, drawn.ys, drawn.low, drawn.high)
-              for (name, split), arm in arms.items() for drawn in [line("", arm, ACCURACY, EPOCH)]]  # fmt: skip
+    curves = [line(f"{name}, {split:.0%} of the rows", arm, ACCURACY, EPOCH) for (name, split), arm in arms.items()]
     picture = panels("claim_layers", [Panel("", "iteration", "validation accuracy (share of images)", curves)],
                      "Validation accuracy by iteration: means and bands over the seeds.")  # fmt: skip
     full = [report.where(epochs=1000, precision="float32", model__hidden=hidden, dropout=None) for hidden in (TWO, ONE)]

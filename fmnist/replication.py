@@ -29,6 +29,11 @@ SWEEPS = Path("outputs") / "replication"
 SYSTEMS_STUDY, RECIPE_STUDY, CONFIRM_STUDY = "report", "letter", "confirm"
 
 
+def test_accuracy(own: Configuration) -> str:
+    """Mean and deviation over the seeds, in words."""
+    return f"test accuracy {spread(own.interval('test/accuracy'))}"
+
+
 def said_accuracy(low: float, high: float) -> Callable[[Runs, Configuration], tuple[str, str]]:
     """Measured test accuracy, and whether it agrees with one that the report gives as from low to high."""
 
@@ -41,14 +46,14 @@ def said_accuracy(low: float, high: float) -> Callable[[Runs, Configuration], tu
             verdict = (
                 f"{'lower' if seen.mean < low else 'higher'} by {100 * abs(seen.mean - nearest):.1f} points or more"
             )
-        return f"test accuracy {spread(seen)}", verdict
+        return test_accuracy(own), verdict
 
     return judge
 
 
 def no_figure(runs: Runs, own: Configuration) -> tuple[str, str]:
     """What was measured where the report gives nothing to compare with."""
-    return f"test accuracy {spread(own.interval('test/accuracy'))}", "no figure in the report"
+    return test_accuracy(own), "no figure in the report"
 
 
 def builds_gap(runs: Runs, own: Configuration) -> tuple[str, str]:
@@ -56,7 +61,7 @@ def builds_gap(runs: Runs, own: Configuration) -> tuple[str, str]:
     opened = over(first(own, lambda row: gap_of(row) > 0.01, for_good=True))
     wide = over(gap(own, own.done[0].knobs["epochs"]))
     told = f"gap over a point from iteration {spread(opened)}, {100 * wide.mean:.1f} points in the end"
-    return f"test accuracy {spread(own.interval('test/accuracy'))}; {told}", (
+    return f"{test_accuracy(own)}; {told}", (
         "overfits" if wide.mean > 0.02 else "agrees")  # fmt: skip
 
 
@@ -66,7 +71,7 @@ def narrows_gap(runs: Runs, own: Configuration) -> tuple[str, str]:
     plain = runs.where(epochs=1000, model__hidden=[300, 100], dropout=None, batch_size=None)
     ours, theirs = over(gap(own, epochs)).mean, over(gap(plain, min(epochs, 1000))).mean
     told = f"gap {100 * ours:.1f} points, without dropout {100 * theirs:.1f} (1,000 iterations)"
-    return f"test accuracy {spread(own.interval('test/accuracy'))}; {told}", "agrees" if ours < theirs else "does not"
+    return f"{test_accuracy(own)}; {told}", "agrees" if ours < theirs else "does not"
 
 
 def said_pixels(runs: Runs, own: Configuration) -> tuple[str, str]:
