@@ -14,7 +14,6 @@ from fmnist.evidence import (
     EPOCH,
     Finding,
     Of,
-    Part,
     Sample,
     at,
     best,
@@ -84,18 +83,18 @@ GAP, LOSS_GAP = 0.01, 0.05  # what counts as an open gap: a point of accuracy, 0
 def opening(of: Of) -> Finding:
     """When the gap opens, at the report's size and below."""
     runs = of["claim_gap"]
-    arms = {f"{limit * 4 // 5:,} training rows": runs.where(data__limit=limit) for limit in (6000, 20000, 60000)}
-    accuracy = {name: first(arm, lambda row: gap_of(row) > GAP, for_good=True) for name, arm in arms.items()}
-    loss = {name: first(arm, lambda row: gap_of(row, "loss") > LOSS_GAP, for_good=True) for name, arm in arms.items()}
-    small, _, whole = arms
-    parts = [lies("the accuracy gap passes a point for good between iterations 200 and 400 (48,000 rows)",
-                  accuracy[whole], 200, 400, "iterations"),
-             lies("the loss gap passes 0.05 nats for good between iterations 200 and 400 (48,000 rows)",
-                  loss[whole], 200, 400, "iterations"),
-             Part("this is the same with fewer rows", over(accuracy[small]).high >= 200,
-                  f"{spread(over(accuracy[small]))} iterations with {small}")]  # fmt: skip
-    rows = [[name, *(spread(over(found[name])) for found in (accuracy, loss))] for name in arms]
-    table = Table(["", "accuracy gap over a point, from iteration", "loss gap over 0.05 nats, from iteration"], rows)
+    arms = {f"{limit * 4 // 5:,} training rows": runs.where(data__limit=limit) for limit in (60000, 20000, 6000)}
+    parts, rows = [], []
+    for name, arm in arms.items():
+        accuracy = first(arm, lambda row: gap_of(row) > GAP, for_good=True)
+        loss = first(arm, lambda row: gap_of(row, "loss") > LOSS_GAP, for_good=True)
+        parts += [lies(f"the accuracy gap passes a point for good between iterations 200 and 400 ({name})", accuracy,
+                       200, 400, "iterations"),
+                  lies(f"the loss gap passes 0.05 nats for good between iterations 200 and 400 ({name})", loss,
+                       200, 400, "iterations")]  # fmt: skip
+        rows.append([name, spread(over(accuracy)), spread(over(loss))])
+    header = ["", "accuracy gap over a point, from iteration", "loss gap over 0.05 nats, from iteration (610: later)"]
+    table = Table(header, rows)
     shown = [Panel("accuracy", "iteration", "gap (share of images; nats)",
                    [line(name, arm, gap_of) for name, arm in arms.items()]),
              Panel("loss", "iteration", "", [line(name, arm, lambda row: gap_of(row, "loss"))
@@ -175,20 +174,27 @@ def batch_size(of: Of) -> Finding:
             for size in sizes]  # fmt: skip
     header = ["", "ms a pass", f"accuracy after {passes} passes (%)", "its lr", f"passes in {budget:.1f} s",
               "accuracy then (%)", "its lr"]  # fmt: skip
-    words = "validation accuracy (share of images)"
-    shown = [Panel("by passes", "pass over the training rows", words,
-                   [line(names[size], by_pass[size][0], ACCURACY) for size in sizes]),
-             Panel("by time", "seconds of training, one run alone", words,
-                   [line(names[size], by_time[size][0], ACCURACY, cost[size]) for size in sizes])]  # fmt: skip
-    caption = (f"Validation accuracy of the one-layer network on 48,000 rows, at the learning rate that is best after "
+    words = "validation error (share of images)"
+    shown = [
+        Panel("by passes", "pass over the training rows", words,
+              [line(names[size], by_pass[size][0], _error) for size in sizes], log_y=True),
+        Panel("by time", "seconds of training, alone", words,
+              [line(names[size], by_time[size][0], _error, cost[size]) for size in sizes], log_y=True),
+    ]  # fmt: skip
+    caption = (f"Validation error of the one-layer network on 48,000 rows, at the learning rate that is best after "
                f"{passes} passes (left) and after {budget:.1f} seconds (right): means and bands.")  # fmt: skip
     small = of["confirm"].where(batch_size=128)
     middle = of["confirm"].where(batch_size=6000, epochs=100)
     whole = at(of["report"].where(model__hidden=ONE, epochs=1000, precision="float32"), "validation/accuracy", 100)
-    at_size = [exceeds(f"{name} beat the full batch after 100 passes, lr 0.001", at(arm, "validation/accuracy", 100),
-        whole)
-               for name, arm in (("batches of 128", small), ("batches of 6,000", middle))]  # fmt: skip
+    at_size = [
+        exceeds(f"{name} beat the full batch after 100 passes, lr 0.001", at(arm, "validation/accuracy", 100), whole)
+        for name, arm in (("batches of 128", small), ("batches of 6,000", middle))
+    ]
     return Finding(parts, [panels("claim_batch_size", shown, caption)], [Table(header, rows)], at_size)
+
+
+def _error(row: dict[str, float]) -> float:
+    return 1 - row["validation/accuracy"]
 
 
 def depth(of: Of) -> Finding:
@@ -208,16 +214,14 @@ def depth(of: Of) -> Finding:
         parts += [exceeds(f"56 plain layers{words} have a larger training error than 20", deep, shallow),
                   exceeds(f"56 layers{words} have a smaller training error with skips", deep, skipping)]  # fmt: skip
     for name, means in (("skips", "skips"), ("both", "skips and batch norm")):
-        worse = {
-            seed: value - errors[name][20][seed] for seed, value in errors[name][56].items() if seed in errors[name][20]
-        }
-        parts += [lies(f"with {means} 56 layers are no worse than 20 (training error, within a point)",
-                       {seed: 100 * value for seed, value in worse.items()}, -inf, 1.0, "points")]  # fmt: skip
+        few, many = errors[name][20], errors[name][56]
+        worse = {seed: 100 * (value - few[seed]) for seed, value in many.items() if seed in few}
+        parts += [lies(f"with {means} 56 layers are no worse than 20 (training error, within a point)", worse,
+                       -inf, 1.0, "points")]  # fmt: skip
     rows = [[name, *(percent(own[d]) for d in depths)] for name, own in errors.items()]
     table = Table(["training error (%)", *(f"{d} layers" for d in depths)], rows)
-    shown = [Panel("training error after 2,000 iterations", "layers", "share of images", [
-        spans(name, by_depth) for name, by_depth in errors.items()],
-            log_x=True)]  # fmt: skip
+    spread_out = [spans(name, by_depth) for name, by_depth in errors.items()]
+    shown = [Panel("training error after 2,000 iterations", "layers", "share of images", spread_out, log_x=True)]
     slopes = []
     for name, (norm, skip) in arms.items():
         own = runs.where(model__depth=56, batch_norm=norm, skip=skip)
@@ -228,13 +232,15 @@ def depth(of: Of) -> Finding:
     caption = ("Left: training error by depth, means with 95 % intervals. Right: norms of the weights' gradients after "
                "2,000 iterations, means over the seeds.")  # fmt: skip
     size = of["confirm"]
-    full = {(d, skip): {s: 1 - v for s, v in at(size.where(model__name="deep", model__depth=d, skip=skip),
-        "train/accuracy", 300).items()}
-            for d in (20, 56) for skip in (None, True)}  # fmt: skip
-    at_size = [exceeds("56 plain layers have a larger training error than 20, full batch, 300 iterations", full[56,
-        None], full[20, None]),
-               exceeds("skips lower the training error of 56 layers, the same", full[56, None], full[56,
-                   True])]  # fmt: skip
+    large = {(d, skip): size.where(model__name="deep", model__depth=d, skip=skip) for d in (20, 56)
+             for skip in (None, True)}  # fmt: skip
+    shallow, _, deep, skipping = (
+        {seed: 1 - value for seed, value in at(arm, "train/accuracy", 300).items()} for arm in large.values()
+    )
+    at_size = [
+        exceeds("56 plain layers have a larger training error than 20, full batch, 300 iterations", deep, shallow),
+        exceeds("skips lower the training error of 56 layers, the same", deep, skipping),
+    ]
     return Finding(parts, [panels("claim_depth", shown, caption, same_y=False)], [table], at_size)
 
 
@@ -243,15 +249,14 @@ def autoencoder(of: Of) -> Finding:
     runs = of["claim_autoencoder"]
     losses = {name: runs.where(loss=name, model__name="autoencoder") for name in ("mae", "mse")}
     mae = losses["mae"]
-    share = {run.seed: run.figures["test/accuracy"] / run.figures["test/accuracy_ceiling"] for run in mae.done}
+    share = _of_ceiling(mae)
     halfway, end = (at(mae, "validation/mae", epoch) for epoch in (20, 40))
     flat = {run.seed: abs(rows[40] - rows[20]) * 100 for run in mae.done
             for rows in [{int(row["epoch"]): row["validation/accuracy"] for row in run.rows}]}  # fmt: skip
     plain, variational = (runs.where(model__name=name, loss="bce") for name in ("autoencoder", "vae"))
     parts = [
-        lies("its accuracy has reached at least 95 % of the ceiling of its measure", share, 0.95, 1.0,
-            "of the ceiling"),
-        lies("between passes 20 and 40 it is flat (changes by less than half a point)", flat, 0.0, 0.5, "points"),
+        lies("its accuracy has reached at least 95 % of the ceiling of its measure", share, 0.95, 1.0, OF_CEILING),
+        lies("between passes 20 and 40 it is flat (changes by less than half a point)", flat, 0.0, FLAT, "points"),
         exceeds("while the absolute error still falls", halfway, end, "grey levels of 1,000", 1000.0),
         exceeds("the plain latent space has more gaps than the variational one", plain.values("test/gaps"),
                 variational.values("test/gaps")),
@@ -264,48 +269,75 @@ def autoencoder(of: Of) -> Finding:
     header = ["loss", "accuracy (%)", "its ceiling (%)", "MAE", "MSE", "pixels within 1/16 (%)"]
     gaps = [[name, percent(arm.values("test/gaps"))] for name, arm in (("plain", plain), ("variational", variational))]
     words = "share of pixels"
-    shown = [Panel("the report's accuracy", "pass", words, [
-                 *(line(f"trained by {name}", arm, of_tag("validation/accuracy")) for name, arm in losses.items()),
-                 line("ceiling", mae, of_tag("validation/accuracy_ceiling"))]),
-             Panel("pixels within 1/16", "pass", words, [line(f"trained by {name}", arm,
-                 of_tag("validation/within_16th"))
-                                                         for name, arm in losses.items()]),
-             Panel("absolute error", "pass", "grey level, 0 to 1", [line(f"trained by {name}", arm,
-                 of_tag("validation/mae"))
-                                                                   for name, arm in losses.items()])]  # fmt: skip
+
+    def both(tag: str) -> list[Line]:
+        return [line(f"trained by {name}", arm, of_tag(tag)) for name, arm in losses.items()]
+
+    ceiling = line("ceiling", mae, of_tag("validation/accuracy_ceiling"))
+    shown = [
+        Panel("the report's accuracy", "pass", words, [*both("validation/accuracy"), ceiling]),
+        Panel("pixels within 1/16", "pass", words, both("validation/within_16th")),
+        Panel("absolute error", "pass", "grey level, 0 to 1", both("validation/mae")),
+    ]
     caption = ("The report's autoencoder on validation images: its accuracy against the ceiling of that measure, and "
                "two measures that see improvement.")  # fmt: skip
     system = of["report"].where(model__name="autoencoder")
     at_size = [lies("its accuracy has reached at least 95 % of its ceiling, full batch, 400 iterations",
-                    {run.seed: run.figures["test/accuracy"] / run.figures["test/accuracy_ceiling"]
-                        for run in system.done},
-                    0.95, 1.0, "of the ceiling")]  # fmt: skip
+                    _of_ceiling(system), 0.95, 1.0, OF_CEILING)]  # fmt: skip
     return Finding(parts, [panels("claim_autoencoder", shown, caption, same_y=False)],
                    [Table(header, rows), Table(["latent space", "without an image (%)"], gaps)], at_size)  # fmt: skip
 
 
+FLAT = 0.5  # points: a smaller change of an autoencoder's accuracy is none
+OF_CEILING = "of the ceiling"
+
+
+def _of_ceiling(runs: Configuration) -> Sample:
+    """An autoencoder's accuracy relative to the largest that the measure allows, by seed."""
+    ceiling = runs.values("test/accuracy_ceiling")
+    return {seed: value / ceiling[seed] for seed, value in runs.values("test/accuracy").items()}
+
+
 CLAIMS = {
-    "layers": Claim("Layers, iterations, rows", "More layers and more iterations raise accuracy.", ("claim_layers",),
-        layers),
-    "gap": Claim("The gap", "The gap between training and validation opens after about 300 iterations.", ("claim_gap",
-        ), opening),
-    "dropout": Claim("Dropout", "Dropout narrows the gap between training and validation.", ("claim_dropout",), dropout,
-                     ("claim_dropout_report_size",)),
-    "batch_size": Claim("Mini-batches", "Mini-batches get further per pass than the full batch.",
-                        ("claim_batch_size", "claim_batch_size_time"), batch_size),
-    "norm_speed": Claim("Batch norm: speed", "Batch normalisation trains faster and bears larger learning rates.",
-                        ("claim_norm_speed", "claim_norm_inputs"), norm_speed),
-    "norm_init": Claim("Batch norm: initial weights", "Batch normalisation makes initial weights matter less.",
-                       ("claim_norm_init",), norm_init),
-    "norm_dropout": Claim("Batch norm and dropout",
+    "layers": Claim(
+        "Layers, iterations, rows",
+        "More layers and more iterations raise accuracy.",
+        ("claim_layers",), layers),
+    "gap": Claim(
+        "The gap",
+        "The gap between training and validation opens after about 300 iterations.",
+        ("claim_gap",), opening),
+    "dropout": Claim(
+        "Dropout",
+        "Dropout narrows the gap between training and validation.",
+        ("claim_dropout",), dropout, ("claim_dropout_report_size",)),
+    "batch_size": Claim(
+        "Mini-batches",
+        "Mini-batches get further per pass than the full batch.",
+        ("claim_batch_size", "claim_batch_size_time"), batch_size),
+    "norm_speed": Claim(
+        "Batch norm: speed",
+        "Batch normalisation trains faster and bears larger learning rates.",
+        ("claim_norm_speed", "claim_norm_inputs"), norm_speed),
+    "norm_init": Claim(
+        "Batch norm: initial weights",
+        "Batch normalisation makes initial weights matter less.",
+        ("claim_norm_init",), norm_init),
+    "norm_dropout": Claim(
+        "Batch norm and dropout",
         "Batch normalisation regularises a little, and works best with dropout.",
-                          ("claim_norm_dropout",), norm_dropout),
-    "depth": Claim("Depth and skips",
+        ("claim_norm_dropout",), norm_dropout),
+    "depth": Claim(
+        "Depth and skips",
         "Deep plain networks get worse on their own training rows; skip connections cure it.",
-                   ("claim_depth",), depth),
-    "surface": Claim("Batch norm: the loss surface", "The loss surface is smoother with batch normalisation.",
-                     ("claim_surface",), smoothness),
-    "autoencoder": Claim("Autoencoders",
-        "The report's 50 % is the ceiling of its measure; a variational autoencoder's latent "
-                         "space has no gaps where a plain one's has.", ("claim_autoencoder",), autoencoder),
+        ("claim_depth",), depth),
+    "surface": Claim(
+        "Batch norm: the loss surface",
+        "The loss surface is smoother with batch normalisation.",
+        ("claim_surface",), smoothness),
+    "autoencoder": Claim(
+        "Autoencoders",
+        "The report's 50 % is the ceiling of its measure; a variational autoencoder's latent space has no gaps where a "
+        "plain one's has.",
+        ("claim_autoencoder",), autoencoder),
 }  # fmt: skip

@@ -16,11 +16,12 @@ Sample = dict[Any, float]  # a figure by the seed of its run
 
 @dataclass(frozen=True)
 class Part:
-    """One statement that can be true or false, what was measured, and whether that bears it out."""
+    """One statement that can be true or false, what was measured with n seeds, and whether that bears it out."""
 
     statement: str
     holds: bool
     measured: str
+    n: int
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,15 @@ def gap(runs: Configuration, epoch: int, measure: str = "accuracy") -> Sample:
 
 
 def first(runs: Configuration, met: Callable[[dict[str, float]], bool], for_good: bool = False) -> Sample:
-    """The first recorded epoch at which a row meets a condition (for_good: and all later ones do); inf if none does."""
+    """The first recorded epoch at which a row meets a condition (for_good: and all later ones do). Where none does, the
+    one that would have been recorded next: the least that it can be."""
     found: Sample = {}
     for run in runs.done:
-        epochs = [row["epoch"] for row in run.rows if met(row)]
-        if for_good:
-            missed = max((row["epoch"] for row in run.rows if not met(row)), default=-inf)
-            epochs = [epoch for epoch in epochs if epoch > missed]
-        found[run.seed] = min(epochs, default=inf)
+        epochs = [row["epoch"] for row in run.rows]
+        missed = [row["epoch"] for row in run.rows if not met(row)]
+        after = max(missed, default=-inf) if for_good else -inf
+        beyond = 2 * epochs[-1] - (epochs[-2] if len(epochs) > 1 else 0)
+        found[run.seed] = min((epoch for epoch in epochs if epoch > after and epoch not in missed), default=beyond)
     return found
 
 
@@ -104,15 +106,16 @@ def exceeds(statement: str, a: Sample, b: Sample, unit: str = "points", scale: f
     """
     pairs = [(value * scale, b[seed] * scale) for seed, value in a.items() if seed in b]
     if not pairs:
-        return Part(statement, False, "no runs to compare")
+        return Part(statement, False, "no runs to compare", 0)
     difference, p = paired(pairs)
     means = " against ".join(_told(sum(side) / len(side)) for side in zip(*pairs, strict=True))
     points = unit == "points"
     measured = f"{means} {'%' if points else unit}".strip() + f": {difference.mean:+.3g}{' points' * points}"
     if difference.n == 1:
-        return Part(statement, difference.mean > 0, f"{measured} (n = 1)")
+        return Part(statement, difference.mean > 0, f"{measured} (n = 1)", 1)
     bounds = f" [{difference.low:+.3g}, {difference.high:+.3g}], n = {difference.n}"
-    return Part(statement, difference.low > 0, measured + bounds + (f", p {_p(p)}" if not isnan(p) else ""))
+    measured += bounds + (f", p {_p(p)}" if not isnan(p) else "")
+    return Part(statement, difference.low > 0, measured, difference.n)
 
 
 def lies(statement: str, sample: Sample, low: float, high: float, unit: str) -> Part:
@@ -121,7 +124,7 @@ def lies(statement: str, sample: Sample, low: float, high: float, unit: str) -> 
     inside = seen.n > 0 and low <= (seen.mean if isnan(seen.low) else seen.low)
     inside = inside and (seen.mean if isnan(seen.high) else seen.high) <= high
     bounds = "" if isnan(seen.low) else f" [{_told(seen.low)}, {_told(seen.high)}]"
-    return Part(statement, inside, f"{_told(seen.mean)}{bounds} {unit}".strip() + f", n = {seen.n}")
+    return Part(statement, inside, f"{_told(seen.mean)}{bounds} {unit}".strip() + f", n = {seen.n}", seen.n)
 
 
 def best(candidates: Sequence[Configuration], value: Callable[[Configuration], float]) -> Configuration:

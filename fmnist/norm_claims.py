@@ -89,7 +89,7 @@ def _speed(
     target = max(mean(at(arm, tag, 15)) for arm in arms["plain"].values()) - NEAR
     rates, steps = {}, {}
     for name, own in arms.items():
-        taken = {lr: {seed: EPOCH * min(epoch, 16.0) for seed, epoch in first(arm, reaches(tag, target)).items()}
+        taken = {lr: {seed: EPOCH * epoch for seed, epoch in first(arm, reaches(tag, target)).items()}
                  for lr, arm in own.items()}  # fmt: skip
         means = {lr: mean(sample) for lr, sample in taken.items()}
         rates[name] = min(means, key=means.__getitem__)

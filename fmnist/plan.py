@@ -11,6 +11,7 @@ from fmnist.pool import Pool
 from fmnist.schema import Config
 
 LARGEST = 16  # runs in a stack of a CPU: beyond, nothing is gained
+ENOUGH = 5e10  # multiply-adds in a step: beyond, the products take nearly all of its time and company gains nothing
 STACK = 8  # runs in a stack of a CPU, where nothing is measured
 WORTH = 8.0  # seconds of training, by that speed, from which on measuring is worth its time
 TRIAL = 0.08  # seconds of steps in one measurement
@@ -115,7 +116,8 @@ def _fastest(
         top = min(stack or len(group), math.ceil(runs / count), len(group))
         threads = max(1, cores // count)
         rates: dict[int, float] = {}
-        for size in [top] if stack else _halves(min(top, LARGEST)):
+        most = min(top, LARGEST, max(1, int(ENOUGH / _step(group))))
+        for size in [top] if stack else _halves(most):
             rates[size] = count * size / pool.pace(group[:size], count, threads, TRIAL)
             if rates[size] < max(rates.values()):  # still smaller ones would not be faster
                 break

@@ -99,9 +99,9 @@ def differences(study: Study, baseline: Configuration, limit: int = 20) -> tuple
     return Table(header, rows), made
 
 
-def signed(difference: Interval) -> str:
-    """A mean difference with its interval."""
-    mean, low, high = (f"{value:+.3g}" for value in (difference.mean, difference.low, difference.high))
+def signed(difference: Interval, scale: float = 1.0) -> str:
+    """A mean difference with its interval, both times scale."""
+    mean, low, high = (f"{scale * value:+.3g}" for value in (difference.mean, difference.low, difference.high))
     return mean if isnan(difference.low) else f"{mean} [{low}, {high}]"
 
 

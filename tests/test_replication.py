@@ -10,12 +10,13 @@ from conftest import ROOT, make_config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist import UserError, engine, replication
+from fmnist import UserError, engine, pages
 from fmnist.archive import pack, unpack
 from fmnist.claims import CLAIMS
 from fmnist.evidence import Finding, Part, Runs, exceeds, first, gap, lies
-from fmnist.replication import SYSTEMS, main, parse
+from fmnist.replication import main, parse
 from fmnist.results import Result, read
+from fmnist.systems import SYSTEMS
 
 SEEDS = [(seed, seed) for seed in range(10)]
 
@@ -65,7 +66,7 @@ def test_an_interval_lies_between_bounds_only_if_its_mean_does(values, low, high
 
 
 def test_a_verdict_follows_from_its_parts():
-    yes, no = Part("this", True, ""), Part("that", False, "")
+    yes, no = Part("this", True, "", 10), Part("that", False, "", 10)
     assert Finding([yes, yes], []).verdict == "supported"
     assert Finding([no, no], []).verdict == "not supported"
     assert Finding([yes, no], []).verdict == "depends: 1 of 2 parts hold; not: that"
@@ -87,6 +88,8 @@ def test_first_and_gap_by_rows_that_are_known():
     wide = lambda row: row["train/accuracy"] - row["validation/accuracy"] > 0.01  # noqa: E731
     assert first(runs, wide) == {run.seed: 20}
     assert first(runs, wide, for_good=True) == {run.seed: 40}
+    assert first(runs, lambda row: row["train/accuracy"] > 0.9) == {run.seed: 60}  # not before that
+    assert first(runs, lambda row: not wide(row), for_good=True) == {run.seed: 60}
     assert gap(runs, 50)[run.seed] == pytest.approx(0.03)
     fit = made({1: {"train/accuracy": 0.5, "fit/accuracy": 0.9, "validation/accuracy": 0.8}})
     assert gap(Runs([fit]).where(), 1)[fit.seed] == pytest.approx(0.1)  # not by figures under dropout
@@ -111,27 +114,27 @@ def test_a_rule_can_be_won_and_lost():
 
 def test_every_study_of_the_pages_exists_and_every_system_is_one_experiment():
     names = {study for claim in CLAIMS.values() for study in (*claim.studies, *claim.confirmed_by)}
-    for name in names | {replication.SYSTEMS_STUDY, replication.RECIPE_STUDY, replication.CONFIRM_STUDY}:
+    for name in names | {pages.SYSTEMS_STUDY, pages.RECIPE_STUDY, pages.CONFIRM_STUDY}:
         assert (ROOT / "sweep" / "study" / f"{name}.yaml").exists()
-        assert "on two cores" in replication.head(name)
+        assert "on two cores" in pages.head(name)
     for system in SYSTEMS:
         assert (ROOT / "conf" / "experiment" / f"{system.experiment}.yaml").exists()
 
 
 def test_the_committed_pages_are_what_their_records_say(tmp_path, monkeypatch):
-    for picture in replication.PAGES.glob("*.png"):
+    for picture in pages.PAGES.glob("*.png"):
         (tmp_path / picture.name).write_bytes(picture.read_bytes())
-    committed = {page.name: page.read_text() for page in replication.PAGES.glob("*.md")}
+    committed = {page.name: page.read_text() for page in pages.PAGES.glob("*.md")}
     assert committed
-    monkeypatch.setattr(replication, "PAGES", tmp_path)
-    replication.write_pages()
+    monkeypatch.setattr(pages, "PAGES", tmp_path)
+    pages.write_pages()
     assert {page.name: page.read_text() for page in tmp_path.glob("*.md")} == committed
     pictures = {picture.name for picture in tmp_path.glob("*.svg")}
     assert pictures == {picture.name for picture in (ROOT / "docs" / "report").glob("*.svg")}
 
 
 def test_records_are_small_and_name_the_commit_of_each_run():
-    for file in replication.RECORDS.glob("*.jsonl.gz"):
+    for file in pages.RECORDS.glob("*.jsonl.gz"):
         assert file.stat().st_size < 1_000_000
         for line in gzip.decompress(file.read_bytes()).decode().splitlines():
             run = json.loads(line)

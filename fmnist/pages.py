@@ -1,0 +1,208 @@
+"""docs/report/, a function of the records of runs that are kept in it. No torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+from fmnist.archive import unpack
+from fmnist.claims import CLAIMS
+from fmnist.evidence import Finding, Part, Runs
+from fmnist.files import replacing
+from fmnist.plots import Picture, curves, dots
+from fmnist.record import CHARTS
+from fmnist.results import Result, studies
+from fmnist.systems import RECIPE, SYSTEMS
+from fmnist.tables import Table, escape, signed, spread
+
+ROOT = Path(__file__).parents[1]
+PAGES = ROOT / "docs" / "report"
+RECORDS = PAGES / "records"
+SYSTEMS_STUDY, RECIPE_STUDY, CONFIRM_STUDY = "report", "letter", "confirm"
+
+
+@dataclass
+class Page:
+    """Paragraphs of Markdown and the pictures that they show."""
+
+    paragraphs: list[str] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+
+    def show(self, picture: Picture) -> None:
+        """Add a picture with its caption."""
+        self.pictures.append(picture)
+        self.paragraphs += [f"![{escape(picture.caption.split('. ')[0])}]({picture.name}.svg)", escape(picture.caption)]
+
+    def write(self, name: str) -> None:
+        """Put it into docs/report/."""
+        for picture in self.pictures:
+            with replacing(PAGES / f"{picture.name}.svg") as file:
+                file.write(picture.svg())
+        with replacing(PAGES / f"{name}.md") as file:
+            file.write("\n\n".join(part.strip() for part in self.paragraphs) + "\n")
+
+
+@cache
+def kept(study: str) -> tuple[Result, ...]:
+    """The runs of a study's committed records; none where there are no records yet."""
+    file = RECORDS / f"{study}.jsonl.gz"
+    return tuple(unpack(file)) if file.exists() else ()
+
+
+class Kept(dict[str, Runs]):
+    """The runs by study, from the committed records where they are not given."""
+
+    def __missing__(self, study: str) -> Runs:
+        return Runs(kept(study))
+
+
+def head(study: str) -> str:
+    """What a study's file says of itself, but for its command."""
+    lines = (ROOT / "sweep" / "study" / f"{study}.yaml").read_text().splitlines()
+    comments = [line.removeprefix("# ") for line in lines if line.startswith("# ") and "python train.py" not in line]
+    return escape(" ".join(comment for comment in comments if not comment.startswith("@")))
+
+
+def how(study_names: Sequence[str]) -> list[str]:
+    """The commands behind a page, what they do, and where the records are."""
+    rows = [[f"`python train.py study={name}`", head(name), _link(name)] for name in study_names]
+    return ["## Made by", "| command | what | records |\n| --- | --- | --- |\n"
+            + "".join(f"| {' | '.join(row)} |\n" for row in rows)]  # fmt: skip
+
+
+def _link(study: str) -> str:
+    """To a study's records, with the number of runs."""
+    return f"[{len(kept(study))} runs](records/{study}.jsonl.gz)" if kept(study) else "not run yet"
+
+
+def systems_page() -> tuple[Page, list[list[str]]]:
+    """The page of the systems, with curves; and its table."""
+    runs = Runs(kept(SYSTEMS_STUDY))
+    page, rows, sections = Page(), [], []
+    for system in SYSTEMS:
+        own = system.among(runs)
+        if not own.done:
+            rows.append([f"`{system.experiment}`", system.what, system.said, "not run yet", "", ""])
+            continue
+        measured, verdict = system.judge(system, runs)
+        rows.append([f"`{system.experiment}`", system.what, system.said, measured, str(len(own.done)), verdict])
+        sections.append((system, own))
+    page.paragraphs = ["# The systems of the report", _table(SYSTEMS_HEADER, rows), SYSTEMS_NOTE]
+    for system, own in sections:
+        page.paragraphs += [f"## {system.experiment}", f"{system.what[0].upper()}{system.what[1:]}: "
+                            f"`python train.py experiment={system.experiment}`."]  # fmt: skip
+        if because := [part for part in system.explanation(runs) if part.n]:
+            page.paragraphs += ["Why it differs from the report:", _parts(because)]
+        (study,) = studies(own.done)
+        for measure in CHARTS[own.done[0].knobs["model.name"]]:
+            drawn = curves(study, measure)
+            if drawn:
+                page.show(replace(drawn, name=f"{system.experiment}_{measure}"))
+        row = PAGES / f"{system.experiment}_reconstructions.png"
+        if row.exists():
+            page.paragraphs += [
+                f"![Reconstructions]({row.name})",
+                "One test image of each class below, its reconstruction above.",
+            ]
+    page.paragraphs += how([SYSTEMS_STUDY])
+    return page, rows
+
+
+SYSTEMS_HEADER = ["experiment", "system", "the report said", "measured", "n", "verdict"]
+SYSTEMS_NOTE = (
+    "Measured: mean ± standard deviation over n seeds; the test set was opened once a run, after training. A figure "
+    "agrees if it lies within two standard deviations over the seeds of what the report's rounded figure can mean. Why "
+    "those that do not agree differ stands beside their curves, and on the page of [the recipe](recipe.md)."
+)
+
+
+def recipe_page() -> Page:
+    """Which of the report's choices cost accuracy."""
+    runs = Runs(kept(RECIPE_STUDY))
+    page = Page(["# The recipe to the letter"])
+    if not runs.results:
+        page.paragraphs += ["Not run yet."]
+        return page
+    arms = {group: {label: runs.where(**(base | change)) for label, change in changes.items()}
+            for group, (base, changes) in RECIPE.items()}  # fmt: skip
+    rows = []
+    for group, own in arms.items():
+        whole, *_ = own.values()
+        for label, arm in own.items():
+            difference, _ = arm.minus(whole, "test/accuracy")
+            cost = "" if arm is whole else signed(difference, 100.0)
+            rows.append([group, label, spread(arm.interval("test/accuracy")), cost])
+    intervals = {group: {label: arm.interval("test/accuracy") for label, arm in own.items()}
+                 for group, own in arms.items()}  # fmt: skip
+    page.show(dots("recipe", intervals, "test accuracy (share of images)",
+                   "Test accuracy with one choice changed at a time, from the sound recipe to the report's and back: "
+                   "means with 95 % intervals over the seeds."))  # fmt: skip
+    header = ["recipe", "with", "test accuracy", "difference in points, paired by seed [95 % interval]"]
+    page.paragraphs += [Table(header, rows).markdown()]
+    page.paragraphs += how([RECIPE_STUDY])
+    return page
+
+
+def claim_page(name: str, finding: Finding) -> Page:
+    """A claim, what was found, and what it was found by."""
+    claim = CLAIMS[name]
+    page = Page(
+        [f"# {claim.title}", f"> {claim.says}", f"**Verdict: {escape(finding.verdict)}.**", _parts(finding.parts)]
+    )
+    for picture in finding.pictures:
+        page.show(picture)
+    page.paragraphs += [table.markdown() for table in finding.tables]
+    at_size = [part for part in finding.at_size if part.n]
+    if at_size:
+        page.paragraphs += ["## At the report's own size", _parts(at_size)]
+    seeds = f"`make claim CLAIM={name} SEEDS=100..109`"
+    page.paragraphs += [f"A part holds if the 95 % interval of its mean, or mean difference between runs of the same "
+                        f"seed, lies wholly on its side. {seeds} tries it with seeds that had no "
+                        f"part in this."]  # fmt: skip
+    page.paragraphs += how([*claim.studies, *claim.confirmed_by, *([CONFIRM_STUDY] if at_size else [])])
+    return page
+
+
+def _parts(parts: Sequence[Part]) -> str:
+    return Table(
+        ["", "measured", "holds"], [[p.statement, p.measured, "yes" if p.holds else "no"] for p in parts]
+    ).markdown()
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def write_pages() -> list[str]:
+    """All of docs/report/ from its records; the verdicts as lines."""
+    PAGES.mkdir(parents=True, exist_ok=True)
+    systems, rows = systems_page()
+    systems.write("systems")
+    recipe_page().write("recipe")
+    claims, said = [], []
+    for name, claim in CLAIMS.items():
+        of = Kept()
+        if all(of[study].results for study in claim.studies):
+            finding = claim.judge(of)
+            claim_page(name, finding).write(f"claim_{name}")
+            verdict, n = finding.verdict, f"[{claim.title}](claim_{name}.md)"
+        else:
+            verdict, n = "not run yet", claim.title
+        claims.append([n, claim.says, escape(verdict)])
+        said.append(f"{name}: {verdict}")
+    page = Page([
+        "# The report, run again",
+        "A coursework report of 2022 trained classifiers and an autoencoder on Fashion-MNIST and explained more than "
+        "it measured. Here its systems are trained again, and its claims put to the test, over many seeds.",
+        "## Systems", _table(SYSTEMS_HEADER, rows), SYSTEMS_NOTE,
+        "Curves of all of them: [systems](systems.md). What its choices cost: [recipe](recipe.md).",
+        "## Claims", _table(["claim", "the report", "verdict"], claims),
+        "## Made by",
+        "`make report` trains the systems and the recipe, `make claims` the studies of the claims; both go on where "
+        "they were stopped, and `ARGS=--dry-run` says what is left and how long it takes. Every number comes from the "
+        "runs in `records/`, gzip'd JSON lines, a run each, with its config, seed, commit, curves and final figures; "
+        "`python -m fmnist.replication --pages` writes these pages again from them.",
+    ])  # fmt: skip
+    page.write("index")
+    return said
