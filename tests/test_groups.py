@@ -120,6 +120,17 @@ def test_each_group_gets_stacks_of_its_own_size(four_cores):
     assert "x 10: " in str(chosen)
 
 
+def test_a_long_step_is_not_tried_in_large_stacks(four_cores):
+    paces = Paces(lambda workers, runs: 1.0)
+    full = [make_config(seed=seed, batch_size=None, epochs=2000) for seed in range(32)]
+    chosen = plan.plan(full, paces)
+    assert {runs for _, runs, _ in paces.asked} <= {1, 2, 3}
+    assert max(map(len, chosen.stacks)) <= 3
+    short = [make_config(seed=seed, batch_size=None, epochs=9000, **{"data.limit": 1000}) for seed in range(32)]
+    plan.plan(short, paces)
+    assert max(runs for _, runs, _ in paces.asked) == plan.LARGEST
+
+
 def test_what_the_user_chose_is_kept(four_cores):
     paces = Paces(lambda workers, runs: 1.0)
     chosen = plan.plan(MANY, paces, workers=2, stack=5)
