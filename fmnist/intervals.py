@@ -1,20 +1,41 @@
 """Statistics over seeds: intervals, paired differences, curves with bands. scipy is imported for them only."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import nan
 from statistics import fmean, stdev
 
 
 @dataclass(frozen=True)
 class Interval:
-    """n values: mean, standard deviation, and the interval of the mean by Student's t. nan where n is too small."""
+    """n values: mean, standard deviation (n - 1), and the interval of the mean by Student's t, nan where n is too
+    small."""
 
     n: int
     mean: float
     sd: float
-    low: float
-    high: float
+    level: float
+
+    @cached_property
+    def half(self) -> float:
+        """Half the width of the interval."""
+        if self.n < 2:
+            return nan
+        from scipy.special import stdtrit  # the quantile of Student's t: scipy.stats.t.ppf, a hundred times as fast
+
+        return float(stdtrit(self.n - 1, (1 + self.level) / 2) * self.sd / math.sqrt(self.n))
+
+    @property
+    def low(self) -> float:
+        """Where the interval begins."""
+        return self.mean - self.half
+
+    @property
+    def high(self) -> float:
+        """Where it ends."""
+        return self.mean + self.half
 
 
 @dataclass(frozen=True)
@@ -29,15 +50,9 @@ class Curve:
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Mean, standard deviation (n - 1) and Student's t interval of the mean."""
+    """Of the mean of some values, at a level."""
     n = len(values)
-    if n < 2:
-        return Interval(n, values[0] if n else nan, nan, nan, nan)
-    from scipy.special import stdtrit  # the quantile of Student's t: scipy.stats.t.ppf, a hundred times as fast
-
-    mean, sd = fmean(values), stdev(values)
-    half = float(stdtrit(n - 1, (1 + level) / 2)) * sd / n**0.5
-    return Interval(n, mean, sd, mean - half, mean + half)
+    return Interval(n, fmean(values) if n else nan, stdev(values) if n > 1 else nan, level)
 
 
 def paired(pairs: Sequence[tuple[float, float]]) -> tuple[Interval, float]:

@@ -32,6 +32,7 @@ class Result:
     config_hash: str = ""
     commit: str | None = None
     known_rows: list[dict[str, float]] | None = None  # where they need not be read from the directory
+    epoch: int = 0
 
     @property
     def seed(self) -> tuple[Any, ...]:
@@ -175,8 +176,8 @@ def read_one(directory: Path) -> Result:
             figures["objective"] = float(raw["objective"])
             if not isfinite(figures["objective"]):
                 status, error = "failed", f"its objective is {figures['objective']}"
-        seconds, identity = float(raw["seconds"]), str(raw["config_hash"])
-        return Result(directory, status, error, knobs, figures, seconds, identity, raw["commit"])
+        seconds, identity, epoch = float(raw["seconds"]), str(raw["config_hash"]), int(raw["epoch"])
+        return Result(directory, status, error, knobs, figures, seconds, identity, raw["commit"], epoch=epoch)
     except UserError as problem:
         return Result(directory, "unreadable", str(problem))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:

@@ -7,8 +7,10 @@ from multiprocessing import get_context
 import pytest
 from conftest import make_config
 
-from fmnist.leaderboard import Board, configurations, entries, table
+from fmnist import leaderboard
+from fmnist.leaderboard import Board, table
 from fmnist.record import Record
+from fmnist.results import read_one
 
 
 def leave(directory, status="done", validation=0.5, test=0.4, **knobs):
@@ -38,7 +40,7 @@ def test_validation_ranks_and_the_test_figure_stands_beside_it(tmp_path):
     assert float(rows[0]["objective_sd"]) == pytest.approx(0.1 / 2**0.5)
     assert float(rows[2]["test_mean"]) == pytest.approx(0.9)
     assert "dropout" not in rows[0]  # only knobs that differ are columns
-    told = table(configurations(entries(tmp_path, {}))).splitlines()
+    told = table(Board(tmp_path).studies()).splitlines()
     assert told[0].split() == ["n", "validation", "accuracy", "test", "accuracy", "lr"]
     assert told[1].split() == ["1", "2", "0.8500", "±", "0.0707", "0.1000", "±", "0.0000", "0.1"]
 
@@ -48,7 +50,14 @@ def test_a_loss_is_better_the_lower_and_other_measures_are_ranked_by_themselves(
         leave(tmp_path / name, model="autoencoder", lr=loss, validation=loss, test=loss)
     leave(tmp_path / "classifier", validation=0.9)
     Board(tmp_path).write()
-    assert [row["run"] for row in rows_of(tmp_path)] == ["classifier", "low", "high"]
+    assert [(row["rank"], row["run"]) for row in rows_of(tmp_path)] == [
+        ("1", "classifier"),
+        ("1", "low"),
+        ("2", "high"),
+    ]
+    told = table(Board(tmp_path).studies())
+    assert "validation accuracy" in told
+    assert "validation loss" in told
 
 
 def test_what_failed_or_still_runs_comes_last_and_counts_for_nothing(tmp_path):
@@ -65,17 +74,14 @@ def test_what_failed_or_still_runs_comes_last_and_counts_for_nothing(tmp_path):
     ]  # fmt: skip
     assert rows[0]["objective_sd"] == ""
     assert rows[1]["error"] == "train/loss is nan in epoch 3"
-    assert "(failed)" in table(configurations(entries(tmp_path, {})))
+    assert "(failed)" in table(Board(tmp_path).studies())
 
 
 def test_a_board_reads_again_only_what_has_changed(tmp_path, monkeypatch):
     leave(tmp_path / "a")
     leave(tmp_path / "deeper" / "b", lr=0.5, validation=0.1)
     board, read = Board(tmp_path), []
-    original = Board.__module__ + ".read_result"
-    from fmnist.config import read_result
-
-    monkeypatch.setattr(original, lambda directory: read.append(directory.name) or read_result(directory))
+    monkeypatch.setattr(leaderboard, "read_one", lambda directory: read.append(directory.name) or read_one(directory))
     board.write()
     leave(tmp_path / "a", validation=0.05)
     board.write()
