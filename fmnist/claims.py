@@ -88,17 +88,17 @@ def opening(of: Of) -> Finding:
     for name, arm in arms.items():
         accuracy = first(arm, lambda row: gap_of(row) > GAP, for_good=True)
         loss = first(arm, lambda row: gap_of(row, "loss") > LOSS_GAP, for_good=True)
-        parts += [lies(f"the accuracy gap passes a point for good between iterations 200 and 400 ({name})", accuracy,
-                       200, 400, "iterations"),
-                  lies(f"the loss gap passes 0.05 nats for good between iterations 200 and 400 ({name})", loss,
-                       200, 400, "iterations")]  # fmt: skip
+        parts += [lies(f"{name}: the accuracy gap is over a point from iteration 200 to 400 on", accuracy, 200, 400,
+                       "iterations"),
+                  lies(f"{name}: the loss gap is over 0.05 nats from iteration 200 to 400 on", loss, 200, 400,
+                       "iterations")]  # fmt: skip
         rows.append([name, spread(over(accuracy)), spread(over(loss))])
     header = ["", "accuracy gap over a point, from iteration", "loss gap over 0.05 nats, from iteration (610: later)"]
     table = Table(header, rows)
-    shown = [Panel("accuracy", "iteration", "gap (share of images; nats)",
+    shown = [Panel("accuracy gap", "iteration", "share of images",
                    [line(name, arm, gap_of) for name, arm in arms.items()]),
-             Panel("loss", "iteration", "", [line(name, arm, lambda row: gap_of(row, "loss"))
-                                             for name, arm in arms.items()])]  # fmt: skip
+             Panel("loss gap", "iteration", "nats", [line(name, arm, lambda row: gap_of(row, "loss"))
+                                                     for name, arm in arms.items()])]  # fmt: skip
     caption = "The gap between training and validation by iteration, one hidden layer, full batch: means and bands."
     return Finding(parts, [panels("claim_gap", shown, caption, same_y=False)], [table])
 

@@ -36,12 +36,13 @@ class Finding:
     @property
     def verdict(self) -> str:
         """supported, not supported, or what it depends on."""
-        failing = [part.statement for part in self.parts if not part.holds]
+        holding, failing = ([part.statement for part in self.parts if part.holds == wanted] for wanted in (True, False))
         if not failing:
             return "supported"
-        if len(failing) == len(self.parts):
+        if not holding:
             return "not supported"
-        return f"depends: {len(self.parts) - len(failing)} of {len(self.parts)} parts hold; not: {'; '.join(failing)}"
+        fewer = "only: " + "; ".join(holding) if len(holding) < len(failing) else "not: " + "; ".join(failing)
+        return f"depends: {len(holding)} of {len(self.parts)} parts hold, {fewer}"
 
 
 class Runs:

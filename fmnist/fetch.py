@@ -48,19 +48,38 @@ class File:
     shape: tuple[int, ...]
 
 
-_ahead: dict[tuple[str, str | None], Future[dict[str, File]]] = {}
+@dataclass(frozen=True)
+class Reading:
+    """files: what is being read; keep: whether it may be taken more than once."""
+
+    files: Future[dict[str, File]]
+    keep: bool
+
+
+_ahead: dict[tuple[str, str | None], Reading] = {}
 
 
 def files(name: str, dir: str | None) -> dict[str, File]:
     """The four files of a data set, "fashion" or "idx", by Fashion-MNIST's names for them. Errors: UserError."""
-    begun = _ahead.pop((name, dir), None)
-    return begun.result() if begun else _files(name, dir)
+    begun = _ahead.get((name, dir))
+    if begun is None:
+        return _files(name, dir)
+    if not begun.keep:
+        del _ahead[name, dir]
+    return begun.files.result()
 
 
-def read_ahead(name: str, dir: str | None) -> None:
-    """Begin to read in a thread what `files` will be asked for, while something else, such as an import, takes time."""
+def read_ahead(name: str, dir: str | None, keep: bool = False) -> None:
+    """Begin to read in a thread what `files` will be asked for, while something else, such as an import, takes time.
+
+    keep: it will be asked for again: read and verify it once, and keep it until another data set is to be kept.
+    """
+    if keep and (name, dir) in _ahead:
+        return
+    if keep:
+        _ahead.clear()
     pool = ThreadPoolExecutor(1)
-    _ahead[name, dir] = pool.submit(_files, name, dir)
+    _ahead[name, dir] = Reading(pool.submit(_files, name, dir), keep)
     pool.shutdown(wait=False)
 
 

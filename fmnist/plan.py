@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fmnist.groups import PROCESS, SPEED, START, data_memory, duration, groups, memory, stacks, steps, work
-from fmnist.pool import Pool
+from fmnist.pool import Pool, cores
 from fmnist.schema import Config
 
 LARGEST = 16  # runs in a stack of a CPU: beyond, nothing is gained
@@ -64,22 +64,22 @@ def _on_cuda(configs: Sequence[Config], devices: int, workers: int | None, stack
 
 
 def _on_cpu(configs: Sequence[Config], pool: Pool, workers: int | None, stack: int | None) -> Plan:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = cores()
     free = available() * 0.8
     need = PROCESS + max(data_memory(config) + memory(config) for config in configs)
-    most = workers or max(1, min(cores, len(configs), int(free / need)))
+    most = workers or max(1, min(count, len(configs), int(free / need)))
     most = min(most, len(configs))
     found = [[configs[i] for i in group] for group in groups(configs)]
     works = [sum(map(work, group)) for group in found]
-    sizes, speeds, why = [stack or STACK] * len(found), [SPEED * cores] * len(found), "not measured"
+    sizes, speeds, why = [stack or STACK] * len(found), [SPEED * count] * len(found), "not measured"
     if len(configs) > 1 and sum(works) / speeds[0] > WORTH:
         counts = [most] if workers else list(_halves(most))
-        best = _fastest(found[0], len(configs), pool, cores, counts, stack)
+        best = _fastest(found[0], len(configs), pool, counts, stack)
         most, told = best.workers, best.told
         sizes, speeds = [best.size] * len(found), [best.rate * _step(found[0])] * len(found)
         for place, group in enumerate(found[1:], start=1):
             if works[place] / speeds[place] > WORTH:
-                own = _fastest(group, len(configs), pool, cores, [most], stack)
+                own = _fastest(group, len(configs), pool, [most], stack)
                 sizes[place], speeds[place] = own.size, own.rate * _step(group)
                 told += own.told
         why = "measured: us a run and step of workers x runs, " + ", ".join(told)
@@ -89,7 +89,7 @@ def _on_cpu(configs: Sequence[Config], pool: Pool, workers: int | None, stack: i
     pieces = stacks(configs, sizes, most, max(room, 1.0))
     busy = min(most, len(pieces))
     seconds = START + sum(w / speed for w, speed in zip(works, speeds, strict=True))
-    return Plan(pieces, busy, max(1, cores // busy), 0, seconds, _memory(configs, pieces, busy), why)
+    return Plan(pieces, busy, max(1, count // busy), 0, seconds, _memory(configs, pieces, busy), why)
 
 
 def _step(group: Sequence[Config]) -> float:
@@ -107,14 +107,12 @@ class _Pace:
     told: list[str]
 
 
-def _fastest(
-    group: Sequence[Config], runs: int, pool: Pool, cores: int, counts: Sequence[int], stack: int | None
-) -> _Pace:
+def _fastest(group: Sequence[Config], runs: int, pool: Pool, counts: Sequence[int], stack: int | None) -> _Pace:
     """How a group is trained fastest, by any of these numbers of workers; runs: of the whole sweep."""
     best, told = _Pace(counts[0], 1, 0.0, []), []
     for count in counts:
         top = min(stack or len(group), math.ceil(runs / count), len(group))
-        threads = max(1, cores // count)
+        threads = max(1, cores() // count)
         rates: dict[int, float] = {}
         most = min(top, LARGEST, max(1, int(ENOUGH / _step(group))))
         for size in [top] if stack else _halves(most):

@@ -56,6 +56,15 @@ class Worker:
         return f"signal {-status}" if status < 0 else f"status {status}"
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _has_driver() -> bool:
+    return any(os.path.exists(path) for path in DRIVERS)
+
+
 class Pool:
     """Workers that live until `close`: each launch of a sweep finds them with torch imported."""
 
@@ -67,9 +76,14 @@ class Pool:
         for index in range(len(self.workers), count):
             self.workers.append(Worker(index % devices if devices else None))
 
+    def get_ready(self, workers: int) -> None:
+        """Start so many: they import torch while other things are done. Where a driver is, only the one that is to tell
+        how many devices there are."""
+        self.grow(1 if _has_driver() else workers)
+
     def cuda_devices(self) -> int:
         """How many there are: told by torch, in a worker, and only where a driver is."""
-        if not any(os.path.exists(path) for path in DRIVERS):
+        if not _has_driver():
             return 0
         self.grow(1)
         (worker,) = self.workers[:1]

@@ -19,6 +19,7 @@ from fmnist.tape import Pools, Tape
 from fmnist.totals import Totals
 
 CHUNK = 2000  # rows whose activations stay in the caches; a larger batch is worked through in such pieces
+MEASURED = 1000  # the same in evaluation; it must not depend on the runs, whose noise is drawn piece by piece
 
 
 def couples_rows(model: nn.Module, criterion: Criterion) -> bool:
@@ -120,7 +121,7 @@ def outputs(
     model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, precision: str
 ) -> Iterator[tuple[Any, Tensor, Tensor]]:
     """The model's output in evaluation mode, piece by piece, with the rows it belongs to: (output, x, labels)."""
-    rows = len(x) if criterion.couples_rows else CHUNK
+    rows = len(x) if criterion.couples_rows else MEASURED
     model.eval()
     for start in range(0, len(x), rows):
         piece = slice(start, start + rows)

@@ -37,7 +37,7 @@ def train_group(
     hold is halved. threads: of this process; device: which cuda device "auto" stands for; None: as they are. Raises
     SystemExit(128 + signal) after SIGINT or SIGTERM, when everything is saved.
     """
-    read_ahead(configs[0].data.name, configs[0].data.dir)
+    read_ahead(configs[0].data.name, configs[0].data.dir, keep=True)
     import torch
 
     from fmnist.engine import Audience
@@ -125,7 +125,7 @@ def run_log(directory: Path) -> Iterator[logging.Logger]:
 
 def pace(configs: Sequence[Config], threads: int, seconds: float) -> float:
     """Seconds that a training step of a stack takes here, by some steps of it on its own data; they change nothing."""
-    read_ahead(configs[0].data.name, configs[0].data.dir)
+    read_ahead(configs[0].data.name, configs[0].data.dir, keep=True)
     import torch
 
     from fmnist import data
@@ -188,17 +188,17 @@ def serve(connection: Connection) -> None:
             os._exit(0)
 
     threading.Thread(target=listen, daemon=True).start()
+    import torch  # it takes a second, and whatever will be asked for needs it
+
+    from fmnist.engine import Audience
+
     while True:
         what, *given = asked.get()
         if what == "devices":
-            import torch
-
             connection.send(torch.cuda.device_count())
         elif what == "pace":
             connection.send(pace(*given))
         elif what == "train":
-            from fmnist.engine import Audience
-
             configs, directories, threads, device = given
             reporter = _Reporter(connection, len(configs))
             train_group(configs, directories, threads, device, Audience(reporter.bar, reporter.ended))

@@ -167,6 +167,23 @@ def test_files_read_ahead_are_used_once_and_their_errors_told(tmp_path: Path, mo
     refuses("holds no", name="idx", dir=str(tmp_path))
 
 
+def test_files_that_are_kept_are_read_once_until_others_are(tmp_path: Path) -> None:
+    values = tiny(tmp_path)
+    fetch.read_ahead("idx", str(tmp_path), keep=True)
+    first = idx(tmp_path, split=1.0)
+    for file in tmp_path.iterdir():
+        file.unlink()
+    fetch.read_ahead("idx", str(tmp_path), keep=True)
+    again = idx(tmp_path, split=1.0).train.images
+    assert torch.equal(again, first.train.images)
+    assert torch.equal(again.view(-1, 3, 2), values[TRAIN_IMAGES].to(torch.uint8))
+    (tmp_path / "other").mkdir()
+    tiny(tmp_path / "other")
+    fetch.read_ahead("idx", str(tmp_path / "other"), keep=True)
+    assert len(idx(tmp_path / "other", split=1.0).train.labels)
+    refuses("holds no", name="idx", dir=str(tmp_path))  # nothing but the last is kept
+
+
 def test_to_device(real: data.Dataset) -> None:
     moved = load(limit=20).to("meta")
     assert moved.validation is not None

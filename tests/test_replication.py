@@ -69,7 +69,8 @@ def test_a_verdict_follows_from_its_parts():
     yes, no = Part("this", True, "", 10), Part("that", False, "", 10)
     assert Finding([yes, yes], []).verdict == "supported"
     assert Finding([no, no], []).verdict == "not supported"
-    assert Finding([yes, no], []).verdict == "depends: 1 of 2 parts hold; not: that"
+    assert Finding([no, yes, no], []).verdict == "depends: 1 of 3 parts hold, only: this"
+    assert Finding([yes, no], []).verdict == "depends: 1 of 2 parts hold, not: that"
 
 
 def made(rows, seed=0, **knobs):

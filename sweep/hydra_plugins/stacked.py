@@ -192,7 +192,7 @@ class StackedLauncher(BasicLauncher):
 
     def _train(self, todo: Sequence[Job]) -> None:
         from fmnist.fetch import fetch_missing
-        from fmnist.pool import Task
+        from fmnist.pool import Task, cores
         from fmnist.record import progress
 
         if self.pool is None:
@@ -201,7 +201,7 @@ class StackedLauncher(BasicLauncher):
         configs = [job.checked for job in todo]
         for name, folder in {(config.data.name, config.data.dir) for config in configs}:
             fetch_missing(name, folder)
-        self.pool.grow(1)  # it imports torch meanwhile
+        self.pool.get_ready(self.workers or min(cores(), len(todo)))
         for job in todo:
             self._prepare(job)
         chosen = self._plan(configs, self.pool)

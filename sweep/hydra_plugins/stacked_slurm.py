@@ -95,8 +95,11 @@ class Array:
         self.queue = queue
         self.folder = Path(queue["submitit_folder"]).absolute()  # of a task, with %j for its id
 
-    def grow(self, count: int, devices: int = 0) -> None:
+    def get_ready(self, workers: int) -> None:
         """There is nothing to start ahead of the array."""
+
+    def grow(self, count: int, devices: int = 0) -> None:
+        """Nor later."""
 
     def close(self) -> None:
         """An array ends by itself."""
