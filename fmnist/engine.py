@@ -152,13 +152,14 @@ def _epochs(
                 elif recorded and (epoch % shape.log_every == 0 or last):
                     run.record.say(f"epoch {epoch}/{shape.epochs}  {told(run.record.result['metrics'])}")
             bar.update()
-            if caught or now - saved >= shape.save_every:
+            leaving = bool(caught)  # asked once: a signal that comes later finds the next epoch saved as well
+            if leaving or now - saved >= shape.save_every:
                 saved = now
                 for run in runs:
                     run.save()
             if all(run.state for run in runs):
                 return
-            if caught and not last:
+            if leaving and not last:
                 _leave(runs, caught[0])
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import pytest
 from conftest import ROOT, make_config
@@ -128,6 +129,23 @@ def test_interrupt_ends_the_epoch_saves_and_says_how_to_go_on(number, tmp_path):
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["status"] == "interrupted"
     assert result["epoch"] == len(rows_of(tmp_path / "run")) > 1
+
+
+def test_a_signal_between_saving_and_leaving_waits_for_the_next_epoch(tmp_path, monkeypatch):
+    class Late(list):
+        looks = 0
+
+        def __bool__(self):
+            self.looks += 1
+            return self.looks > 1
+
+    monkeypatch.setattr(engine, "catching", lambda heard: nullcontext(Late([signal.SIGINT])))
+    with pytest.raises(SystemExit, match="130"):
+        engine.fit([make_config(**{**KNOBS, "save_every": 100.0})], [tmp_path])
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["status"], result["epoch"]) == ("interrupted", 2)
+    assert len(rows_of(tmp_path)) == 2
+    assert (tmp_path / "last.pt").exists()
 
 
 @pytest.mark.parametrize("eval_every", [1, 2])
