@@ -7,7 +7,6 @@ rule judges seeds that had no part in making a verdict.
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
-from typing import Any
 
 from fmnist.evidence import (
     ACCURACY,
@@ -197,23 +196,28 @@ def _error(row: dict[str, float]) -> float:
     return 1 - row["validation/accuracy"]
 
 
+SMALL = "skips and small initial weights"  # a tenth of He's
+
+
 def depth(of: Of) -> Finding:
     """Training error by depth; gradients by layer."""
-    runs = of["claim_depth"]
-    arms = {"plain": (None, None), "batch norm": (True, None), "skips": (None, True), "both": (True, True)}
-    depths = sorted({r.knobs["model.depth"] for r in runs.results})
+    depths = sorted({r.knobs["model.depth"] for r in of["claim_depth"].results})
+    switches = {"plain": (None, None), "batch norm": (True, None), "skips": (None, True), "both": (True, True)}
+    arms = {name: {d: of["claim_depth"].where(model__depth=d, batch_norm=norm, skip=skip) for d in depths}
+            for name, (norm, skip) in switches.items()}  # fmt: skip
+    arms[SMALL] = {d: of["claim_depth_small"].where(model__depth=d) for d in depths}
 
-    def error(depth: int, norm: Any, skip: Any) -> Sample:
-        seen = at(runs.where(model__depth=depth, batch_norm=norm, skip=skip), "train/accuracy", 20)
-        return {seed: 1 - value for seed, value in seen.items()}
+    def error(runs: Configuration, epoch: int) -> Sample:
+        return {seed: 1 - value for seed, value in at(runs, "train/accuracy", epoch).items()}
 
-    errors = {name: {d: error(d, *switches) for d in depths} for name, switches in arms.items()}
-    parts = []
+    errors = {name: {d: error(runs, 20) for d, runs in own.items()} for name, own in arms.items()}
+    parts = [exceeds("56 layers have a smaller training error with skips and small initial weights",
+                     errors["plain"][56], errors[SMALL][56])]  # fmt: skip
     for name, cured, words in (("plain", "skips", ""), ("batch norm", "both", " with batch norm")):
         deep, shallow, skipping = errors[name][56], errors[name][20], errors[cured][56]
         parts += [exceeds(f"56 plain layers{words} have a larger training error than 20", deep, shallow),
                   exceeds(f"56 layers{words} have a smaller training error with skips", deep, skipping)]  # fmt: skip
-    for name, means in (("skips", "skips"), ("both", "skips and batch norm")):
+    for name, means in (("skips", "skips"), ("both", "skips and batch norm"), (SMALL, SMALL)):
         few, many = errors[name][20], errors[name][56]
         worse = {seed: 100 * (value - few[seed]) for seed, value in many.items() if seed in few}
         parts += [lies(f"with {means} 56 layers are no worse than 20 (training error, within a point)", worse,
@@ -223,23 +227,23 @@ def depth(of: Of) -> Finding:
     spread_out = [spans(name, by_depth) for name, by_depth in errors.items()]
     shown = [Panel("training error after 2,000 iterations", "layers", "share of images", spread_out, log_x=True)]
     slopes = []
-    for name, (norm, skip) in arms.items():
-        own = runs.where(model__depth=56, batch_norm=norm, skip=skip)
-        tags = sorted({tag for run in own.done for row in run.rows for tag in row if tag.startswith("gradient/")})
-        seen = [over(at(own, tag, 20)) for tag in tags]
+    for name, own in arms.items():
+        rows_of = [row for run in own[56].done for row in run.rows]
+        tags = sorted({tag for row in rows_of for tag in row if tag.startswith("gradient/")})
+        seen = [over(at(own[56], tag, 20)) for tag in tags]
         slopes.append(Line(name, [*range(1, len(tags) + 1)], [i.mean for i in seen]))
     shown += [Panel("gradient norm by layer, 56 layers", "layer, from the input", "norm", slopes, log_y=True)]
     caption = ("Left: training error by depth, means with 95 % intervals. Right: norms of the weights' gradients after "
                "2,000 iterations, means over the seeds.")  # fmt: skip
     size = of["confirm"]
-    large = {(d, skip): size.where(model__name="deep", model__depth=d, skip=skip) for d in (20, 56)
-             for skip in (None, True)}  # fmt: skip
-    shallow, _, deep, skipping = (
-        {seed: 1 - value for seed, value in at(arm, "train/accuracy", 300).items()} for arm in large.values()
+    shallow, deep, skipping, small = (
+        error(size.where(model__name="deep", model__depth=depth, skip=skip, init_scale=scale), 300)
+        for depth, skip, scale in ((20, None, 1.0), (56, None, 1.0), (56, True, 1.0), (56, True, 0.1))
     )
     at_size = [
         exceeds("56 plain layers have a larger training error than 20, full batch, 300 iterations", deep, shallow),
         exceeds("skips lower the training error of 56 layers, the same", deep, skipping),
+        exceeds("skips and small initial weights lower it, the same", deep, small),
     ]
     return Finding(parts, [panels("claim_depth", shown, caption, same_y=False)], [table], at_size)
 
@@ -330,7 +334,7 @@ CLAIMS = {
     "depth": Claim(
         "Depth and skips",
         "Deep plain networks get worse on their own training rows; skip connections cure it.",
-        ("claim_depth",), depth),
+        ("claim_depth", "claim_depth_small"), depth),
     "surface": Claim(
         "Batch norm: the loss surface",
         "The loss surface is smoother with batch normalisation.",

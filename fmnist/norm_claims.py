@@ -45,9 +45,8 @@ def norm_speed(of: Of) -> Finding:
                  for name, own in arms.items()}  # fmt: skip
         speed = {tag: _speed(arms, tag) for tag in ("train/accuracy", "validation/accuracy")}
         for tag, (target, _, steps) in speed.items():
-            where = "training" if tag.startswith("train") else "validation"
-            parts += [exceeds(f"fewer iterations to a {where} accuracy of {target:.3f} ({network})", steps["plain"],
-                              steps["batch norm"], "iterations", 1.0)]  # fmt: skip
+            words = f"fewer iterations to a {_where(tag)} accuracy of {target:.3f} ({network})"
+            parts += [exceeds(words, steps["plain"], steps["batch norm"], "iterations", 1.0)]
         for name in ARMS:
             best = max(final[name].values())
             largest = max(lr for lr in rates if final[name][lr] >= best - 2 * NEAR)
@@ -65,9 +64,11 @@ def norm_speed(of: Of) -> Finding:
     drift = {
         name: {run.seed: _drift(run.rows) for run in moved.where(batch_norm=norm).done} for name, norm in ARMS.items()
     }
-    parts += [exceeds("the inputs of the last sigmoid stay nearer to where they were (medians, from pass to pass, in "
-                      "widths of their distribution)", drift["plain"], drift["batch norm"], "widths",
-                          1.0)]  # fmt: skip
+    words = (
+        "the inputs of the last sigmoid stay nearer to where they were (medians, from pass to pass, in widths of their "
+        "distribution)"
+    )
+    parts += [exceeds(words, drift["plain"], drift["batch norm"], "widths", 1.0)]
     header = ["network", "", "iterations to the plain one's training accuracy", "at lr", "to its validation accuracy",
               "at lr", "best validation accuracy (%)", "largest lr within a point of it"]  # fmt: skip
     caption = "Validation accuracy after 1,500 iterations by learning rate: means with 95 % intervals over the seeds."
@@ -78,7 +79,18 @@ def norm_speed(of: Of) -> Finding:
               for seed in [min((r.knobs["seed"] for r in moved.results), default=0)]]  # fmt: skip
     seen = "What goes into the first unit of the last of three sigmoid layers, over 1,000 training rows, of one run."
     pictures = [panels("claim_norm_speed", shown, caption), panels("claim_norm_inputs", inputs, seen)]
-    return Finding(parts, pictures, [Table(header, rows)])
+    full = [of["confirm"].where(watch="fit", batch_norm=norm, dropout=None) for norm in ARMS.values()]
+    at_size = []
+    for tag in ("train/accuracy", "validation/accuracy"):
+        target = mean(at(full[0], tag, 1000)) - NEAR
+        plain, normed = (first(arm, reaches(tag, target)) for arm in full)
+        words = f"fewer iterations to a {_where(tag)} accuracy of {target:.3f}, full batch, lr 0.001"
+        at_size += [exceeds(words, plain, normed, "iterations", 1.0)]
+    return Finding(parts, pictures, [Table(header, rows)], at_size)
+
+
+def _where(tag: str) -> str:
+    return "training" if tag.startswith("train") else "validation"
 
 
 def _speed(
