@@ -1,4 +1,4 @@
-"""The report's claims, the studies that test each, and the rules by which their runs decide. No torch.
+"""The report's claims, the studies that test each, and what was found. No torch.
 
 A rule takes the finished runs by study and says what they show: it never looks at which seeds they are, so the same
 rule judges seeds that had no part in making a verdict.
@@ -6,342 +6,83 @@ rule judges seeds that had no part in making a verdict.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
 
-from fmnist.evidence import (
-    ACCURACY,
-    EPOCH,
-    Finding,
-    Of,
-    Sample,
-    at,
-    best,
-    exceeds,
-    first,
-    gap,
-    gap_of,
-    lies,
-    line,
-    mean,
-    of_tag,
-    over,
-    percent,
-    spans,
-)
-from fmnist.intervals import rank_correlation
-from fmnist.norm_claims import TWO, norm_dropout, norm_init, norm_speed, smoothness
-from fmnist.plots import Line, Panel, panels
-from fmnist.results import Configuration
-from fmnist.tables import Table, spread
+from fmnist.evidence import Finding, Of
+from fmnist.norm_claims import norm_dropout, norm_init, norm_speed, smoothness
+from fmnist.training_claims import autoencoder, batch_size, depth, dropout, layers, opening
 
 
 @dataclass(frozen=True)
 class Claim:
-    """says: the report's words in short; studies: in sweep/study/; judge: what their runs show; confirmed_by: studies
-    at the report's own size that are shown beside it."""
+    """says: the report's words in short; studies: in sweep/study/; judge: what their runs show; reading: that in words,
+    true as long as the parts hold by this pattern; confirmed_by: studies at the report's own size, shown beside it."""
 
     title: str
     says: str
     studies: tuple[str, ...]
     judge: Callable[[Of], Finding]
+    pattern: str
+    reading: str
     confirmed_by: tuple[str, ...] = ()
-
-
-ONE = [200]  # the report's one hidden layer
-
-
-def layers(of: Of) -> Finding:
-    """More of everything: hidden layers, iterations, rows."""
-    runs, report = of["claim_layers"], of["report"]
-    named = {"one hidden layer": ONE, "two hidden layers": TWO}
-    arms = {(name, split): runs.where(model__hidden=hidden, data__split=split)
-            for name, hidden in named.items() for split in (0.8, 0.7)}  # fmt: skip
-    test = {key: arm.values("test/accuracy") for key, arm in arms.items()}
-    one, two = named
-    parts = [exceeds(f"two hidden layers beat one ({split:.0%} of the rows)", test[two, split], test[one, split])
-             for split in (0.8, 0.7)]  # fmt: skip
-    for name in named:
-        late, middle, early = (at(arms[name, 0.8], "validation/accuracy", n // EPOCH) for n in (5000, 1000, 100))
-        parts += [exceeds(f"1,000 iterations beat 100 ({name})", middle, early),
-                  exceeds(f"5,000 iterations beat 1,000 ({name})", late, middle)]  # fmt: skip
-        parts += [exceeds(f"80:20 beats 70:30 on the test images ({name})", test[name, 0.8], test[name, 0.7])]
-    curves = [line(f"{name}, {split:.0%} of the rows", arm, ACCURACY, EPOCH) for (name, split), arm in arms.items()]
-    picture = panels("claim_layers", [Panel("", "iteration", "validation accuracy (share of images)", curves)],
-                     "Validation accuracy by iteration: means and bands over the seeds.")  # fmt: skip
-    full = [report.where(epochs=1000, precision="float32", model__hidden=hidden, dropout=None) for hidden in (TWO, ONE)]
-    long = [report.where(epochs=epochs, model__hidden=ONE) for epochs in (5000, 2000)]
-    best_two, best_one, longer, shorter = (arm.values("test/accuracy") for arm in (*full, *long))
-    at_size = [exceeds("two hidden layers beat one, full batch, 1,000 iterations", best_two, best_one),
-               exceeds("5,000 iterations beat 2,000, one hidden layer, 70:30", longer, shorter)]  # fmt: skip
-    return Finding(parts, [picture], at_size=at_size)
-
-
-GAP, LOSS_GAP = 0.01, 0.05  # what counts as an open gap: a point of accuracy, 0.05 nats
-
-
-def opening(of: Of) -> Finding:
-    """When the gap opens, at the report's size and below."""
-    runs = of["claim_gap"]
-    arms = {f"{limit * 4 // 5:,} training rows": runs.where(data__limit=limit) for limit in (60000, 20000, 6000)}
-    parts, rows = [], []
-    for name, arm in arms.items():
-        accuracy = first(arm, lambda row: gap_of(row) > GAP, for_good=True)
-        loss = first(arm, lambda row: gap_of(row, "loss") > LOSS_GAP, for_good=True)
-        parts += [lies(f"{name}: the accuracy gap is over a point from iteration 200 to 400 on", accuracy, 200, 400,
-                       "iterations"),
-                  lies(f"{name}: the loss gap is over 0.05 nats from iteration 200 to 400 on", loss, 200, 400,
-                       "iterations")]  # fmt: skip
-        rows.append([name, spread(over(accuracy)), spread(over(loss))])
-    header = ["", "accuracy gap over a point, from iteration", "loss gap over 0.05 nats, from iteration (610: later)"]
-    table = Table(header, rows)
-    shown = [Panel("accuracy gap", "iteration", "share of images",
-                   [line(name, arm, gap_of) for name, arm in arms.items()]),
-             Panel("loss gap", "iteration", "nats", [line(name, arm, lambda row: gap_of(row, "loss"))
-                                                     for name, arm in arms.items()])]  # fmt: skip
-    caption = "The gap between training and validation by iteration, one hidden layer, full batch: means and bands."
-    return Finding(parts, [panels("claim_gap", shown, caption, same_y=False)], [table])
-
-
-def dropout(of: Of) -> Finding:
-    """The gap by p, with and without rescaling."""
-    runs = of["claim_dropout"]
-    rates = sorted({r.knobs["dropout"] for r in runs.results})
-    arms = {(p, scaled): arm for p in rates for scaled in (True, False)
-            if (arm := runs.where(dropout=p, dropout_rescale=scaled)).done}  # fmt: skip
-    none, half = arms[0.0, True], arms[0.5, True]
-    parts = [exceeds(f"p = 0.5 narrows the accuracy gap after {n:,} iterations", gap(none, n // EPOCH),
-                     gap(half, n // EPOCH)) for n in (100, 1000, 5000)]  # fmt: skip
-    last = {p: gap(arms[p, True], 50) for p in rates}
-    order = {seed: -rank_correlation(rates, [last[p][seed] for p in rates])
-             for seed in last[0.0] if all(seed in own for own in last.values())}  # fmt: skip
-    parts += [lies("the larger p, the narrower the gap after 5,000 iterations (rank correlation over p, negated)",
-                   order, 0.9, 1.0, "")]  # fmt: skip
-    parts += [exceeds("it also narrows without rescaling (p = 0.5, 5,000 iterations)", gap(none, 50),
-                      gap(arms[0.5, False], 50))]  # fmt: skip
-    rows = [[f"{p:g}", "yes" if scaled else "no", *(percent(gap(arm, n // EPOCH)) for n in (100, 1000, 5000)),
-             percent(at(arm, "validation/accuracy", 50))] for (p, scaled), arm in arms.items()]  # fmt: skip
-    header = ["p", "rescaled", *(f"gap after {n:,} (points)" for n in (100, 1000, 5000)), "validation accuracy (%)"]
-    after = [(n, True) for n in (100, 1000, 5000)] + [(5000, False)]
-    names = {key: f"{key[0]:,} iterations" + ("" if key[1] else ", not rescaled") for key in after}
-    own = {key: {p: arm for (p, scaled), arm in arms.items() if scaled == key[1]} for key in after}
-    shown = [
-        Panel("gap", "dropout p", "share of images", [
-            spans(names[key], {p: gap(arm, key[0] // EPOCH) for p, arm in own[key].items()}) for key in after]),
-        Panel("validation accuracy", "dropout p", "", [
-            spans(names[key], {p: at(arm, "validation/accuracy", key[0] // EPOCH) for p, arm in own[key].items()})
-            for key in after]),
-    ]  # fmt: skip
-    caption = ("Accuracy gap (training rows measured without dropout, less validation rows) and validation accuracy by "
-               "p: means with 95 % intervals over the seeds.")  # fmt: skip
-    full, system = of["claim_dropout_report_size"], of["report"]
-    plain = of["confirm"].where(model__hidden=TWO, watch="fit", batch_norm=None, dropout=None)
-    dropped = system.where(epochs=1000, dropout=0.5)
-    at_size = [
-        exceeds("p = 0.5 narrows the gap, full batch, 100 iterations", gap(full.where(dropout=0.0), 100),
-                gap(full.where(dropout=0.5), 100)),
-        exceeds("p = 0.5 narrows the gap, full batch, 1,000 iterations", gap(plain, 1000), gap(dropped, 1000)),
-    ]  # fmt: skip
-    return Finding(parts, [panels("claim_dropout", shown, caption, same_y=False)], [Table(header, rows)], at_size)
-
-
-def batch_size(of: Of) -> Finding:
-    """Accuracy by passes and by seconds, the learning rate tuned for each batch size and each question."""
-    runs, timed = of["claim_batch_size"], of["claim_batch_size_time"]
-    sizes: list[int | None] = [32, 128, 512, 2048, None]
-    names = {size: f"batches of {size:,}" if size else "full batch" for size in sizes}
-    rates = sorted({r.knobs["lr"] for r in runs.results})
-    cost = {size: mean({r.seed: r.seconds / r.knobs["epochs"] for r in timed.where(batch_size=size).done})
-            for size in sizes}  # fmt: skip
-    passes = 6
-    budget = passes * cost[32]
-    epochs = {size: min(int(budget / cost[size]), runs.where(batch_size=size).done[0].knobs["epochs"])
-              for size in sizes}  # fmt: skip
-
-    def tuned(size: int | None, epoch: int) -> tuple[Configuration, Sample]:
-        arm = best([runs.where(batch_size=size, lr=lr) for lr in rates],
-                   lambda arm: mean(at(arm, "validation/accuracy", epoch)))  # fmt: skip
-        return arm, at(arm, "validation/accuracy", epoch)
-
-    by_pass = {size: tuned(size, passes) for size in sizes}
-    by_time = {size: tuned(size, epochs[size]) for size in sizes}
-    parts = []
-    for title, found in ((f"{passes} passes", by_pass), (f"{budget:.1f} seconds of training", by_time)):
-        parts += [exceeds(f"{names[size]} beat the full batch after {title}", found[size][1], found[None][1])
-                  for size in sizes[:-1]]  # fmt: skip
-    rows = [[names[size], f"{1000 * cost[size]:.0f}", percent(by_pass[size][1]), f"{by_pass[size][0].knobs['lr']:g}",
-             str(epochs[size]), percent(by_time[size][1]), f"{by_time[size][0].knobs['lr']:g}"]
-            for size in sizes]  # fmt: skip
-    header = ["", "ms a pass", f"accuracy after {passes} passes (%)", "its lr", f"passes in {budget:.1f} s",
-              "accuracy then (%)", "its lr"]  # fmt: skip
-    words = "validation error (share of images)"
-    shown = [
-        Panel("by passes", "pass over the training rows", words,
-              [line(names[size], by_pass[size][0], _error) for size in sizes], log_y=True),
-        Panel("by time", "seconds of training, alone", words,
-              [line(names[size], by_time[size][0], _error, cost[size]) for size in sizes], log_y=True),
-    ]  # fmt: skip
-    caption = (f"Validation error of the one-layer network on 48,000 rows, at the learning rate that is best after "
-               f"{passes} passes (left) and after {budget:.1f} seconds (right): means and bands.")  # fmt: skip
-    small = of["confirm"].where(batch_size=128)
-    middle = of["confirm"].where(batch_size=6000, epochs=100)
-    whole = at(of["report"].where(model__hidden=ONE, epochs=1000, precision="float32"), "validation/accuracy", 100)
-    at_size = [
-        exceeds(f"{name} beat the full batch after 100 passes, lr 0.001", at(arm, "validation/accuracy", 100), whole)
-        for name, arm in (("batches of 128", small), ("batches of 6,000", middle))
-    ]
-    return Finding(parts, [panels("claim_batch_size", shown, caption)], [Table(header, rows)], at_size)
-
-
-def _error(row: dict[str, float]) -> float:
-    return 1 - row["validation/accuracy"]
-
-
-SMALL = "skips and small initial weights"  # a tenth of He's
-
-
-def depth(of: Of) -> Finding:
-    """Training error by depth; gradients by layer."""
-    depths = sorted({r.knobs["model.depth"] for r in of["claim_depth"].results})
-    switches = {"plain": (None, None), "batch norm": (True, None), "skips": (None, True), "both": (True, True)}
-    arms = {name: {d: of["claim_depth"].where(model__depth=d, batch_norm=norm, skip=skip) for d in depths}
-            for name, (norm, skip) in switches.items()}  # fmt: skip
-    arms[SMALL] = {d: of["claim_depth_small"].where(model__depth=d) for d in depths}
-
-    def error(runs: Configuration, epoch: int) -> Sample:
-        return {seed: 1 - value for seed, value in at(runs, "train/accuracy", epoch).items()}
-
-    errors = {name: {d: error(runs, 20) for d, runs in own.items()} for name, own in arms.items()}
-    parts = [exceeds("56 layers have a smaller training error with skips and small initial weights",
-                     errors["plain"][56], errors[SMALL][56])]  # fmt: skip
-    for name, cured, words in (("plain", "skips", ""), ("batch norm", "both", " with batch norm")):
-        deep, shallow, skipping = errors[name][56], errors[name][20], errors[cured][56]
-        parts += [exceeds(f"56 plain layers{words} have a larger training error than 20", deep, shallow),
-                  exceeds(f"56 layers{words} have a smaller training error with skips", deep, skipping)]  # fmt: skip
-    for name, means in (("skips", "skips"), ("both", "skips and batch norm"), (SMALL, SMALL)):
-        few, many = errors[name][20], errors[name][56]
-        worse = {seed: 100 * (value - few[seed]) for seed, value in many.items() if seed in few}
-        parts += [lies(f"with {means} 56 layers are no worse than 20 (training error, within a point)", worse,
-                       -inf, 1.0, "points")]  # fmt: skip
-    rows = [[name, *(percent(own[d]) for d in depths)] for name, own in errors.items()]
-    table = Table(["training error (%)", *(f"{d} layers" for d in depths)], rows)
-    spread_out = [spans(name, by_depth) for name, by_depth in errors.items()]
-    shown = [Panel("training error after 2,000 iterations", "layers", "share of images", spread_out, log_x=True)]
-    slopes = []
-    for name, own in arms.items():
-        rows_of = [row for run in own[56].done for row in run.rows]
-        tags = sorted({tag for row in rows_of for tag in row if tag.startswith("gradient/")})
-        seen = [over(at(own[56], tag, 20)) for tag in tags]
-        slopes.append(Line(name, [*range(1, len(tags) + 1)], [i.mean for i in seen]))
-    shown += [Panel("gradient norm by layer, 56 layers", "layer, from the input", "norm", slopes, log_y=True)]
-    caption = ("Left: training error by depth, means with 95 % intervals. Right: norms of the weights' gradients after "
-               "2,000 iterations, means over the seeds.")  # fmt: skip
-    size = of["confirm"]
-    shallow, deep, skipping, small = (
-        error(size.where(model__name="deep", model__depth=depth, skip=skip, init_scale=scale), 300)
-        for depth, skip, scale in ((20, None, 1.0), (56, None, 1.0), (56, True, 1.0), (56, True, 0.1))
-    )
-    at_size = [
-        exceeds("56 plain layers have a larger training error than 20, full batch, 300 iterations", deep, shallow),
-        exceeds("skips lower the training error of 56 layers, the same", deep, skipping),
-        exceeds("skips and small initial weights lower it, the same", deep, small),
-    ]
-    return Finding(parts, [panels("claim_depth", shown, caption, same_y=False)], [table], at_size)
-
-
-def autoencoder(of: Of) -> Finding:
-    """The ceiling of the accuracy, and the gaps of latent spaces."""
-    runs = of["claim_autoencoder"]
-    losses = {name: runs.where(loss=name, model__name="autoencoder") for name in ("mae", "mse")}
-    mae = losses["mae"]
-    share = _of_ceiling(mae)
-    halfway, end = (at(mae, "validation/mae", epoch) for epoch in (20, 40))
-    flat = {run.seed: abs(rows[40] - rows[20]) * 100 for run in mae.done
-            for rows in [{int(row["epoch"]): row["validation/accuracy"] for row in run.rows}]}  # fmt: skip
-    plain, variational = (runs.where(model__name=name, loss="bce") for name in ("autoencoder", "vae"))
-    parts = [
-        lies("its accuracy has reached at least 95 % of the ceiling of its measure", share, 0.95, 1.0, OF_CEILING),
-        lies("between passes 20 and 40 it is flat (changes by less than half a point)", flat, 0.0, FLAT, "points"),
-        exceeds("while the absolute error still falls", halfway, end, "grey levels of 1,000", 1000.0),
-        exceeds("the plain latent space has more gaps than the variational one", plain.values("test/gaps"),
-                variational.values("test/gaps")),
-        lies("the variational one has no more than 5 % of gaps", variational.values("test/gaps"), 0.0, 0.05,
-            "of the space"),
-    ]  # fmt: skip
-    rows = [[name, percent(arm.values("test/accuracy")), percent(arm.values("test/accuracy_ceiling")),
-             spread(over(arm.values("test/mae"))), spread(over(arm.values("test/mse"))),
-             percent(arm.values("test/within_16th"))] for name, arm in losses.items()]  # fmt: skip
-    header = ["loss", "accuracy (%)", "its ceiling (%)", "MAE", "MSE", "pixels within 1/16 (%)"]
-    gaps = [[name, percent(arm.values("test/gaps"))] for name, arm in (("plain", plain), ("variational", variational))]
-    words = "share of pixels"
-
-    def both(tag: str) -> list[Line]:
-        return [line(f"trained by {name}", arm, of_tag(tag)) for name, arm in losses.items()]
-
-    ceiling = line("ceiling", mae, of_tag("validation/accuracy_ceiling"))
-    shown = [
-        Panel("the report's accuracy", "pass", words, [*both("validation/accuracy"), ceiling]),
-        Panel("pixels within 1/16", "pass", words, both("validation/within_16th")),
-        Panel("absolute error", "pass", "grey level, 0 to 1", both("validation/mae")),
-    ]
-    caption = ("The report's autoencoder on validation images: its accuracy against the ceiling of that measure, and "
-               "two measures that see improvement.")  # fmt: skip
-    system = of["report"].where(model__name="autoencoder")
-    at_size = [lies("its accuracy has reached at least 95 % of its ceiling, full batch, 400 iterations",
-                    _of_ceiling(system), 0.95, 1.0, OF_CEILING)]  # fmt: skip
-    return Finding(parts, [panels("claim_autoencoder", shown, caption, same_y=False)],
-                   [Table(header, rows), Table(["latent space", "without an image (%)"], gaps)], at_size)  # fmt: skip
-
-
-FLAT = 0.5  # points: a smaller change of an autoencoder's accuracy is none
-OF_CEILING = "of the ceiling"
-
-
-def _of_ceiling(runs: Configuration) -> Sample:
-    """An autoencoder's accuracy relative to the largest that the measure allows, by seed."""
-    ceiling = runs.values("test/accuracy_ceiling")
-    return {seed: value / ceiling[seed] for seed, value in runs.values("test/accuracy").items()}
 
 
 CLAIMS = {
     "layers": Claim(
         "Layers, iterations, rows",
         "More layers and more iterations raise accuracy.",
-        ("claim_layers",), layers),
+        ("claim_layers",), layers, "nnyynyyn",
+        "More iterations do, the later ones less. A second hidden layer, or 80:20 instead of 70:30, makes no "
+        "difference on 12,800 rows that ten seeds can show."),
     "gap": Claim(
         "The gap",
         "The gap between training and validation opens after about 300 iterations.",
-        ("claim_gap",), opening),
+        ("claim_gap",), opening, "nynnnn",
+        "At the report's size the gap in loss does, the gap in accuracy opens sooner. It depends on the rows: the "
+        "fewer there are, the sooner both open."),
     "dropout": Claim(
         "Dropout",
         "Dropout narrows the gap between training and validation.",
-        ("claim_dropout",), dropout, ("claim_dropout_report_size",)),
+        ("claim_dropout",), dropout, "yyyyy",
+        "It does, with and without rescaling: the larger p the more.",
+        ("claim_dropout_report_size",)),
     "batch_size": Claim(
         "Mini-batches",
         "Mini-batches get further per pass than the full batch.",
-        ("claim_batch_size", "claim_batch_size_time"), batch_size),
+        ("claim_batch_size", "claim_batch_size_time"), batch_size, "yyyyyyyy",
+        "Per pass and per second alike, each at its own best learning rate: the full batch makes one update a pass."),
     "norm_speed": Claim(
         "Batch norm: speed",
         "Batch normalisation trains faster and bears larger learning rates.",
-        ("claim_norm_speed", "claim_norm_inputs"), norm_speed),
+        ("claim_norm_speed", "claim_norm_inputs"), norm_speed, "ynyynyy",
+        "Faster in training accuracy, not in validation accuracy: on 12,800 rows it overfits before it gets there. It "
+        "bears a rate at which the plain networks fail."),
     "norm_init": Claim(
         "Batch norm: initial weights",
         "Batch normalisation makes initial weights matter less.",
-        ("claim_norm_init",), norm_init),
+        ("claim_norm_init",), norm_init, "yy",
+        "Less, not little: scales far from He's still cost accuracy."),
     "norm_dropout": Claim(
         "Batch norm and dropout",
         "Batch normalisation regularises a little, and works best with dropout.",
-        ("claim_norm_dropout",), norm_dropout),
+        ("claim_norm_dropout",), norm_dropout, "nnnnn",
+        "On 12,800 rows it widens the gap, and adds nothing to what dropout gives that ten seeds can show."),
     "depth": Claim(
         "Depth and skips",
         "Deep plain networks get worse on their own training rows; skip connections cure it.",
-        ("claim_depth", "claim_depth_small"), depth),
+        ("claim_depth", "claim_depth_small"), depth, "yynyynnn",
+        "They do get worse. Skips cure most of it where what the blocks add is kept small, by batch normalisation or "
+        "by small initial weights; at He's scale the sum grows from block to block, gradients explode, and skips alone "
+        "make it worse."),
     "surface": Claim(
         "Batch norm: the loss surface",
         "The loss surface is smoother with batch normalisation.",
-        ("claim_surface",), smoothness),
+        ("claim_surface",), smoothness, "nyynyyyyyyyy",
+        "Gradients change less along the step in both networks; the loss itself varies less in the deep one only."),
     "autoencoder": Claim(
         "Autoencoders",
         "The report's 50 % is the ceiling of its measure; a variational autoencoder's latent space has no gaps where a "
         "plain one's has.",
-        ("claim_autoencoder",), autoencoder),
+        ("claim_autoencoder",), autoencoder, "yyyyn",
+        "It is the ceiling, reached while the error still falls. The variational latent space has fewer gaps, not "
+        "none."),
 }  # fmt: skip

@@ -34,6 +34,16 @@ class Finding:
     at_size: list[Part] = field(default_factory=list)
 
     @property
+    def pattern(self) -> str:
+        """Which parts hold: y or n for each."""
+        return "".join("y" if part.holds else "n" for part in self.parts)
+
+    @property
+    def in_short(self) -> str:
+        """The verdict without the parts."""
+        return self.verdict.partition(", ")[0]
+
+    @property
     def verdict(self) -> str:
         """supported, not supported, or what it depends on."""
         holding, failing = ([part.statement for part in self.parts if part.holds == wanted] for wanted in (True, False))

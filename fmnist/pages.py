@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from fmnist.archive import unpack
-from fmnist.claims import CLAIMS
+from fmnist.claims import CLAIMS, Claim
 from fmnist.evidence import Finding, Part, Runs
 from fmnist.files import replacing
 from fmnist.plots import Picture, curves, dots
@@ -154,8 +154,9 @@ def claim_page(name: str, finding: Finding) -> Page:
     """A claim, what was found, and what it was found by."""
     claim = CLAIMS[name]
     page = Page(
-        [f"# {claim.title}", f"> {claim.says}", f"**Verdict: {escape(finding.verdict)}.**", _parts(finding.parts)]
-    )
+        [f"# {claim.title}", f"> {claim.says}", f"**Verdict: {escape(finding.in_short)}.** {said(claim, finding)}",
+         _parts(finding.parts)]
+    )  # fmt: skip
     for picture in finding.pictures:
         page.show(picture)
     page.paragraphs += [table.markdown() for table in finding.tables]
@@ -168,6 +169,11 @@ def claim_page(name: str, finding: Finding) -> Page:
                         f"part in this."]  # fmt: skip
     page.paragraphs += how([*claim.studies, *claim.confirmed_by, *([CONFIRM_STUDY] if at_size else [])])
     return page
+
+
+def said(claim: Claim, finding: Finding) -> str:
+    """What was found, in words; or the parts, where the words were written for other findings."""
+    return claim.reading if finding.pattern == claim.pattern else f"{finding.verdict.partition(', ')[2].capitalize()}."
 
 
 def _parts(parts: Sequence[Part]) -> str:
@@ -187,17 +193,17 @@ def write_pages() -> list[str]:
     systems, rows = systems_page()
     systems.write("systems")
     recipe_page().write("recipe")
-    claims, said = [], []
+    claims, verdicts = [], []
     for name, claim in CLAIMS.items():
         of = Kept()
         if all(of[study].results for study in claim.studies):
             finding = claim.judge(of)
             claim_page(name, finding).write(f"claim_{name}")
-            verdict, n = finding.verdict, f"[{claim.title}](claim_{name}.md)"
+            verdict, n = f"{finding.in_short}. {said(claim, finding)}", f"[{claim.title}](claim_{name}.md)"
         else:
             verdict, n = "not run yet", claim.title
         claims.append([n, claim.says, escape(verdict)])
-        said.append(f"{name}: {verdict}")
+        verdicts.append(f"{name}: {verdict}")
     page = Page([
         "# The report, run again",
         "A coursework report of 2022 trained classifiers and an autoencoder on Fashion-MNIST and explained more than "
@@ -212,4 +218,4 @@ def write_pages() -> list[str]:
         "`python -m fmnist.replication --pages` writes these pages again from them.",
     ])  # fmt: skip
     page.write("index")
-    return said
+    return verdicts

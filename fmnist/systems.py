@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fmnist.claims import FLAT, GAP
 from fmnist.evidence import Part, Runs, at, exceeds, first, gap, gap_of, mean, over
 from fmnist.results import Configuration
 from fmnist.tables import spread
+from fmnist.training_claims import FLAT, GAP
 
 
 @dataclass(frozen=True)

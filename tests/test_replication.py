@@ -135,6 +135,13 @@ def test_the_committed_pages_are_what_their_records_say(tmp_path, monkeypatch):
     assert pictures == {picture.name for picture in (ROOT / "docs" / "report").glob("*.svg")}
 
 
+def test_findings_are_read_as_they_are():
+    of = pages.Kept()
+    for name, claim in CLAIMS.items():
+        if all(of[study].results for study in claim.studies):
+            assert claim.judge(of).pattern == claim.pattern, f"{name}: other words are needed for what was found"
+
+
 def test_records_are_small_and_name_the_commit_of_each_run():
     for file in pages.RECORDS.glob("*.jsonl.gz"):
         assert file.stat().st_size < 1_000_000
