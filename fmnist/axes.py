@@ -32,7 +32,7 @@ KNOBS = {
     "model.depth": "depth (layers, model.depth)", "model.width": "width (units, model.width)",
     "data.limit": "images of the training file (data.limit)", "data.split": "share of rows for training (data.split)",
 }  # fmt: skip
-PARTS = {"train": "training", "validation": "validation", "test": "test"}
+PARTS = {"train": "training", "fit": "training, without noise", "validation": "validation", "test": "test"}
 
 
 def measure_in_words(study: Study, measure: str) -> str:

@@ -80,7 +80,7 @@ def curves(study: Study, measure: str) -> Picture | None:
             full = all(run.knobs.get("batch_size") is None for run in study.runs)
             axes.set_xlabel("iteration (full batch)" if full else "epoch (pass over the training rows)")
             axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.set_title(" and ".join(PARTS[part] for part in panel))
+            axes.set_title("" if len(panels) == 1 else PARTS[panel[0]])
         name_y(row[0], measure_in_words(study, measure), values)
         figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns, handlelength=3.5)
     return Picture(f"curves_{measure}", figure, _of_curves(study, measure, chosen))
