@@ -50,10 +50,10 @@ def kept(study: str) -> tuple[Result, ...]:
 
 
 class Kept(dict[str, Runs]):
-    """The runs by study, from the committed records where they are not given."""
+    """The runs by study, from the committed records where they are not given; its keys are those that were used."""
 
     def __missing__(self, study: str) -> Runs:
-        return Runs(kept(study))
+        return self.setdefault(study, Runs(kept(study)))
 
 
 def head(study: str) -> str:

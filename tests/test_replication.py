@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 
@@ -133,6 +134,14 @@ def test_the_committed_pages_are_what_their_records_say(tmp_path, monkeypatch):
     assert {page.name: page.read_text() for page in tmp_path.glob("*.md")} == committed
     pictures = {picture.name for picture in tmp_path.glob("*.svg")}
     assert pictures == {picture.name for picture in (ROOT / "docs" / "report").glob("*.svg")}
+
+
+def test_the_records_behind_every_page_are_named_on_it():
+    linked = {name: set(re.findall(r"records/(\w+)\.jsonl\.gz", (pages.PAGES / f"{name}.md").read_text()))
+              for name in ["systems", "recipe", *(f"claim_{claim}" for claim in CLAIMS)]}  # fmt: skip
+    assert set.union(*linked.values()) == {file.name.partition(".")[0] for file in pages.RECORDS.glob("*.jsonl.gz")}
+    for name, claim in CLAIMS.items():
+        assert set(claim.studies) <= linked[f"claim_{name}"]
 
 
 def test_findings_are_read_as_they_are():
