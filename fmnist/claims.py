@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fmnist.evidence import Finding, Of
 from fmnist.norm_claims import norm_dropout, norm_init, norm_speed, smoothness
-from fmnist.training_claims import autoencoder, batch_size, depth, dropout, layers, opening
+from fmnist.training_claims import autoencoder, batch_size, depth, dropout, gap_opening, layers
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ CLAIMS = {
     "gap": Claim(
         "The gap",
         "The gap between training and validation opens after about 300 iterations.",
-        ("claim_gap",), opening, "nynnnn",
+        ("claim_gap",), gap_opening, "nynnnn",
         "At the report's size the gap in loss does, the gap in accuracy opens sooner. It depends on the rows: the "
         "fewer there are, the sooner both open."),
     "dropout": Claim(

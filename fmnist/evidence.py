@@ -10,6 +10,7 @@ from fmnist.plots import Line, Picture
 from fmnist.results import Configuration, Result
 from fmnist.tables import Table, p_value, spread
 
+GAPS = {"accuracy": 0.01, "loss": 0.05}  # from which a gap counts as open: a point of accuracy, 0.05 nats
 EPOCH = 100  # iterations: the small studies of the claims train 12,800 rows in batches of 128
 Sample = dict[Any, float]  # a figure by the seed of its run
 
@@ -40,19 +41,24 @@ class Finding:
 
     @property
     def in_short(self) -> str:
-        """The verdict without the parts."""
-        return self.verdict.partition(", ")[0]
+        """supported, not supported, or how many parts hold."""
+        count = self.pattern.count("y")
+        if count == len(self.parts):
+            return "supported"
+        return f"depends: {count} of {len(self.parts)} parts hold" if count else "not supported"
+
+    @property
+    def which(self) -> str:
+        """Which parts hold, or which do not, whichever are fewer; nothing where all are alike."""
+        holding, failing = ([part.statement for part in self.parts if part.holds == wanted] for wanted in (True, False))
+        if not (holding and failing):
+            return ""
+        return "only: " + "; ".join(holding) if len(holding) < len(failing) else "not: " + "; ".join(failing)
 
     @property
     def verdict(self) -> str:
-        """supported, not supported, or what it depends on."""
-        holding, failing = ([part.statement for part in self.parts if part.holds == wanted] for wanted in (True, False))
-        if not failing:
-            return "supported"
-        if not holding:
-            return "not supported"
-        fewer = "only: " + "; ".join(holding) if len(holding) < len(failing) else "not: " + "; ".join(failing)
-        return f"depends: {len(holding)} of {len(self.parts)} parts hold, {fewer}"
+        """Both."""
+        return ", ".join(filter(None, [self.in_short, self.which]))
 
 
 class Runs:
@@ -98,6 +104,11 @@ def first(runs: Configuration, met: Callable[[dict[str, float]], bool], for_good
         beyond = 2 * epochs[-1] - (epochs[-2] if len(epochs) > 1 else 0)
         found[run.seed] = min((epoch for epoch in epochs if epoch > after and epoch not in missed), default=beyond)
     return found
+
+
+def opening(runs: Configuration, measure: str = "accuracy") -> Sample:
+    """From which recorded epoch on the gap stays open."""
+    return first(runs, lambda row: gap_of(row, measure) > GAPS[measure], for_good=True)
 
 
 def over(sample: Sample) -> Interval:

@@ -25,6 +25,7 @@ from fmnist.evidence import (
 )
 from fmnist.plots import Panel, Picture, panels
 from fmnist.results import Configuration, studies
+from fmnist.systems import system
 from fmnist.tables import Table, spread
 
 TWO = [300, 100]  # the report's two hidden layers
@@ -205,7 +206,7 @@ def norm_dropout(of: Of) -> Finding:
     size = of["confirm"]
     plain, norm = (size.where(watch="fit", batch_norm=n, dropout=None) for n in (None, True))
     both = size.where(batch_norm=True, dropout=0.5)
-    dropped = of["report"].where(epochs=1000, dropout=0.5)
+    dropped = system("q1_2_1", of)
     at_size = [
         exceeds("batch norm alone narrows the gap, full batch, 1,000 iterations", gap(plain, 1000), gap(norm, 1000)),
         exceeds("with dropout, batch norm raises accuracy, the same", both.values("test/accuracy"),

@@ -12,13 +12,13 @@ from fmnist.files import replacing
 from fmnist.plots import Picture, curves, dots
 from fmnist.record import CHARTS
 from fmnist.results import Result, studies
-from fmnist.systems import BY_NAME, RECIPE, SYSTEMS
+from fmnist.systems import RECIPE, SYSTEMS, SYSTEMS_STUDY, system
 from fmnist.tables import Table, escape, signed, spread
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "report"
 RECORDS = PAGES / "records"
-SYSTEMS_STUDY, RECIPE_STUDY, CONFIRM_STUDY = "report", "letter", "confirm"
+RECIPE_STUDY, CONFIRM_STUDY = "letter", "confirm"
 
 
 @dataclass
@@ -66,8 +66,7 @@ def head(study: str) -> str:
 def how(study_names: Sequence[str]) -> list[str]:
     """The commands behind a page, what they do, and where the records are."""
     rows = [[f"`python train.py study={name}`", head(name), _link(name)] for name in study_names]
-    return ["## Made by", "| command | what | records |\n| --- | --- | --- |\n"
-            + "".join(f"| {' | '.join(row)} |\n" for row in rows)]  # fmt: skip
+    return ["## Made by", _table(["command", "what", "records"], rows)]
 
 
 def _link(study: str) -> str:
@@ -79,26 +78,26 @@ def systems_page() -> tuple[Page, list[list[str]]]:
     """The page of the systems, with curves; and its table."""
     runs = Runs(kept(SYSTEMS_STUDY))
     page, rows, sections = Page(), [], []
-    for system in SYSTEMS:
-        own = system.among(runs)
+    for one in SYSTEMS:
+        own = one.among(runs)
         if not own.done:
-            rows.append([f"`{system.experiment}`", system.what, system.said, "not run yet", "", ""])
+            rows.append([f"`{one.experiment}`", one.what, one.said, "not run yet", "", ""])
             continue
-        measured, verdict = system.judge(system, runs)
-        rows.append([f"`{system.experiment}`", system.what, system.said, measured, str(len(own.done)), verdict])
-        sections.append((system, own))
+        measured, verdict = one.judge(one, runs)
+        rows.append([f"`{one.experiment}`", one.what, one.said, measured, str(len(own.done)), verdict])
+        sections.append((one, own))
     page.paragraphs = ["# The systems of the report", _table(SYSTEMS_HEADER, rows), SYSTEMS_NOTE]
-    for system, own in sections:
-        page.paragraphs += [f"## {system.experiment}", f"{system.what[0].upper()}{system.what[1:]}: "
-                            f"`python train.py experiment={system.experiment}`."]  # fmt: skip
-        if because := [part for part in system.explanation(runs) if part.n]:
+    for one, own in sections:
+        page.paragraphs += [f"## {one.experiment}", f"{one.what[0].upper()}{one.what[1:]}: "
+                            f"`python train.py experiment={one.experiment}`."]  # fmt: skip
+        if because := [part for part in one.explanation(runs) if part.n]:
             page.paragraphs += ["Why it differs from the report:", _parts(because)]
         (study,) = studies(own.done)
         for measure in dict.fromkeys([*CHARTS[own.done[0].knobs["model.name"]], "accuracy"]):
             drawn = curves(study, measure)
             if drawn:
-                page.show(replace(drawn, name=f"{system.experiment}_{measure}"))
-        row = PAGES / f"{system.experiment}_reconstructions.png"
+                page.show(replace(drawn, name=f"{one.experiment}_{measure}"))
+        row = PAGES / f"{one.experiment}_reconstructions.png"
         if row.exists():
             page.paragraphs += [
                 f"![Reconstructions]({row.name})",
@@ -112,7 +111,7 @@ SYSTEMS_HEADER = ["experiment", "system", "the report said", "measured", "n", "v
 SYSTEMS_NOTE = (
     "Measured: mean ± standard deviation over n seeds; the test set was opened once a run, after training. A figure "
     "agrees if it lies within two standard deviations over the seeds of what the report's can mean, rounded or cut "
-    "off: 87 % is 86.5 to 88. Why those that do not agree differ stands beside their curves."
+    "off: 87 % is 86.5 to 88. Where an experiment explains a difference, it stands beside the curves."
 )
 
 
@@ -146,8 +145,8 @@ def recipe_page() -> Page:
         f"Between the two recipes as they are lie {signed(between, 100.0)} points. Single changes whose interval does "
         f"not hold 0: {'; '.join(telling) or 'none'}.",
     ]
-    full = Runs(kept(SYSTEMS_STUDY))
-    at_size, _ = BY_NAME["q1_1_1_letter"].among(full).minus(BY_NAME["q1_1_1"].among(full), "test/accuracy")
+    of = Kept()
+    at_size, _ = system("q1_1_1_letter", of).minus(system("q1_1_1", of), "test/accuracy")
     if at_size.n:
         page.paragraphs += [
             f"At the report's own size, 48,000 rows, it is {signed(at_size, 100.0)} points (n = {at_size.n})."
@@ -179,7 +178,9 @@ def claim_page(name: str, finding: Finding, used: Sequence[str]) -> Page:
 
 def said(claim: Claim, finding: Finding) -> str:
     """What was found, in words; or the parts, where the words were written for other findings."""
-    return claim.reading if finding.pattern == claim.pattern else f"{finding.verdict.partition(', ')[2].capitalize()}."
+    if finding.pattern == claim.pattern:
+        return claim.reading
+    return finding.which and escape(f"{finding.which[0].upper()}{finding.which[1:]}.")
 
 
 def _parts(parts: Sequence[Part]) -> str:
@@ -205,10 +206,10 @@ def write_pages() -> list[str]:
         if all(of[study].results for study in claim.studies):
             finding = claim.judge(of)
             claim_page(name, finding, list(of)).write(f"claim_{name}")
-            verdict, n = f"{finding.in_short}. {said(claim, finding)}", f"[{claim.title}](claim_{name}.md)"
+            verdict, title = f"{finding.in_short}. {said(claim, finding)}", f"[{claim.title}](claim_{name}.md)"
         else:
-            verdict, n = "not run yet", claim.title
-        claims.append([n, claim.says, escape(verdict)])
+            verdict, title = "not run yet", claim.title
+        claims.append([title, claim.says, verdict])
         verdicts.append(f"{name}: {verdict}")
     page = Page([
         "# The report, run again",

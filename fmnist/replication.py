@@ -13,9 +13,9 @@ from fmnist.archive import pack
 from fmnist.claims import CLAIMS
 from fmnist.evidence import Runs
 from fmnist.names import sweep_name
-from fmnist.pages import CONFIRM_STUDY, PAGES, RECIPE_STUDY, RECORDS, ROOT, SYSTEMS_STUDY, Kept, head, kept, write_pages
+from fmnist.pages import CONFIRM_STUDY, PAGES, RECIPE_STUDY, RECORDS, ROOT, Kept, head, kept, write_pages
 from fmnist.results import read
-from fmnist.systems import SYSTEMS
+from fmnist.systems import SYSTEMS, SYSTEMS_STUDY
 
 SWEEPS = Path("outputs") / "replication"
 

@@ -5,19 +5,21 @@ from math import inf
 from fmnist.evidence import (
     ACCURACY,
     EPOCH,
+    GAPS,
     Finding,
     Of,
+    Part,
     Sample,
     at,
     best,
     exceeds,
-    first,
     gap,
     gap_of,
     lies,
     line,
     mean,
     of_tag,
+    opening,
     over,
     percent,
     spans,
@@ -26,6 +28,7 @@ from fmnist.intervals import rank_correlation
 from fmnist.norm_claims import TWO
 from fmnist.plots import Line, Panel, panels
 from fmnist.results import Configuration
+from fmnist.systems import FLAT, system
 from fmnist.tables import Table, spread
 
 ONE = [200]  # the report's one hidden layer
@@ -33,7 +36,7 @@ ONE = [200]  # the report's one hidden layer
 
 def layers(of: Of) -> Finding:
     """More of everything: hidden layers, iterations, rows."""
-    runs, report = of["claim_layers"], of["report"]
+    runs = of["claim_layers"]
     named = {"one hidden layer": ONE, "two hidden layers": TWO}
     arms = {(name, split): runs.where(model__hidden=hidden, data__split=split)
             for name, hidden in named.items() for split in (0.8, 0.7)}  # fmt: skip
@@ -49,34 +52,25 @@ def layers(of: Of) -> Finding:
     curves = [line(f"{name}, {split:.0%} of the rows", arm, ACCURACY, EPOCH) for (name, split), arm in arms.items()]
     picture = panels("claim_layers", [Panel("", "iteration", "validation accuracy (share of images)", curves)],
                      "Validation accuracy by iteration: means and bands over the seeds.")  # fmt: skip
-    full = [report.where(epochs=1000, precision="float32", model__hidden=hidden, dropout=None) for hidden in (TWO, ONE)]
-    long = [report.where(epochs=epochs, model__hidden=ONE) for epochs in (5000, 2000)]
-    best_two, best_one, longer, shorter = (arm.values("test/accuracy") for arm in (*full, *long))
+    best_two, best_one, longer, shorter = (
+        system(name, of).values("test/accuracy") for name in ("q1_1_2", "q1_1_1", "q1_1_1_5000", "q1_1_1_2000")
+    )
     at_size = [exceeds("two hidden layers beat one, full batch, 1,000 iterations", best_two, best_one),
                exceeds("5,000 iterations beat 2,000, one hidden layer, 70:30", longer, shorter)]  # fmt: skip
     return Finding(parts, [picture], at_size=at_size)
 
 
-GAP, LOSS_GAP = 0.01, 0.05  # what counts as an open gap: a point of accuracy, 0.05 nats
-
-
-def opening(of: Of) -> Finding:
+def gap_opening(of: Of) -> Finding:
     """When the gap opens, at the report's size and below."""
     runs = of["claim_gap"]
     arms = {f"{limit * 4 // 5:,} training rows": runs.where(data__limit=limit) for limit in (60000, 20000, 6000)}
-    parts, rows = [], []
 
-    def opened(arm: Configuration) -> Sample:
-        return first(arm, lambda row: gap_of(row) > GAP, for_good=True)
+    def early(name: str, arm: Configuration, measure: str = "accuracy", words: str = "a point") -> Part:
+        statement = f"{name}: the {measure} gap is over {words} from iteration 200 to 400 on"
+        return lies(statement, opening(arm, measure), 200, 400, "iterations")
 
-    for name, arm in arms.items():
-        accuracy = opened(arm)
-        loss = first(arm, lambda row: gap_of(row, "loss") > LOSS_GAP, for_good=True)
-        parts += [lies(f"{name}: the accuracy gap is over a point from iteration 200 to 400 on", accuracy, 200, 400,
-                       "iterations"),
-                  lies(f"{name}: the loss gap is over 0.05 nats from iteration 200 to 400 on", loss, 200, 400,
-                       "iterations")]  # fmt: skip
-        rows.append([name, spread(over(accuracy)), spread(over(loss))])
+    parts = [part for name, arm in arms.items() for part in (early(name, arm), early(name, arm, "loss", "0.05 nats"))]
+    rows = [[name, *(spread(over(opening(arm, measure))) for measure in GAPS)] for name, arm in arms.items()]
     header = ["", "accuracy gap over a point, from iteration", "loss gap over 0.05 nats, from iteration (610: later)"]
     table = Table(header, rows)
     shown = [Panel("accuracy gap", "iteration", "share of images",
@@ -84,10 +78,8 @@ def opening(of: Of) -> Finding:
              Panel("loss gap", "iteration", "nats", [line(name, arm, lambda row: gap_of(row, "loss"))
                                                      for name, arm in arms.items()])]  # fmt: skip
     caption = "The gap between training and validation by iteration, one hidden layer, full batch: means and bands."
-    recipes = {"the sound recipe": of["report"].where(model__hidden=ONE, precision="float32", epochs=1000),
-               "the report's, to the letter": of["report"].where(precision="float64")}  # fmt: skip
-    at_size = [lies(f"{name}: the accuracy gap is over a point from iteration 200 to 400 on", opened(arm), 200, 400,
-                    "iterations") for name, arm in recipes.items()]  # fmt: skip
+    at_size = [early("the sound recipe", system("q1_1_1", of)),
+               early("the report's, to the letter", system("q1_1_1_letter", of))]  # fmt: skip
     return Finding(parts, [panels("claim_gap", shown, caption, same_y=False)], [table], at_size)
 
 
@@ -122,9 +114,9 @@ def dropout(of: Of) -> Finding:
     ]  # fmt: skip
     caption = ("Accuracy gap (training rows measured without dropout, less validation rows) and validation accuracy by "
                "p: means with 95 % intervals over the seeds.")  # fmt: skip
-    full, system = of["claim_dropout_report_size"], of["report"]
+    full = of["claim_dropout_report_size"]
     plain = of["confirm"].where(model__hidden=TWO, watch="fit", batch_norm=None, dropout=None)
-    dropped = system.where(epochs=1000, dropout=0.5)
+    dropped = system("q1_2_1", of)
     at_size = [
         exceeds("p = 0.5 narrows the gap, full batch, 100 iterations", gap(full.where(dropout=0.0), 100),
                 gap(full.where(dropout=0.5), 100)),
@@ -173,7 +165,7 @@ def batch_size(of: Of) -> Finding:
                f"{passes} passes (left) and after {budget:.1f} seconds (right): means and bands.")  # fmt: skip
     small = of["confirm"].where(batch_size=128)
     middle = of["confirm"].where(batch_size=6000, epochs=100)
-    whole = at(of["report"].where(model__hidden=ONE, epochs=1000, precision="float32"), "validation/accuracy", 100)
+    whole = at(system("q1_1_1", of), "validation/accuracy", 100)
     at_size = [
         exceeds(f"{name} beat the full batch after 100 passes, lr 0.001", at(arm, "validation/accuracy", 100), whole)
         for name, arm in (("batches of 128", small), ("batches of 6,000", middle))
@@ -274,14 +266,12 @@ def autoencoder(of: Of) -> Finding:
     ]
     caption = ("The report's autoencoder on validation images: its accuracy against the ceiling of that measure, and "
                "two measures that see improvement.")  # fmt: skip
-    system = of["report"].where(model__name="autoencoder")
     at_size = [lies("its accuracy has reached at least 95 % of its ceiling, full batch, 400 iterations",
-                    _of_ceiling(system), 0.95, 1.0, OF_CEILING)]  # fmt: skip
+                    _of_ceiling(system("q1_4_1", of)), 0.95, 1.0, OF_CEILING)]  # fmt: skip
     return Finding(parts, [panels("claim_autoencoder", shown, caption, same_y=False)],
                    [Table(header, rows), Table(["latent space", "without an image (%)"], gaps)], at_size)  # fmt: skip
 
 
-FLAT = 0.5  # points: a smaller change of an autoencoder's accuracy is none
 OF_CEILING = "of the ceiling"
 
 

@@ -14,8 +14,8 @@ MODULES = [
     *("recorded", "recorded_losses", "step", "watch", "stack", "run"),
     *("evaluate", "figures", "engine", "worker", "pool", "plan"),
     *("intervals", "results", "leaderboard", "archive", "axes", "tables", "plots", "landscapes"),
-    *("evidence", "norm_claims", "training_claims", "claims"),
-    *("report", "systems", "pages", "replication"),
+    *("evidence", "systems", "norm_claims", "training_claims", "claims"),
+    *("report", "pages", "replication"),
     *("bench_workers", "bench_race", "bench_sweep", "bench_show", "bench"),
 ]
 ONLY_IN = {

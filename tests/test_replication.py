@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from conftest import ROOT, make_config
@@ -17,7 +18,7 @@ from fmnist.claims import CLAIMS
 from fmnist.evidence import Finding, Part, Runs, exceeds, first, gap, lies
 from fmnist.replication import main, parse
 from fmnist.results import Result, read
-from fmnist.systems import SYSTEMS
+from fmnist.systems import SYSTEMS, SYSTEMS_STUDY
 
 SEEDS = [(seed, seed) for seed in range(10)]
 
@@ -72,6 +73,10 @@ def test_a_verdict_follows_from_its_parts():
     assert Finding([no, no], []).verdict == "not supported"
     assert Finding([no, yes, no], []).verdict == "depends: 1 of 3 parts hold, only: this"
     assert Finding([yes, no], []).verdict == "depends: 1 of 2 parts hold, not: that"
+    claim = replace(CLAIMS["layers"], pattern="yn", reading="So it is.")
+    assert pages.said(claim, Finding([yes, no], [])) == "So it is."
+    assert pages.said(claim, Finding([no, yes], [])) == "Not: that."
+    assert pages.said(claim, Finding([yes, yes], [])) == ""  # the words were written for something else
 
 
 def made(rows, seed=0, **knobs):
@@ -117,7 +122,7 @@ def test_a_rule_can_be_won_and_lost():
 
 def test_every_study_of_the_pages_exists_and_every_system_is_one_experiment():
     names = {study for claim in CLAIMS.values() for study in (*claim.studies, *claim.confirmed_by)}
-    for name in names | {pages.SYSTEMS_STUDY, pages.RECIPE_STUDY, pages.CONFIRM_STUDY}:
+    for name in names | {SYSTEMS_STUDY, pages.RECIPE_STUDY, pages.CONFIRM_STUDY}:
         assert (ROOT / "sweep" / "study" / f"{name}.yaml").exists()
         assert "on two cores" in pages.head(name)
     for system in SYSTEMS:
