@@ -28,10 +28,14 @@ class Page:
     paragraphs: list[str] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
 
-    def show(self, picture: Picture) -> None:
-        """Add a picture with its caption."""
-        self.pictures.append(picture)
-        self.paragraphs += [f"![{escape(picture.caption.split('. ')[0])}]({picture.name}.svg)", escape(picture.caption)]
+    def show(self, *pictures: Picture) -> None:
+        """Add pictures, and below them their captions; what these have in common after their titles is said once."""
+        self.pictures += pictures
+        captions = [picture.caption.partition(". ") for picture in pictures]
+        for picture, (title, _, _) in zip(pictures, captions, strict=True):
+            self.paragraphs.append(f"![{escape(title)}]({picture.name}.svg)")
+        common = dict.fromkeys(rest for _, _, rest in captions if rest)
+        self.paragraphs.append(escape(". ".join(["; ".join(title for title, _, _ in captions), *common])))
 
     def write(self, name: str) -> None:
         """Put it into docs/report/."""
@@ -93,10 +97,9 @@ def systems_page() -> tuple[Page, list[list[str]]]:
         if because := [part for part in one.explanation(runs) if part.n]:
             page.paragraphs += ["Why it differs from the report:", _parts(because)]
         (study,) = studies(own.done)
-        for measure in dict.fromkeys([*CHARTS[own.done[0].knobs["model.name"]], "accuracy"]):
-            drawn = curves(study, measure)
-            if drawn:
-                page.show(replace(drawn, name=f"{one.experiment}_{measure}"))
+        measures = dict.fromkeys([*CHARTS[own.done[0].knobs["model.name"]], "accuracy"])
+        drawn = {measure: curves(study, measure) for measure in measures}
+        page.show(*(replace(picture, name=f"{one.experiment}_{m}") for m, picture in drawn.items() if picture))
         row = PAGES / f"{one.experiment}_reconstructions.png"
         if row.exists():
             page.paragraphs += [

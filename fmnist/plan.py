@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fmnist.groups import PROCESS, SPEED, START, data_memory, duration, groups, memory, stacks, steps, work
+from fmnist.groups import PROCESS, SPEED, START, cut, data_memory, duration, groups, memory, stacks, steps, work
 from fmnist.pool import Pool, cores
 from fmnist.schema import Config
 
@@ -116,7 +116,8 @@ def _fastest(group: Sequence[Config], runs: int, pool: Pool, counts: Sequence[in
         rates: dict[int, float] = {}
         most = min(top, LARGEST, max(1, int(ENOUGH / _step(group))))
         for size in [top] if stack else _halves(most):
-            rates[size] = count * size / pool.pace(group[:size], count, threads, TRIAL)
+            busy = runs / _most_for_one(runs, size, count) if len(group) == runs else count  # others fill the gaps
+            rates[size] = busy * size / pool.pace(group[:size], count, threads, TRIAL)
             if rates[size] < max(rates.values()):  # still smaller ones would not be faster
                 break
         size = max(size for size in rates if rates[size] >= 0.97 * max(rates.values()))  # fewer are less work around
@@ -125,6 +126,14 @@ def _fastest(group: Sequence[Config], runs: int, pool: Pool, counts: Sequence[in
             break
         best = _Pace(count, size, rates[size], told)
     return replace(best, told=told)
+
+
+def _most_for_one(runs: int, size: int, workers: int) -> int:
+    """Runs that the busiest of the workers gets of one group."""
+    loads = [0] * workers
+    for piece in sorted(cut(range(runs), size, workers), key=len, reverse=True):
+        loads[loads.index(min(loads))] += len(piece)
+    return max(loads)
 
 
 def _halves(size: int) -> list[int]:

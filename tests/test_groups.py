@@ -131,6 +131,14 @@ def test_a_long_step_is_not_tried_in_large_stacks(four_cores):
     assert max(runs for _, runs, _ in paces.asked) == plan.LARGEST
 
 
+def test_few_long_runs_get_all_cores_one_after_another_unless_others_fill_the_gaps(four_cores):
+    shared = Paces(lambda workers, runs: 1.0 * runs * workers)  # cores are worth as much together as apart
+    few = [make_config(seed=seed, batch_size=None, epochs=2000) for seed in range(5)]
+    assert plan.plan(few, shared).workers == 1
+    assert plan.plan(few[:4], shared).workers == 4
+    assert plan.plan([*few, *MANY], shared).workers == 4
+
+
 def test_what_the_user_chose_is_kept(four_cores):
     paces = Paces(lambda workers, runs: 1.0)
     chosen = plan.plan(MANY, paces, workers=2, stack=5)
