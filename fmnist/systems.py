@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from fmnist.evidence import GAPS, Of, Part, Runs, at, exceeds, gap, mean, opening, over
@@ -10,6 +11,8 @@ from fmnist.tables import spread
 
 SYSTEMS_STUDY = "report"
 FLAT = 0.5  # points: a smaller change of an autoencoder's accuracy is none
+APART = 0.02  # deviation of accuracies over the seeds from which on any figure would agree with them
+JUMP = 3.0  # times the training loss that was recorded before: so much has jumped
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,15 @@ def with_gap(own: Configuration) -> str:
     return f"{test_accuracy(own)}; gap over a point from iteration {opened}, {wide:.1f} points in the end"
 
 
+def jumps(own: Configuration) -> int:
+    """How often the training loss of all runs together has jumped."""
+    losses = ([row["train/loss"] for row in run.rows] for run in own.done)
+    return sum(after > JUMP * before for run in losses for before, after in pairwise(run))
+
+
 def said_accuracy(percent: int) -> Callable[[System, Runs], tuple[str, str]]:
-    """Measured test accuracy, and whether it agrees with the report's, which may have been rounded or cut off."""
+    """Measured test accuracy, and whether it agrees with the report's, which may have been rounded or cut off. Seeds
+    that lie apart agree with nothing."""
     low, high = (percent - 0.5) / 100, (percent + 1) / 100
 
     def judge(system: System, runs: Runs) -> tuple[str, str]:
@@ -56,7 +66,11 @@ def said_accuracy(percent: int) -> Callable[[System, Runs], tuple[str, str]]:
         seen = own.interval("test/accuracy")
         about = 2 * seen.sd
         verdict = "agrees"
-        if not low - about <= seen.mean <= high + about:
+        if seen.sd > APART:
+            values = sorted(own.values("test/accuracy").values())
+            verdict = f"the seeds lie apart, {values[0]:.3f} to {values[-1]:.3f}; "
+            verdict += f"the training loss jumps {jumps(own)} times in {seen.n} runs"
+        elif not low - about <= seen.mean <= high + about:
             nearest, word = (low, "lower") if seen.mean < low else (high, "higher")
             verdict = f"{word} by {100 * abs(seen.mean - nearest):.1f} points or more"
         return with_gap(own) if own.done[0].knobs["data.split"] < 1 else test_accuracy(own), verdict

@@ -18,7 +18,7 @@ from fmnist.claims import CLAIMS
 from fmnist.evidence import Finding, Part, Runs, exceeds, first, gap, lies
 from fmnist.replication import main, parse
 from fmnist.results import Result, read
-from fmnist.systems import SYSTEMS, SYSTEMS_STUDY
+from fmnist.systems import BY_NAME, SYSTEMS, SYSTEMS_STUDY
 
 SEEDS = [(seed, seed) for seed in range(10)]
 
@@ -118,6 +118,22 @@ def test_a_rule_can_be_won_and_lost():
     of["claim_norm_dropout"] = Runs(two_by_two(0.79))
     lost = [part.statement for part in CLAIMS["norm_dropout"].judge(of).parts if not part.holds]
     assert "with dropout, batch norm raises it further" in lost
+
+
+@pytest.mark.parametrize(("accuracies", "verdict"), [
+    ([0.900, 0.901, 0.902], "agrees"),
+    ([0.880, 0.881, 0.882], "lower by 1.4 points or more"),
+    ([0.930, 0.931, 0.932], "higher by 2.1 points or more"),
+    ([0.750, 0.880, 0.886], "the seeds lie apart, 0.750 to 0.886; the training loss jumps 3 times in 3 runs"),
+])  # fmt: skip
+def test_a_system_agrees_with_what_its_seeds_can_tell_from_it(accuracies, verdict):
+    system = BY_NAME["q1_3_1_plain"]
+    rows = {epoch: {"train/loss": loss} for epoch, loss in ((5, 2.0), (10, 0.1), (15, 0.4), (20, 0.3))}
+    knobs = {name.replace("__", "."): value for name, value in system.knobs.items()} | {"data.split": 1.0}
+    runs = [made(rows, seed, **knobs, figures={"test/accuracy": a}) for seed, a in enumerate(accuracies)]
+    measured, told = system.judge(system, Runs(runs))
+    assert told == verdict
+    assert measured.startswith(f"test accuracy {sum(accuracies) / 3:.4f}")
 
 
 def test_every_study_of_the_pages_exists_and_every_system_is_one_experiment():
