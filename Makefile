@@ -60,7 +60,7 @@ bench: data $(PEERS) ## set up the peers and time this project beside them (an h
 	.bench/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/peers/requirements-$*.txt
 	@touch $@
 
-report: data ## run the systems of the report again and write docs/report/ (2.3 hours by its estimate; ARGS=--dry-run says what is left)
+report: data ## run the systems of the report again and write docs/report/ (2.5 hours, partly estimated; ARGS=--dry-run says what is left)
 	$(BIN)/python -m fmnist.replication systems recipe $(ARGS)
 
 claims: data ## put all claims of the report to the test (2 hours, partly estimated; ARGS=--dry-run says what is left)
