@@ -122,7 +122,8 @@ SYSTEMS_NOTE = (
 
 def recipe_page() -> Page:
     """Which of the report's choices cost accuracy."""
-    runs = Runs(kept(RECIPE_STUDY))
+    of = Kept()
+    runs = of[RECIPE_STUDY]
     page = Page(["# The recipe to the letter"])
     if not runs.results:
         page.paragraphs += ["Not run yet."]
@@ -150,13 +151,12 @@ def recipe_page() -> Page:
         f"Between the two recipes as they are lie {signed(between, 100.0)} points. Single changes whose interval does "
         f"not hold 0: {'; '.join(telling) or 'none'}.",
     ]
-    of = Kept()
     at_size, _ = system("q1_1_1_letter", of).minus(system("q1_1_1", of), "test/accuracy")
     if at_size.n:
         page.paragraphs += [
             f"At the report's own size, 48,000 rows, it is {signed(at_size, 100.0)} points (n = {at_size.n})."
         ]
-    page.paragraphs += how([RECIPE_STUDY])
+    page.paragraphs += how(list(of))
     return page
 
 
