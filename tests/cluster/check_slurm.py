@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -166,9 +166,16 @@ def test_an_array_that_outlives_its_command_is_not_submitted_twice(tmp_path):
     subprocess.run(["scancel", array], check=True)
 
 
+def opened(pid):
+    """What the files are that a process has open."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed
+            yield link.readlink().name
+
+
 def listening(pid):
     """Where a process listens by TCP: pairs of an address, in the kernel's hexadecimal, and a port."""
-    own = {link.readlink().name for link in Path(f"/proc/{pid}/fd").iterdir()}
+    own = set(opened(pid))
     for table in ("tcp", "tcp6"):
         for row in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
             _, local, _, state, *_, inode = row.split()[:10]
