@@ -36,16 +36,22 @@ class Finding:
 
     @property
     def pattern(self) -> str:
-        """Which parts hold: y or n for each."""
-        return "".join("y" if part.holds else "n" for part in self.parts)
+        """Which parts hold, and which at the report's own size: y or n for each, "yn/y"."""
+        return "/".join("".join("y" if part.holds else "n" for part in own) for own in (self.parts, self.at_size))
 
     @property
     def in_short(self) -> str:
         """supported, not supported, or how many parts hold."""
-        count = self.pattern.count("y")
+        count = sum(part.holds for part in self.parts)
         if count == len(self.parts):
             return "supported"
         return f"depends: {count} of {len(self.parts)} parts hold" if count else "not supported"
+
+    @property
+    def at_size_in_short(self) -> str:
+        """How many parts hold at the report's own size, of those with runs."""
+        tried = [part for part in self.at_size if part.n]
+        return f"{sum(part.holds for part in tried)} of {len(tried)} parts hold" if tried else ""
 
     @property
     def which(self) -> str:

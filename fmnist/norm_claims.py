@@ -161,11 +161,13 @@ def norm_init(of: Of) -> Finding:
         shown.append(Panel(f"learning rate {lr:g}", "initial weights, in He's scale", words, lines, log_x=True))
     caption = "Validation accuracy after 800 iterations by the scale of the initial weights: means with 95 % intervals."
     size = of["confirm"]
-    ends = {norm: [at(size.where(init_scale=s, batch_norm=norm), "validation/accuracy", 200) for s in (0.03, 30.0)]
+    ends = {norm: [at(size.where(init_scale=s, batch_norm=norm), "validation/accuracy", 1000) for s in (0.03, 30.0)]
              for norm in ARMS.values()}  # fmt: skip
     apart = {norm: {seed: abs(value - big[seed]) for seed, value in low.items() if seed in big}
              for norm, (low, big) in ends.items()}  # fmt: skip
-    at_size = [exceeds("scales 0.03 and 30 lie nearer together, full batch, 200 iterations", apart[None], apart[True])]
+    at_size = [
+        exceeds("scales 0.03 and 30 lie nearer together, full batch, 1,000 iterations", apart[None], apart[True])
+    ]
     return Finding(parts, [panels("claim_norm_init", shown, caption), *pictures], at_size=at_size)
 
 

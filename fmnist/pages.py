@@ -80,7 +80,8 @@ def _link(study: str) -> str:
 
 def systems_page() -> tuple[Page, list[list[str]]]:
     """The page of the systems, with curves; and its table."""
-    runs = Runs(kept(SYSTEMS_STUDY))
+    of = Kept()
+    runs = of[SYSTEMS_STUDY]
     page, rows, sections = Page(), [], []
     for one in SYSTEMS:
         own = one.among(runs)
@@ -94,7 +95,7 @@ def systems_page() -> tuple[Page, list[list[str]]]:
     for one, own in sections:
         page.paragraphs += [f"## {one.experiment}", f"{one.what[0].upper()}{one.what[1:]}: "
                             f"`python train.py experiment={one.experiment}`."]  # fmt: skip
-        if because := [part for part in one.explanation(runs) if part.n]:
+        if one.because and (because := [part for part in one.because(of) if part.n]):
             page.paragraphs += ["Why it differs from the report:", _parts(because)]
         (study,) = studies(own.done)
         measures = dict.fromkeys([*CHARTS[own.done[0].knobs["model.name"]], "accuracy"])
@@ -106,7 +107,7 @@ def systems_page() -> tuple[Page, list[list[str]]]:
                 f"![Reconstructions]({row.name})",
                 "One test image of each class below, its reconstruction above.",
             ]
-    page.paragraphs += how([SYSTEMS_STUDY])
+    page.paragraphs += how(list(of))
     return page, rows
 
 
@@ -212,9 +213,10 @@ def write_pages() -> list[str]:
             finding = claim.judge(of)
             claim_page(name, finding, list(of)).write(f"claim_{name}")
             verdict, title = f"{finding.in_short}. {said(claim, finding)}", f"[{claim.title}](claim_{name}.md)"
+            at_size = finding.at_size_in_short
         else:
-            verdict, title = "not run yet", claim.title
-        claims.append([title, claim.says, verdict])
+            verdict, title, at_size = "not run yet", claim.title, ""
+        claims.append([title, claim.says, verdict, at_size])
         verdicts.append(f"{name}: {verdict}")
     page = Page([
         "# The report, run again",
@@ -222,7 +224,7 @@ def write_pages() -> list[str]:
         "it measured. Here its systems are trained again, and its claims put to the test, over many seeds.",
         "## Systems", _table(SYSTEMS_HEADER, rows), SYSTEMS_NOTE,
         "Curves of all of them: [systems](systems.md). What its choices cost: [recipe](recipe.md).",
-        "## Claims", _table(["claim", "the report", "verdict"], claims),
+        "## Claims", _table(["claim", "the report", "verdict", "at the report's own size"], claims),
         "## Made by",
         "`make report` trains the systems and the recipe, `make claims` the studies of the claims; both go on where "
         "they were stopped, and `ARGS=--dry-run` says what is left and how long it takes. Every number comes from the "

@@ -15,7 +15,7 @@ from fmnist.evidence import Runs
 from fmnist.names import sweep_name
 from fmnist.pages import CONFIRM_STUDY, PAGES, RECIPE_STUDY, RECORDS, ROOT, Kept, head, kept, write_pages
 from fmnist.results import read
-from fmnist.systems import SYSTEMS, SYSTEMS_STUDY
+from fmnist.systems import DIFFERENCES_STUDY, SYSTEMS, SYSTEMS_STUDY
 
 SWEEPS = Path("outputs") / "replication"
 
@@ -71,7 +71,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         prog="python -m fmnist.replication",
             description="The report, run again: trains what is missing, writes docs/report/.",
     )  # fmt: skip
-    parts = ["systems", "recipe", "claims", "confirm", *CLAIMS]
+    parts = ["systems", "recipe", "differences", "claims", "confirm", *CLAIMS]
     told = f"of {', '.join(parts)} (claims: all of them); default: systems recipe"
     parser.add_argument("parts", nargs="*", metavar="PART", help=told)
     alone = "try claims with these seeds alone, write nothing to docs/report/; then KNOB=VALUE among the PARTs changes "
@@ -101,7 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train, judge and write what is asked for; 1 where new seeds lead to another verdict."""
     asked = parse(arguments)
     same = True
-    named = {"systems": (SYSTEMS_STUDY,), "recipe": (RECIPE_STUDY,), "confirm": (CONFIRM_STUDY,)}
+    named = {"systems": (SYSTEMS_STUDY,), "recipe": (RECIPE_STUDY,), "differences": (DIFFERENCES_STUDY,),
+             "confirm": (CONFIRM_STUDY,)}  # fmt: skip
     overrides = [*asked.overrides, *(["dry_run=true"] if asked.dry_run else [])]
     try:
         for part in [] if asked.pages else asked.parts:

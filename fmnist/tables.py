@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isnan
+from math import floor, isnan, log10
 
 from fmnist.axes import in_words
 from fmnist.intervals import Interval
@@ -54,8 +54,14 @@ def number(value: float) -> str:
 
 
 def spread(interval: Interval) -> str:
-    """Mean ± standard deviation."""
-    return number(interval.mean) + ("" if isnan(interval.sd) else f" ± {interval.sd:#.2g}".removesuffix("."))
+    """Mean ± standard deviation: two digits of this, and of the mean as many as these bear out."""
+    mean, sd = interval.mean, interval.sd
+    if isnan(sd):
+        return number(mean)
+    if not 1e-6 < sd < 1e6:
+        return f"{mean:.4g} ± {sd:.2g}"
+    decimals = max(0, 1 - floor(log10(sd)))
+    return f"{mean:.{decimals}f} ± {sd:.{decimals}f}"
 
 
 def bounds(interval: Interval) -> str:

@@ -217,14 +217,16 @@ def depth(of: Of) -> Finding:
     caption = ("Left: training error by depth, means with 95 % intervals. Right: norms of the weights' gradients after "
                "2,000 iterations, means over the seeds.")  # fmt: skip
     size = of["confirm"]
-    shallow, deep, skipping, small = (
-        error(size.where(model__name="deep", model__depth=depth, skip=skip, init_scale=scale), 300)
-        for depth, skip, scale in ((20, None, 1.0), (56, None, 1.0), (56, True, 1.0), (56, True, 0.1))
-    )
+    shallow, deep, skipping, small, normed, both = (
+        error(size.where(model__name="deep", model__depth=depth, skip=skip, batch_norm=norm, init_scale=scale), 300)
+        for depth, skip, norm, scale in ((20, None, None, 1.0), (56, None, None, 1.0), (56, True, None, 1.0),
+                                         (56, True, None, 0.1), (56, None, True, 1.0), (56, True, True, 1.0))
+    )  # fmt: skip
     at_size = [
         exceeds("56 plain layers have a larger training error than 20, full batch, 300 iterations", deep, shallow),
         exceeds("skips lower the training error of 56 layers, the same", deep, skipping),
         exceeds("skips and small initial weights lower it, the same", deep, small),
+        exceeds("with batch norm skips lower it, the same", normed, both),
     ]
     return Finding(parts, [panels("claim_depth", shown, caption, same_y=False)], [table], at_size)
 

@@ -18,7 +18,7 @@ from fmnist.claims import CLAIMS
 from fmnist.evidence import Finding, Part, Runs, exceeds, first, gap, lies
 from fmnist.replication import main, parse
 from fmnist.results import Result, read
-from fmnist.systems import BY_NAME, SYSTEMS, SYSTEMS_STUDY
+from fmnist.systems import BY_NAME, DIFFERENCES_STUDY, SYSTEMS, SYSTEMS_STUDY
 
 SEEDS = [(seed, seed) for seed in range(10)]
 
@@ -73,9 +73,13 @@ def test_a_verdict_follows_from_its_parts():
     assert Finding([no, no], []).verdict == "not supported"
     assert Finding([no, yes, no], []).verdict == "depends: 1 of 3 parts hold, only: this"
     assert Finding([yes, no], []).verdict == "depends: 1 of 2 parts hold, not: that"
-    claim = replace(CLAIMS["layers"], pattern="yn", reading="So it is.")
-    assert pages.said(claim, Finding([yes, no], [])) == "So it is."
+    claim = replace(CLAIMS["layers"], pattern="yn/y", reading="So it is.")
+    sized = Finding([yes, no], [], at_size=[yes])
+    assert pages.said(claim, sized) == "So it is."
+    assert pages.said(claim, replace(sized, at_size=[no])) == "Not: that."  # nor where it is otherwise at full size
     assert pages.said(claim, Finding([no, yes], [])) == "Not: that."
+    assert sized.at_size_in_short == "1 of 1 parts hold"
+    assert replace(sized, at_size=[replace(no, n=0)]).at_size_in_short == ""
     assert pages.said(claim, Finding([yes, yes], [])) == ""  # the words were written for something else
 
 
@@ -133,12 +137,49 @@ def test_a_system_agrees_with_what_its_seeds_can_tell_from_it(accuracies, verdic
     runs = [made(rows, seed, **knobs, figures={"test/accuracy": a}) for seed, a in enumerate(accuracies)]
     measured, told = system.judge(system, Runs(runs))
     assert told == verdict
-    assert measured.startswith(f"test accuracy {sum(accuracies) / 3:.4f}")
+    assert measured.startswith(f"test accuracy {sum(accuracies) / 3:.3f}")
+
+
+CALM, ONCE, TWICE = [2.0, 0.1, 0.1, 0.1], [2.0, 0.1, 0.4, 0.3], [2.0, 0.1, 0.4, 1.3]  # a training loss that jumps
+
+
+@pytest.mark.parametrize(("losses", "holds"), [([CALM] * 3, True), ([TWICE, ONCE, CALM], False), ([TWICE] * 3, False)])
+def test_what_explains_a_difference_can_fail_to(losses, holds):
+    def runs(losses, accuracy, **knobs):
+        for seed, own in enumerate(losses):
+            rows = {5 * (i + 1): {"train/loss": loss} for i, loss in enumerate(own)}
+            yield made(rows, seed, batch_size=6000, **knobs, figures={"test/accuracy": accuracy + 0.001 * seed})
+
+    of = {
+        SYSTEMS_STUDY: Runs(
+            [*runs([TWICE] * 3, 0.85, optim__name="adam"), *runs([CALM] * 3, 0.9, optim__name="adamw")]
+        ),
+        DIFFERENCES_STUDY: Runs(runs(losses, 0.88, schedule="cosine", optim__eps=1e-8)),
+    }
+    parts = [part for part in BY_NAME["q1_3_1_plain"].because(of) if part.n]
+    assert [part.holds for part in parts] == [holds, True]
+    assert parts[0].statement == "a learning rate that falls to 0 has the training loss jump less often"
+
+
+@pytest.mark.parametrize(
+    ("start", "verdict"), [(300, "agrees"), (150, "the gap opens sooner"), (700, "the gap opens later")]
+)
+def test_a_gap_opens_about_when_the_report_says_or_does_not(start, verdict):
+    system = BY_NAME["q1_1_1"]
+    knobs = {name.replace("__", "."): value for name, value in system.knobs.items()} | {"data.split": 0.8}
+    runs = []
+    for seed in range(3):
+        gaps = {epoch: 0.02 if epoch >= start + 10 * seed else 0.0 for epoch in range(10, 1001, 10)}
+        rows = {epoch: {"train/accuracy": 0.87 + gap, "validation/accuracy": 0.87} for epoch, gap in gaps.items()}
+        runs.append(made(rows, seed, **knobs, figures={"test/accuracy": 0.87}))
+    measured, told = system.judge(system, Runs(runs))
+    assert told == verdict
+    assert f"from iteration {start + 10} ± 10, 2.0 points in the end" in measured
 
 
 def test_every_study_of_the_pages_exists_and_every_system_is_one_experiment():
     names = {study for claim in CLAIMS.values() for study in (*claim.studies, *claim.confirmed_by)}
-    for name in names | {SYSTEMS_STUDY, pages.RECIPE_STUDY, pages.CONFIRM_STUDY}:
+    for name in names | {SYSTEMS_STUDY, DIFFERENCES_STUDY, pages.RECIPE_STUDY, pages.CONFIRM_STUDY}:
         assert (ROOT / "sweep" / "study" / f"{name}.yaml").exists()
         assert "on two cores" in pages.head(name)
     for system in SYSTEMS:
@@ -181,7 +222,7 @@ def test_records_are_small_and_name_the_commit_of_each_run():
 
 
 @pytest.mark.parametrize(("typed", "told"), [
-    (["speed"], "PART must be one of systems, recipe, claims"),
+    (["speed"], "PART must be one of systems, recipe, differences, claims"),
     (["dropout", "--seeds", "9..5"], "--seeds must be A..B"),
     (["systems", "--seeds", "1..5"], "--seeds is for claims alone, got systems"),
     (["dropout", "epochs=3"], "KNOB=VALUE needs --seeds"),

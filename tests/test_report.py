@@ -22,7 +22,7 @@ from fmnist.intervals import curve, interval, paired
 from fmnist.record import Record
 from fmnist.report import html, pictures, report
 from fmnist.results import Configuration, find, in_order, natural, read, studies
-from fmnist.tables import Table
+from fmnist.tables import Table, spread
 
 SMALL = {"data.limit": 500, "model.hidden": [20]}
 
@@ -100,6 +100,14 @@ def test_paired_differences_are_those_of_students_sleep_data():
     assert difference.mean == pytest.approx(-1.58)
     assert (difference.low, difference.high) == (pytest.approx(-2.4598858), pytest.approx(-0.7001142))
     assert p == pytest.approx(0.002833, abs=1e-6)
+
+
+@pytest.mark.parametrize(("values", "told"), [
+    ([0.88, 0.89], "0.8850 ± 0.0071"), ([140, 110, 110], "120 ± 17"), ([30, 30, 30], "30 ± 0"), ([2.5], "2.500"),
+    ([0.75, 0.88, 0.886], "0.839 ± 0.077"), ([1e30, 3e30], "2e+30 ± 1.4e+30"),
+])  # fmt: skip
+def test_a_mean_has_the_digits_that_its_deviation_bears_out(values, told):
+    assert spread(interval(values)) == told
 
 
 @pytest.mark.parametrize("pairs", [[], [(1.0, 2.0)], [(0.3, 0.1), (0.4, 0.2)], [(0.5, 0.5)] * 3])
@@ -323,8 +331,8 @@ def test_all_files_are_there_and_the_html_needs_none_of_them(page):
 def test_the_best_is_marked_and_every_configuration_has_its_row(page):
     text = (page / "index.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert rows[2].startswith("| **1** | **0.01** | **3** | **0.8450 ± 0.038** |")
-    assert rows[3].startswith("| 2 | 0.001 | 3 | 0.8300 ± 0.036 | 0.7404 to 0.9196 |")
+    assert rows[2].startswith("| **1** | **0.01** | **3** | **0.845 ± 0.038** |")
+    assert rows[3].startswith("| 2 | 0.001 | 3 | 0.830 ± 0.036 | 0.7404 to 0.9196 |")
     assert "Comparisons made: 2" in text
     (row,) = [line.split(" | ") for line in rows if line.startswith("| lr 0.001 | 3 | -0.015 [")]
     p, bonferroni = float(row[3]), float(row[4])  # differences 0.01, 0.02, 0.015: t = 5.196, 2 degrees of freedom
@@ -399,8 +407,7 @@ def test_the_newest_sweep_is_reported_without_torch(tmp_path):
     best = (tmp_path / "outputs" / "lr").glob("*lr-0.01*/result.json")
     runs = [json.loads(path.read_text()) for path in best]
     assert len(runs) == 2
-    mean = sum(run["metrics"]["test/accuracy"] for run in runs) / 2
-    assert f"{mean:.4f} ±" in text
+    assert spread(interval([run["metrics"]["test/accuracy"] for run in runs])) in text
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
