@@ -60,10 +60,10 @@ bench: data $(PEERS) ## set up the peers and time this project beside them (an h
 	.bench/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/peers/requirements-$*.txt
 	@touch $@
 
-report: data ## run the systems of the report again and write docs/report/ (2.5 hours, partly estimated; ARGS=--dry-run says what is left)
+report: data ## run the systems of the report again and write docs/report/ (3 hours, a third of it estimated; ARGS=--dry-run says what is left)
 	$(BIN)/python -m fmnist.replication systems recipe $(ARGS)
 
-claims: data ## put all claims of the report to the test, and what differs from it (2.5 hours, partly estimated; ARGS=--dry-run says what is left)
+claims: data ## put all claims of the report to the test, and what differs from it (2.8 hours; ARGS=--dry-run says what is left)
 	$(BIN)/python -m fmnist.replication claims confirm differences $(ARGS)
 
 claim: data ## one claim again, with seeds of your own: make claim CLAIM=dropout SEEDS=100..109

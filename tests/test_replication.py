@@ -158,7 +158,7 @@ def test_what_explains_a_difference_can_fail_to(losses, holds):
     }
     parts = [part for part in BY_NAME["q1_3_1_plain"].because(of) if part.n]
     assert [part.holds for part in parts] == [holds, True]
-    assert parts[0].statement == "a learning rate that falls to 0 has the training loss jump less often"
+    assert parts[0].statement == "with a learning rate that falls to 0 the training loss jumps less often"
 
 
 @pytest.mark.parametrize(
