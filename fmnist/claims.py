@@ -61,9 +61,8 @@ CLAIMS = {
     "norm_init": Claim(
         "Batch norm: initial weights",
         "Batch normalisation makes initial weights matter less.",
-        ("claim_norm_init",), norm_init, "yy/n",
-        "Less, not little: scales far from He's still cost accuracy. Not so with full batches at the report's own "
-        "size, where small weights gain more from it than large ones do."),
+        ("claim_norm_init",), norm_init, "yy/y",
+        "Less, not little: scales far from He's still cost accuracy."),
     "norm_dropout": Claim(
         "Batch norm and dropout",
         "Batch normalisation regularises a little, and works best with dropout.",
@@ -73,10 +72,10 @@ CLAIMS = {
     "depth": Claim(
         "Depth and skips",
         "Deep plain networks get worse on their own training rows; skip connections cure it.",
-        ("claim_depth", "claim_depth_small"), depth, "yynyynnn/ynnn",
+        ("claim_depth", "claim_depth_small"), depth, "yynyynnn/ynny",
         "They do get worse. Skips cure most of it where what the blocks add is kept small, by batch normalisation or "
         "by small initial weights; at He's scale the sum grows from block to block, gradients explode, and skips alone "
-        "make it worse. At the report's own size small initial weights are not enough."),
+        "make it worse. At the report's own size they need batch normalisation: small initial weights are not enough."),
     "surface": Claim(
         "Batch norm: the loss surface",
         "The loss surface is smoother with batch normalisation.",
