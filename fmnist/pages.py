@@ -174,7 +174,8 @@ def claim_page(name: str, finding: Finding, used: Sequence[str]) -> Page:
     at_size = [part for part in finding.at_size if part.n]
     if at_size:
         page.paragraphs += ["## At the report's own size", _parts(at_size)]
-    seeds = f"`make claim CLAIM={name} SEEDS=100..109`"
+    last = 99 + max(part.n for part in finding.parts)
+    seeds = f"`make claim CLAIM={name} SEEDS=100..{last}`"
     page.paragraphs += [f"A part holds if the 95 % interval of its mean, or mean difference between runs of the same "
                         f"seed, lies wholly on its side. {seeds} tries it with seeds that had no "
                         f"part in this."]  # fmt: skip
