@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, make_config, run_cli
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, LauncherTestSuite
-from hydra.types import RunMode
+from hydra.types import HydraContext, RunMode
 from hydra_plugins._compose import Composer
+from hydra_plugins.stacked import StackedLauncher
 from test_resume import Crash, crash_in
 from test_stack import assert_same_run
 
@@ -334,6 +336,27 @@ def test_a_job_is_composed_as_hydra_composes_it(overrides, loader):
         for part in ("hydra", "model", None):
             flags = [(node if part is None else node[part])._metadata.flags for node in (got, expected)]
             assert flags[0] == flags[1]
+
+
+@pytest.mark.parametrize(("typed", "there", "stackable", "at_once"), [
+    ([], False, True, True), ([], True, True, False), (["dry_run=true"], False, True, False), ([], False, False, False),
+], ids=["new", "there already", "dry run", "another's task"])  # fmt: skip
+def test_workers_start_at_once_where_all_jobs_are_to_be_trained(
+    typed, there, stackable, at_once, loader, tmp_path, monkeypatch
+):
+    started = []
+    monkeypatch.setattr(StackedLauncher, "_get_ready", lambda self: started.append(self))
+    if there:
+        (tmp_path / "sweep").mkdir()
+
+    def task(config):
+        """Not called."""
+
+    task.stackable = stackable
+    config = loader.load_configuration("config", [f"hydra.sweep.dir={tmp_path / 'sweep'}", *typed], RunMode.MULTIRUN)
+    launcher = StackedLauncher(workers=None, stack=None, dry_run=False)
+    launcher.setup(hydra_context=HydraContext(loader, Callbacks()), task_function=task, config=config)
+    assert bool(started) == at_once
 
 
 @pytest.mark.parametrize(("overrides", "message"), [

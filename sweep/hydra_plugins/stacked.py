@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ class StackedLauncher(BasicLauncher):
         self.dry_run = self.dry_run or bool(OmegaConf.select(config, "dry_run"))
         self.sweep = Path(str(config.hydra.sweep.dir)).absolute()
         self.compose = Composer(hydra_context.config_loader, config)
+        if not (self.dry_run or self.sweep.exists()) and getattr(task_function, "stackable", False):
+            self._get_ready()  # all of a new sweep is to be trained: its workers import torch while it is composed
         if self.dry_run:  # the sweeper writes to the sweep's directory before it calls us: not to the real one
             scratch = tempfile.mkdtemp(prefix="dry-run-")
             atexit.register(shutil.rmtree, scratch, ignore_errors=True)
@@ -190,18 +193,24 @@ class StackedLauncher(BasicLauncher):
 
         return plan(configs, pool, self.workers, self.stack)
 
-    def _train(self, todo: Sequence[Job]) -> None:
-        from fmnist.fetch import fetch_missing
-        from fmnist.pool import Task, cores
-        from fmnist.record import progress
+    def _get_ready(self, most: float = inf) -> None:
+        """Start the workers that are asked for, or else one a core and at most so many; each is started once."""
+        from fmnist.pool import cores
 
         if self.pool is None:
             self.pool = self._open_pool()
             atexit.register(self.pool.close)
+        self.pool.get_ready(self.workers or int(min(cores(), most)))
+
+    def _train(self, todo: Sequence[Job]) -> None:
+        from fmnist.fetch import fetch_missing
+        from fmnist.pool import Task
+        from fmnist.record import progress
+
         configs = [job.checked for job in todo]
         for name, folder in {(config.data.name, config.data.dir) for config in configs}:
             fetch_missing(name, folder)
-        self.pool.get_ready(self.workers or min(cores(), len(todo)))
+        self._get_ready(len(todo))
         for job in todo:
             self._prepare(job)
         chosen = self._plan(configs, self.pool)
