@@ -228,7 +228,8 @@ def write_pages() -> list[str]:
         "## Claims", _table(["claim", "the report", "verdict", "at the report's own size"], claims),
         "## Made by",
         "`make report` trains the systems and the recipe, `make claims` the studies of the claims and of what explains "
-        "differences; both go on where they were stopped, and `ARGS=--dry-run` says what is left and how long it takes. Every number comes from the "
+        "differences; both go on where they were stopped, and "
+        "`ARGS=--dry-run` says what is left and how long it takes. Every number comes from the "
         "runs in `records/`, gzip'd JSON lines, a run each, with its config, seed, commit, curves and final figures; "
         "`python -m fmnist.replication --pages` writes these pages again from them.",
     ])  # fmt: skip
