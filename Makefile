@@ -12,14 +12,18 @@ help: ## list the targets
 install: $(READY) ## make the environment alone, or repair one whose set-up was interrupted
 
 # The mark is removed first and written last: an environment without it was interrupted, and is made anew.
-$(READY): pyproject.toml constraints.txt
+# Without a C compiler the project is complete, and slower.
+$(READY): pyproject.toml constraints.txt fmnist/integers.c
 	@if [ ! -f $(READY) ]; then rm -rf .venv; fi
 	@rm -f $(READY)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || ( rm -rf .venv; \
 	  echo "python3 has no venv module: installing Debian's python3-venv"; \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq python3-venv; \
 	  else sudo apt-get update -qq && sudo apt-get install -y -qq python3-venv; fi && $(PYTHON) -m venv .venv )
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@command -v $(CC) > /dev/null || ( echo "there is no C compiler: installing Debian's gcc"; \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq gcc libc6-dev; \
+	  else sudo apt-get update -qq && sudo apt-get install -y -qq gcc libc6-dev; fi ) || echo "going on without"
+	CC=$(CC) $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
 data: $(READY) ## fetch and verify the data set
@@ -80,4 +84,4 @@ format: $(READY) ## put the code into the project's format
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and all caches; runs and data stay
-	rm -rf .venv .bench .ray build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench .ray build *.egg-info fmnist/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -108,25 +108,20 @@ def as_input(images: Tensor, dtype: torch.dtype) -> Tensor:
 GATHERED = 256  # rows that are gathered at a time, small batches several together: a call costs as much as 20 rows
 
 
-def as_levels(images: Tensor) -> Tensor:
-    """uint8 pixels 0..255 -> int8 -128..127, in the same memory, which is overwritten."""
-    return images.bitwise_xor_(128).view(torch.int8)
-
-
 class Batch(NamedTuple):
-    """x (*runs, rows, features) in [0, 1], labels (*runs, rows), and x's grey levels minus 128 as int8. The runs' axis
-    is there only where the runs differ in their order."""
+    """x (*runs, rows, features) in [0, 1] or the pixels themselves, labels (*runs, rows), and the pixels, uint8. The
+    runs' axis is there only where the runs differ in their order."""
 
     x: Tensor
     labels: Tensor
-    levels: Tensor
+    pixels: Tensor
 
 
 class Batches:
     """The batches of each epoch.
 
     The images stay uint8 on the device; each batch is gathered into the same buffers, and overwritten by the next. The
-    order of an epoch depends on (order_seed, epoch) alone.
+    order of an epoch depends on (order_seed, epoch) alone. dtype: that of x; as uint8 it is the pixels.
     """
 
     def __init__(self, split: Split, batch_size: int | None, order_seeds: Sequence[int], dtype: torch.dtype) -> None:
@@ -137,7 +132,8 @@ class Batches:
         self.slices = slices(len(split.labels), batch_size)
         self.whole = None
         if batch_size is None:
-            self.whole = Batch(as_input(split.images, dtype), split.labels, as_levels(split.images.clone()))
+            x = split.images if dtype == torch.uint8 else as_input(split.images, dtype)
+            self.whole = Batch(x, split.labels, split.images)
             return
         rows, size, orders = len(self.labels), self.slices[0].stop, len(self.seeds)
         step, even = max(1, GATHERED // (size * orders)) * size, rows // size * size
@@ -145,12 +141,9 @@ class Batches:
         if even < rows:
             self.blocks.append((even, rows))
         count, device = max(stop - start for start, stop in self.blocks) * orders, self.images.device
-        self.pixels = torch.empty(count, self.images.shape[1], dtype=torch.uint8, device=device)
-        self.buffers = Batch(
-            torch.empty(count, self.images.shape[1], dtype=dtype, device=device),
-            torch.empty(count, dtype=torch.int64, device=device),
-            self.pixels.view(torch.int8),
-        )
+        pixels = torch.empty(count, self.images.shape[1], dtype=torch.uint8, device=device)
+        x = pixels if dtype == torch.uint8 else torch.empty_like(pixels, dtype=dtype)
+        self.buffers = Batch(x, torch.empty(count, dtype=torch.int64, device=device), pixels)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The epoch's batches."""
@@ -163,11 +156,10 @@ class Batches:
             length = min(self.slices[0].stop, stop - start)
             index = orders[:, start:stop].reshape(len(orders), -1, length).transpose(0, 1).flatten()
             gathered = Batch(*(buffer[: len(index)] for buffer in self.buffers))
-            pixels = self.pixels[: len(index)]
-            torch.index_select(self.images, 0, index, out=pixels)
+            torch.index_select(self.images, 0, index, out=gathered.pixels)
             torch.index_select(self.labels, 0, index, out=gathered.labels)
-            gathered.x.copy_(pixels).div_(255)
-            as_levels(pixels)
+            if self.dtype != torch.uint8:
+                gathered.x.copy_(gathered.pixels).div_(255)
             shape = (-1, *self.runs, length)
             parts = [part.view(*shape, *part.shape[1:]) for part in gathered]
             yield from map(Batch, *parts)

@@ -3,104 +3,90 @@
 An image's grey levels are whole numbers, and 8-bit ones fit an int8 operand exactly. A row of the other matrix is
 written as whole multiples of its largest element / 8,355,000, which is how finely float32 resolves that element; such a
 number is three signed 8-bit digits in base 256. So one float32 product becomes three int8 ones, whose int32 sums are
-exact. Processors with int8 units (VNNI, AMX) do 4 to 16 int8 multiplications in the time of a float32 one.
+exact. Processors with AMX do 16 int8 multiplications in the time of a float32 one; the work is done in integers.c.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+import ctypes
+import functools
+import importlib.util
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+log = logging.getLogger("train")
+
 LARGEST = 8_355_000.0  # the three digits reach 127 * (65,536 + 256 + 1) = 8,355,711
-HALF = 0x8080  # added and then xor-ed, it turns the two lower bytes of a whole number into signed digits
 LEAST = 1e-30  # stands for the largest element of a row of zeros
-ROWS = 512  # of a batch, from which on the digits of the weights are worth making
 
 
-class Do(Protocol):
-    """What a Tape does: it takes an operation, and hands out buffers."""
+class _Memory:
+    """A tensor as the address of its memory."""
 
-    def __call__(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> None: ...
-
-    def new(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor: ...
-
-
-class AtOnce:
-    """Does at once what is recorded, and does it `again` in the same buffers."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.done: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = []
-
-    def __call__(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        f(*args, **kwargs)
-        self.done.append((f, args, kwargs))
-
-    def again(self) -> None:
-        for f, args, kwargs in self.done:
-            f(*args, **kwargs)
-
-    def new(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-        return torch.empty(shape, dtype=dtype or torch.float32, device=self.device)
+    @classmethod
+    def from_param(cls, tensor: Tensor | None) -> ctypes.c_void_p:
+        return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
-@dataclass
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """integers.c, where it was compiled and the processor has what it needs; otherwise None."""
+    found = importlib.util.find_spec("fmnist._integers")
+    if found is None or found.origin is None:
+        log.debug("fmnist/integers.c is not compiled: products with images in float32")
+        return None
+    try:
+        compiled = ctypes.CDLL(found.origin)
+    except OSError as error:
+        log.debug(f"products with images in float32: {error}")
+        return None
+    if not compiled.usable():
+        return None
+    memory: Any = _Memory
+    long, number = ctypes.c_long, ctypes.c_float
+    compiled.product.argtypes = [*[memory] * 5, *[long] * 6, *[ctypes.c_int] * 3, number, number]
+    return compiled
+
+
 class Digits:
-    """A matrix (n, m): its digits (3, n, m) int8, least first; unit (n, 1), what a whole number in a row stands for;
-    sums (n, 1), of a row's whole numbers."""
+    """Room for the digits of matrices (runs, n, m) float32: those of one run at a time, which then stay in the caches,
+    or those of all runs if they are to be kept for further products."""
 
-    digits: Tensor
-    unit: Tensor
-    sums: Tensor
+    def __init__(self, shape: Sequence[int], new: Callable[..., Tensor], keep: bool = False) -> None:
+        """shape: (runs, n, m). new(size, dtype=...) makes a buffer."""
+        self.shape, self.keep = shape, keep
+        runs, n, m = shape
+        rooms = runs if keep else 1
+        self.tiles = new(rooms * math.ceil(n / 16) * math.ceil(m / 64) * 3 * 1024, dtype=torch.int8)
+        self.units = new(rooms * n, dtype=torch.float32)
 
+    def multiply(self, a: Tensor | None, pixels: Tensor, out: Tensor, along_pixels: bool, add: bool) -> None:
+        """out = a @ pixels / 255, or out += that; contiguous (runs, n, columns).
 
-def record_digits(do: Do, a: Tensor, new: Callable[..., Tensor]) -> Digits:
-    """Record how a (n, m) float32 is split into digits; new makes the buffers."""
-    n, m = a.shape
-    scaled, whole = new(n * m).view(n, m), new(n * m, dtype=torch.int32).view(n, m)
-    digits = new(3 * n * m, dtype=torch.int8).view(3, n, m)
-    unit, inverse = new(n).view(n, 1), new(n).view(n, 1)
-    counted, sums = new(3 * n, dtype=torch.int32).view(3 * n, 1), new(3 * n).view(3, n, 1)
-    ones = torch.ones(m, 1, dtype=torch.int8, device=a.device)
-    do(torch.abs, a, out=scaled)
-    do(torch.amax, scaled, -1, keepdim=True, out=unit)
-    do(unit.clamp_min_, LEAST)
-    do(unit.div_, LARGEST)
-    do(torch.reciprocal, unit, out=inverse)
-    do(torch.mul, a, inverse, out=scaled)
-    do(scaled.round_)
-    do(whole.copy_, scaled)
-    do(whole.add_, HALF)
-    do(whole.bitwise_xor_, HALF)
-    do(digits.copy_, whole.view(torch.int8).view(n, m, 4)[..., :3].permute(2, 0, 1))
-    do(torch._int_mm, digits.view(3 * n, m), ones, out=counted)  # five times as fast as a sum
-    do(sums.copy_, counted.view(sums.shape))
-    return Digits(digits, unit, _together(do, sums))
+        a: (runs, n, m), contiguous, or None for the one whose digits were kept. pixels: uint8 (images, pixels), which
+        all runs share, or (runs, images, pixels), the pixels of an image contiguous; the product sums over the pixels
+        of each image, or else over the images.
+        """
+        columns = pixels.shape[-2] if along_pixels else pixels.shape[-1]
+        run_step = pixels.stride(0) if pixels.dim() == 3 else 0
+        compiled: Any = library()
+        if not compiled.product(
+            a, self.tiles, self.units, pixels, out, *self.shape, columns, run_step, pixels.stride(-2), self.keep,
+            along_pixels, add, LARGEST, LEAST,
+        ):  # fmt: skip
+            raise MemoryError("not enough memory for a product with images")
 
 
-def record_product(do: Do, a: Digits, levels: Tensor, out: Tensor, add: bool) -> None:
-    """Record out (n, k) = a @ images / 255, or out += that, from their shifted grey levels (m, k)."""
-    three, n, _ = a.digits.shape
-    size = three * n * levels.shape[-1]
-    exact, parts = do.new(size, dtype=torch.int32).view(three * n, -1), do.new(size).view(three, n, -1)
-    factor = do.new(n).view(n, 1)
-    do(torch._int_mm, a.digits.view(three * n, -1), levels, out=exact)
-    do(parts.copy_, exact.view(parts.shape))
-    whole = _together(do, parts)
-    # Levels are 128 too small. Both terms come from the same sums in the same order: where all are 0 they cancel.
-    do(whole.add_, a.sums, alpha=128)
-    do(torch.div, a.unit, 255, out=factor)
-    if add:
-        do(out.addcmul_, whole, factor)
-    else:
-        do(torch.mul, whole, factor, out=out)
-
-
-def _together(do: Do, parts: Tensor) -> Tensor:
-    """Whole numbers from the sums over their digits, (3, ...) float32; parts are overwritten."""
-    low, middle, high = parts.unbind()
-    do(middle.add_, high, alpha=256)
-    do(low.add_, middle, alpha=256)
-    return low
+def product(a: Tensor, images: Tensor) -> Tensor:
+    """a @ images.mT / 255, (*runs, n, images), of a (*runs, n, m) and uint8 images: (*runs, images, m), or (images, m)
+    for all runs."""
+    if a.dtype != torch.float32 or a.device.type != "cpu" or torch.is_grad_enabled() or library() is None:
+        return a @ (images.to(a.dtype) / 255).mT
+    by_run = a.reshape(-1, *a.shape[-2:])
+    out = torch.empty(*a.shape[:-1], images.shape[-2])
+    pixels = images if images.dim() == 2 else images.reshape(-1, *images.shape[-2:])
+    Digits(by_run.shape, torch.empty).multiply(by_run, pixels, out, along_pixels=True, add=False)
+    return out

@@ -5,12 +5,12 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from fmnist import integers
-from fmnist.data import as_input, as_levels
+from fmnist.data import as_input
 
 log = logging.getLogger("train")
 
@@ -41,17 +41,16 @@ def choose(device: torch.device, precision: str, rows: int, before: Kernels | No
     if precision == "float64" or (device.type == "cuda" and precision == "float32"):
         return Kernels()
     error, speed_up, cast_up = _probe(device)
+    integers_up = _probe_integers(device, min(rows, 2000))
     exact = error <= FLOAT32_ERROR
     if precision == "float32":
-        wide = ["highest", "medium"] if exact else ["highest"]
-        integers_up = _probe_integers(device) if rows >= integers.ROWS else 0.0
-        serving = [Kernels(wide=w, integers=i) for i in ([False, True] if integers_up else [False]) for w in wide]
-        chosen = Kernels(wide="medium" if exact and speed_up > 1.05 else "highest", integers=integers_up > 1.1)
+        serving = [Kernels(), *([Kernels(wide="medium")] if exact else [])]
+        other = exact and speed_up > 1.05
     else:
-        serving = [Kernels(cast=True)] if exact else [Kernels(cast=True), Kernels(wide="medium", thin="medium")]
-        chosen = serving[-1] if speed_up >= cast_up else serving[0]
-        integers_up = 0.0
-    if before in serving:
+        serving = [Kernels(cast=True), *([] if exact else [Kernels(wide="medium", thin="medium")])]
+        other = speed_up >= cast_up
+    chosen = replace(serving[-1] if other else serving[0], integers=integers_up > 1)
+    if before and replace(before, integers=False) in serving and (integers_up or not before.integers):
         chosen = before
     log.debug(
         f"{precision} on {device}: error {error:.0e}, speed-up {speed_up:.2f}, with casts {cast_up:.2f}, by integers "
@@ -77,26 +76,33 @@ def _probe(device: torch.device) -> tuple[float, float, float]:
 
 
 @functools.cache
-def _probe_integers(device: torch.device) -> float:
-    """The speed of products with images by integers relative to those in float32; 0 where they are not to be had, or
-    not as exact as float32."""
+def _probe_integers(device: torch.device, rows: int) -> float:
+    """The speed of a layer's two products with so many images by integers relative to those in float32; 0 where they
+    are not to be had, or not as exact as float32."""
+    if device.type != "cpu" or integers.library() is None:
+        return 0.0
     generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(200, 784, generator=generator).to(device)
-    images = torch.randint(0, 256, (2000, 784), generator=generator, dtype=torch.uint8).to(device)
-    x, levels = as_input(images, torch.float32), as_levels(images.clone())
-    out = torch.empty(200, 2000, device=device)
-    once, do = integers.AtOnce(device), integers.AtOnce(device)
-    try:
-        digits = integers.record_digits(once, weights, once.new)
-        integers.record_product(do, digits, levels.mT, out, add=False)
-    except (RuntimeError, NotImplementedError, AttributeError):  # torch has no such product here
-        return 0.0
-    some = slice(0, 100)
-    exact = weights.double() @ (images[some].double() / 255).mT
-    if float((out[:, some] - exact).abs().max() / exact.abs().max()) > FLOAT32_ERROR:
-        return 0.0
+    weights, slopes = torch.randn(1, 200, 784, generator=generator), torch.randn(1, 200, rows, generator=generator)
+    images = torch.randint(0, 256, (rows, 784), generator=generator, dtype=torch.uint8)
+    x, y, gradient = as_input(images, torch.float32), torch.empty(1, 200, rows), torch.empty(1, 200, 784)
+    digits, digits_of_slopes = (integers.Digits(each.shape, torch.empty) for each in (weights, slopes))
 
-    return _seconds(lambda: torch.mm(weights, x.mT, out=out), device) / _seconds(do.again, device)
+    def by_integers() -> None:
+        digits.multiply(weights, images, y, along_pixels=True, add=False)
+        digits_of_slopes.multiply(slopes, images, gradient, along_pixels=False, add=False)
+
+    def in_float32() -> None:
+        torch.mm(weights[0], x.mT, out=y[0])
+        torch.mm(slopes[0], x, out=gradient[0])
+
+    fast = _seconds(by_integers, device)
+    some, exact = slice(0, 50), images.double() / 255
+    of_y = y[0, :, some], weights[0].double() @ exact[some].mT
+    of_gradient = gradient[0, some], slopes[0, some].double() @ exact
+    for product, truth in (of_y, of_gradient):
+        if float((product - truth).abs().max() / truth.abs().max()) > FLOAT32_ERROR:
+            return 0.0
+    return _seconds(in_float32, device) / fast
 
 
 def _seconds(product: Callable[[], object], device: torch.device) -> float:

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fmnist import integers
 from fmnist.schema import INITS
 
 
 class Linear(nn.Module):
     """y = W x + b for each example: x (*runs, batch, in) -> (*runs, batch, out). Starts at zero: see `initialise`.
+    x may be 8-bit images: a grey level of 255 is 1.
 
     The product is written W @ x.T, so that activations lie feature-major in memory and K runs that share x are one
     product: (K out, in) @ (in, batch).
@@ -27,7 +29,8 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(*runs, outputs, **factory))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.weight @ x.mT + self.bias[..., None]).mT
+        product = integers.product(self.weight, x) if x.dtype == torch.uint8 else self.weight @ x.mT
+        return (product + self.bias[..., None]).mT
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[-1]} -> {self.weight.shape[-2]}, runs {tuple(self.weight.shape[:-2])}"

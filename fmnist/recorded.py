@@ -63,6 +63,15 @@ def in_chunks(model: nn.Module, criterion: Criterion) -> bool:
     return not criterion.couples_rows and all(record.dispatch(type(layer)) is not unknown for layer in coupling)
 
 
+def multiplies_only(model: nn.Module) -> bool:
+    """Whether all that a model does with its input is to multiply matrices with it."""
+    if isinstance(model, nn.Sequential):
+        return multiplies_only(model[0])
+    if isinstance(model, Residual):
+        return model.projection is not None and multiplies_only(model.inner)
+    return isinstance(model, Linear)
+
+
 @record.register
 def _(layer: Linear, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
     weight, bias = layer.weight.detach(), layer.bias.detach()
@@ -132,7 +141,7 @@ def _(layer: Dropout, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
 def _(layer: Corrupt, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
     y = do.by_row(len(layer.noise.generators), *x.shape[-2:])
     do(lambda: y.copy_(layer(x)))
-    do.data = y  # whatever comes next sees this as the data
+    do.data, do.pixels = y, None  # whatever comes next sees this as the data
     do.keep(y)
     return y, lambda g: None
 

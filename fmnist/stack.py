@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -44,7 +45,16 @@ class Stack:
         rows = shape.batch_size or len(dataset.train.labels)
         self.step = RecordedStep(self.model, self.criterion, self.optimizer, shape.precision, rows)
         self.dataset = dataset
-        self.feed = data.Batches(dataset.train, shape.batch_size, [c.order_seed for c in configs], self.dtype)
+
+    @cached_property
+    def feed(self) -> data.Batches:
+        """The batches of training; made when first asked for, since what they hold is up to the step's kernels."""
+        seeds = [c.order_seed for c in self.configs]
+        return data.Batches(self.dataset.train, self.configs[0].batch_size, seeds, self._input_dtype)
+
+    @property
+    def _input_dtype(self) -> torch.dtype:
+        return torch.uint8 if self.step.takes_pixels else self.dtype
 
     def _criterion(self, device: torch.device) -> losses.Criterion:
         def per_run(values: list[float]) -> Tensor:
@@ -134,6 +144,8 @@ class Stack:
         self.noise.start([data.derive(c.seed, "noise", part) for c in self.configs])
 
     def _input(self, part: str, split: data.Split) -> Tensor:
+        if self.step.takes_pixels:
+            return split.images
         if part not in self.inputs:
             self.inputs = {part: data.as_input(split.images, self.dtype)}  # of one part at a time, for memory's sake
         return self.inputs[part]

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from fmnist.data import Batch
 from fmnist.graphs import capture_on
 from fmnist.kernels import Kernels, choose
-from fmnist.losses import Criterion, bernoulli
+from fmnist.losses import Classification, Criterion, bernoulli
 from fmnist.models import VAE
 from fmnist.optim import Optimizer
-from fmnist.recorded import in_chunks, record
+from fmnist.recorded import in_chunks, multiplies_only, record
 from fmnist.recorded_losses import record_loss
 from fmnist.tape import Pools, Tape
 from fmnist.totals import Totals
@@ -39,6 +39,7 @@ class Step:
     """
 
     whole: bool  # whether a batch can only be worked through in one piece
+    takes_pixels = False  # whether batches may be the images' pixels instead of numbers in [0, 1]
 
     def __init__(self, model: nn.Module, criterion: Criterion, optimizer: Optimizer, precision: str) -> None:
         self.model, self.criterion, self.optimizer, self.precision = model, criterion, optimizer, precision
@@ -59,7 +60,7 @@ class Step:
         size = rows if self.whole else CHUNK
         for start in range(0, rows, size):
             piece = slice(start, min(start + size, rows))
-            yield Batch(batch.x[..., piece, :], batch.labels[..., piece], batch.levels[..., piece, :])
+            yield Batch(batch.x[..., piece, :], batch.labels[..., piece], batch.pixels[..., piece, :])
 
 
 class AutogradStep(Step):
@@ -89,14 +90,15 @@ class RecordedStep(Step):
     def __init__(self, model: nn.Module, criterion: Criterion, optimizer: Optimizer, precision: str, rows: int) -> None:
         super().__init__(model, criterion, optimizer, precision)
         self.rows, self.whole = rows, not in_chunks(model, criterion)
-        self.kernels = choose(optimizer.flat.data.device, precision, rows)
         self.tapes: dict[tuple[int, int, torch.Size], tuple[Tape, Batch]] = {}
         self.pools, self.capture = Pools(optimizer.flat.data.device), capture_on(optimizer.flat.data.device)
+        self.go_on_with(None)
 
-    def go_on_with(self, kernels: Kernels) -> None:
-        """Use the kernels that the run began with, if they serve here."""
+    def go_on_with(self, kernels: Kernels | None) -> None:
+        """Use the kernels that the run began with, if they serve here. It must not have trained yet."""
         self.kernels = choose(self.optimizer.flat.data.device, self.precision, self.rows, kernels)
-        self.tapes.clear()
+        only_products = isinstance(self.criterion, Classification) and multiplies_only(self.model)
+        self.takes_pixels = self.kernels.integers and only_products
 
     def gradient(self, batch: Batch) -> None:
         """See Step."""
@@ -106,11 +108,11 @@ class RecordedStep(Step):
         self.tapes[key][0].replay()
 
     def _record(self, batch: Batch) -> Tape:
-        chunks, shared = list(self.chunks(batch)), batch.x.dim() == 2
+        chunks = list(self.chunks(batch))
         sizes = [x.shape[-2] for x, _, _ in chunks]
         tape = Tape(self.kernels, self.optimizer.flat.data.dtype, self.totals, self.pools, sizes, self.capture)
-        for number, (x, labels, levels) in enumerate(chunks):
-            tape.start(number, x, levels if self.kernels.integers and shared else None)
+        for number, (x, labels, pixels) in enumerate(chunks):
+            tape.start(number, x, pixels if self.kernels.integers else None)
             output, back = record(self.model, tape, x)
             back(record_loss(self.criterion, tape, output, x, labels, tape.rows))
         return tape

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fmnist.graphs import Capture, Operation, captured, do
-from fmnist.integers import Digits, record_digits, record_product
+from fmnist.integers import Digits
 from fmnist.kernels import THIN, Kernels, float32_products
 from fmnist.totals import Figures, Later, Totals
 
@@ -49,7 +49,7 @@ class Tape:
     documented shape, (K, batch, features), but lie feature-major in memory.
     """
 
-    data: Tensor  # the input of the chunk: it needs no gradient and must not be overwritten
+    data: Tensor  # the input of the chunk: it needs no gradient and must not be overwritten; perhaps its pixels
     compared: nn.Module | None = None  # whose output is compared with the data, and lies in memory like them
     chunk: int  # its number, from 0
     phase: int  # barriers that it has passed
@@ -68,9 +68,9 @@ class Tape:
         self.capture, self.warm = capture, False
         self.captured: list[Operation] = []
 
-    def start(self, chunk: int, x: Tensor, levels: Tensor | None) -> None:
-        """Begin a chunk. levels: x's grey levels minus 128, where products may use them."""
-        self.chunk, self.data, self.levels, self.phase = chunk, x, levels, 0
+    def start(self, chunk: int, x: Tensor, pixels: Tensor | None) -> None:
+        """Begin a chunk. pixels: x's grey levels, where products may use them."""
+        self.chunk, self.data, self.pixels, self.phase = chunk, x, pixels, 0
         self.kept = [x]
         self.pools.common.at = 0
         if len(self.phases) == 1:
@@ -164,11 +164,11 @@ class Tape:
     def product(self, a: Tensor, b: Tensor, out: Tensor, add: bool = False, fixed: bool = False) -> None:
         """out = a @ b, or out += a @ b. K left sides that share a right side are one product. fixed: a is the same in
         all chunks."""
+        if self.pixels is not None and b.data_ptr() == self.data.data_ptr():
+            self._product_with_images(a, self.pixels, b.stride() != self.data.stride(), out, add, fixed)
+            return
         if a.dim() > b.dim():
             a, out = a.view(-1, a.shape[-1]), out.view(-1, out.shape[-1])
-            if self.levels is not None and b.data_ptr() == self.data.data_ptr():
-                self._product_of_levels(a, b, out, add, fixed)
-                return
         elif a.dim() == 3 and a.shape[0] == 1:
             a, b, out = a[0], b[0], out[0]
         plain, accumulating = (torch.mm, torch.addmm) if a.dim() == 2 else (torch.bmm, torch.baddbmm)
@@ -189,14 +189,15 @@ class Tape:
         else:
             self(plain, a, b, out=out)
 
-    def _product_of_levels(self, a: Tensor, b: Tensor, out: Tensor, add: bool, fixed: bool) -> None:
-        assert self.levels is not None
-        levels = self.levels if b.stride() == self.data.stride() else self.levels.mT
-        if fixed and a.data_ptr() not in self.digits:
-            self.digits[a.data_ptr()] = record_digits(self, a, self.lasting)
+    def _product_with_images(
+        self, a: Tensor, pixels: Tensor, along_pixels: bool, out: Tensor, add: bool, fixed: bool
+    ) -> None:
+        keep = fixed and len(self.sizes) > 1
+        if keep and self.chunk == 0:
+            self.digits[a.data_ptr()] = Digits(a.shape, self.lasting, keep)
         with self.scratch():
-            digits = self.digits[a.data_ptr()] if fixed else record_digits(self, a, self.new)
-            record_product(self, digits, levels, out, add)
+            digits = self.digits[a.data_ptr()] if keep else Digits(a.shape, self.new)
+            self(digits.multiply, None if keep and self.chunk else a, pixels, out, along_pixels, add)
 
     def sum(self, x: Tensor, dim: int | tuple[int, ...], out: Tensor) -> None:
         """A gradient that is a sum: out = x.sum(dim), or out += x.sum(dim)."""

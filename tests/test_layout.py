@@ -9,8 +9,8 @@ from conftest import ROOT
 
 # In this order: a module may import only those above it.
 MODULES = [
-    *("files", "signals", "schema", "names", "config", "groups", "fetch", "data", "layers", "losses"),
-    *("metrics", "optim", "models", "checkpoint", "record", "integers", "kernels", "graphs", "totals", "tape"),
+    *("files", "signals", "schema", "names", "config", "groups", "fetch", "data", "integers", "layers", "losses"),
+    *("metrics", "optim", "models", "checkpoint", "record", "kernels", "graphs", "totals", "tape"),
     *("recorded", "recorded_losses", "step", "watch", "stack", "run"),
     *("evaluate", "figures", "engine", "worker", "pool", "plan"),
     *("intervals", "results", "leaderboard", "archive", "axes", "tables", "plots", "landscapes"),

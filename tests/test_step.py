@@ -8,7 +8,7 @@ import torch
 from conftest import make_config
 from torch import nn
 
-from fmnist import data
+from fmnist import data, integers
 from fmnist.graphs import CudaGraphs, capture_on, do
 from fmnist.kernels import FLOAT32_ERROR, Kernels, choose, float32_products
 from fmnist.layers import Linear, Noise
@@ -211,7 +211,7 @@ def test_a_layer_without_a_recording_goes_by_way_of_autograd(dataset, monkeypatc
 @pytest.mark.parametrize("runs", [1, 3])
 def test_bfloat16_steps_are_near_float32_ones(dataset, monkeypatch, model, switches, runs):
     monkeypatch.setattr("fmnist.step.CHUNK", 50)
-    monkeypatch.setattr("fmnist.step.choose", lambda device, precision, rows: Kernels(cast=precision == "bfloat16"))
+    monkeypatch.setattr("fmnist.step.choose", lambda device, precision, *_: Kernels(cast=precision == "bfloat16"))
     configs = {precision: [make_config(**model, **switches, batch_size=None, precision=precision, seed=seed)
                            for seed in range(runs)] for precision in ("float32", "bfloat16")}  # fmt: skip
     stacks = [Stack(each, dataset, torch.device("cpu")) for each in configs.values()]
@@ -250,6 +250,7 @@ def test_the_probe_takes_no_rounding_for_float32():
 @pytest.mark.parametrize("speed_up", [0.5, 2.0])
 def test_a_run_goes_on_with_its_kernels_where_they_serve(monkeypatch, error, speed_up):
     monkeypatch.setattr("fmnist.kernels._probe", lambda device: (error, speed_up, 1.0))
+    monkeypatch.setattr("fmnist.kernels._probe_integers", lambda device, rows: 0.0)
     cpu, medium = torch.device("cpu"), Kernels(wide="medium")
     exact, fast = error < 1e-5, speed_up > 1
     assert choose(cpu, "float32", 128) == (medium if exact and fast else Kernels())
@@ -260,19 +261,27 @@ def test_a_run_goes_on_with_its_kernels_where_they_serve(monkeypatch, error, spe
     assert choose(cpu, "bfloat16", 128, before=rounding) == (Kernels(cast=True) if exact else rounding)
 
 
-@pytest.mark.parametrize("model", [*CLASSIFIERS, *AUTOENCODERS], ids=lambda value: value["model"])
+@pytest.mark.skipif(integers.library() is None, reason="the processor has no AMX")
+@pytest.mark.parametrize("switches", [{}, {"batch_norm": True, "dropout": 0.2}, {"skip": True}], ids=str)
+@pytest.mark.parametrize("model", [*CLASSIFIERS, *AUTOENCODERS, {**AUTOENCODERS[0], "noise": 0.1}], ids=str)
 @pytest.mark.parametrize("runs", [1, 3])
-def test_whole_grey_levels_give_the_gradient_of_float32(dataset, monkeypatch, model, runs):
-    """In float32 with chunks, against autograd in float64: as near to it as float32 products are."""
+@pytest.mark.parametrize("batch", [None, "one order", "own orders"])
+def test_whole_grey_levels_give_the_gradient_of_float32(dataset, monkeypatch, model, runs, switches, batch):
+    """In float32 with chunks, against autograd in float64: as near to it as float32 products are. And so in evaluation;
+    where the network takes the pixels as they are, too."""
     monkeypatch.setattr("fmnist.step.CHUNK", 70)
-    errors = {}
-    knobs = {**model, "batch_size": None, "dropout": 0.2}
+    monkeypatch.setattr(Noise, "keep_mask", lambda self, out, *_: out.fill_(1.2))
+    monkeypatch.setattr(Noise, "normal", lambda self, out: out.fill_(0.1))
+    errors, losses = {}, {}
     for by_integers in (True, False):
         kernels = Kernels(integers=by_integers)
         monkeypatch.setattr("fmnist.step.choose", lambda *_, kernels=kernels: kernels)
-        configs = {p: [make_config(**knobs, precision=p, seed=seed) for seed in range(runs)] for p in PRECISIONS}
+        knobs = {**model, **switches, "batch_size": None if batch is None else 90}
+        seeds = [{"seed": seed, "order_seed": seed if batch == "own orders" else 0} for seed in range(runs)]
+        configs = {p: [make_config(**knobs, **seed, precision=p) for seed in seeds] for p in PRECISIONS}
         exact = twins(configs["float64"], dataset)[0]
         fast = Stack(configs["float32"], dataset, torch.device("cpu"))
+        assert fast.step.takes_pixels == (by_integers and model in CLASSIFIERS)
         for stack in (exact, fast):
             stack.start_noise(1)
             stack.step.gradient(next(stack.feed.epoch(1)))
@@ -280,8 +289,12 @@ def test_whole_grey_levels_give_the_gradient_of_float32(dataset, monkeypatch, mo
         truth = next(layer for layer in exact.model.modules() if isinstance(layer, Linear)).weight.grad
         errors[by_integers] = float((first - truth).norm() / truth.norm())
         ((tape, _),) = fast.step.tapes.values()
-        assert any(f is torch._int_mm for f, _, _ in tape.operations) == by_integers
-    assert errors[True] < max(2 * errors[False], 1e-6)
+        used = any(getattr(f, "__func__", None) is integers.Digits.multiply for f, _, _ in tape.operations)
+        assert used == (by_integers and "noise" not in model)
+        losses[by_integers] = fast.measure("validation", dataset.validation)["validation/loss"]
+        assert losses[by_integers] == pytest.approx(
+            exact.measure("validation", dataset.validation)["validation/loss"], rel=1e-5)  # fmt: skip
+    assert errors[True] < max(3 * errors[False], 1e-6)
 
 
 def test_an_error_in_the_middle_of_a_replay_leaves_the_process_as_it_was(dataset):
