@@ -14,7 +14,7 @@ from fmnist.schema import Config
 TaskT = TypeVar("TaskT", bound=Callable[..., Any])
 
 ROWS, TEST_ROWS, FEATURES, CLASSES = 60_000, 10_000, 784, 10  # Fashion-MNIST's; of other data they are a guess
-PIECE = 6_000  # rows whose activations are counted: those of a chunk of fmnist.step, and room for its integer products
+PIECE = 6_000  # rows whose activations are counted: generously, those of a chunk of fmnist.step
 STATES = 5  # numbers kept per parameter: itself, its gradient, two moments, the best so far
 PROCESS = 0.5e9  # bytes of a process before it has any data: Python and torch
 SPEED = 4e10  # multiply-adds a second of a core, where nothing is measured

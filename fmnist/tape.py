@@ -164,7 +164,8 @@ class Tape:
     def product(self, a: Tensor, b: Tensor, out: Tensor, add: bool = False, fixed: bool = False) -> None:
         """out = a @ b, or out += a @ b. K left sides that share a right side are one product. fixed: a is the same in
         all chunks."""
-        if self.pixels is not None and b.data_ptr() == self.data.data_ptr():
+        contiguous = a.is_contiguous() and out.is_contiguous()
+        if self.pixels is not None and b.data_ptr() == self.data.data_ptr() and contiguous:
             self._product_with_images(a, self.pixels, b.stride() != self.data.stride(), out, add, fixed)
             return
         if a.dim() > b.dim():
