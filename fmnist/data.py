@@ -105,7 +105,7 @@ def as_input(images: Tensor, dtype: torch.dtype) -> Tensor:
     return images.to(dtype).div_(255)
 
 
-GATHERED = 256  # rows that are gathered at a time, small batches several together: a call costs as much as 20 rows
+GATHERED = 512  # rows that are gathered at a time, small batches several together: a call costs as much as 20 rows
 
 
 class Batch(NamedTuple):
