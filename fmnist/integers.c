@@ -194,33 +194,37 @@ INLINE void multiply(const int8_t *left, const uint8_t *right, long deep, const 
 
 /* out (runs, n, columns) = a (runs, n, depth) @ images / 255, or that is added to it; 0 if memory was short.
  *
- * tiles, units: room for the digits of one run, or with `keep` of all; those of an a that is NULL are there already.
- * images: those of a run begin at images + run * run_step, each `step` bytes after the one before it; the sum is along
- * their pixels, or else along the images. */
+ * tiles, units: rooms for the digits of a run: one for each run if they are kept, else one or more. An a that is NULL
+ * has its digits there already. images: those of a run begin at images + run * run_step, each `step` bytes after the
+ * one before it; the sum is along their pixels, or else along the images. */
 AMX int product(const float *a, int8_t *tiles, float *units, const uint8_t *images, float *out, long runs, long n,
-                long depth, long columns, long run_step, long step, int keep, int along_pixels, int add, float largest,
-                float smallest) {
+                long depth, long columns, long run_step, long step, long rooms, int along_pixels, int add,
+                float largest, float smallest) {
     long deep = parts(depth, DEPTH), block = deep * DIGITS * TILE, failed = 0;
-    long slice = 16 * least(WIDE, parts(columns, 16 * omp_get_max_threads()));
 #pragma omp parallel reduction(+ : failed)
     {
+        long threads = omp_get_num_threads(), me = omp_get_thread_num();
+        int apart = runs % threads == 0 && (rooms == runs || rooms >= threads); /* each thread has runs of its own */
+        long parts_of_run = apart ? 1 : threads, part = apart ? 0 : me;
+        long first_row = n * part / parts_of_run, last_row = n * (part + 1) / parts_of_run;
+        long slice = 16 * least(WIDE, parts(columns, 16 * parts_of_run));
         uint8_t *right = kept_memory(deep * TILE * WIDE);
         if (right)
             configure();
         else
             failed = 1;
-        for (long run = 0; run < runs; run++) {
-            int8_t *left = tiles + (keep ? run * parts(n, ROWS) * block : 0);
-            float *unit = units + (keep ? run * n : 0);
-            if (a) {
-#pragma omp for schedule(static)
-                for (long i = 0; i < n; i++)
+        for (long run = apart ? me : 0; run < runs; run += apart ? threads : 1) {
+            long room = rooms == runs ? run : apart ? me : 0;
+            int8_t *left = tiles + room * parts(n, ROWS) * block;
+            float *unit = units + room * n;
+            if (a)
+                for (long i = first_row; i < last_row; i++)
                     unit[i] = row_digits(a + (run * n + i) * depth, depth, left + i / ROWS * block + i % ROWS * DEPTH,
                                          largest, smallest);
+            if (!apart) {
+#pragma omp barrier
             }
-#pragma omp for schedule(static)
-            for (long start = 0; start < columns; start += slice) {
-                if (!right) continue;
+            for (long start = part * slice; right && start < columns; start += parts_of_run * slice) {
                 const uint8_t *from = images + run * run_step;
                 long stop = least(columns, start + slice);
                 for (long j = start; j < stop; j += 16) {
@@ -235,6 +239,9 @@ AMX int product(const float *a, int8_t *tiles, float *units, const uint8_t *imag
                         multiply(left + i / ROWS * block, right + (j - start) / 16 * deep * TILE, deep, unit + i,
                                  out + (run * n + i) * columns + j, columns, least(ROWS, n - i), least(16, stop - j),
                                  add);
+            }
+            if (!apart) {
+#pragma omp barrier
             }
         }
         if (right) _tile_release();

@@ -47,21 +47,21 @@ def library() -> ctypes.CDLL | None:
         return None
     memory: Any = _Memory
     long, number = ctypes.c_long, ctypes.c_float
-    compiled.product.argtypes = [*[memory] * 5, *[long] * 6, *[ctypes.c_int] * 3, number, number]
+    compiled.product.argtypes = [*[memory] * 5, *[long] * 7, *[ctypes.c_int] * 2, number, number]
     return compiled
 
 
 class Digits:
-    """Room for the digits of matrices (runs, n, m) float32: those of one run at a time, which then stay in the caches,
-    or those of all runs if they are to be kept for further products."""
+    """Room for the digits of matrices (runs, n, m) float32: those of a run for each thread, which then stay in the
+    caches, or those of all runs if they are to be kept for further products."""
 
     def __init__(self, shape: Sequence[int], new: Callable[..., Tensor], keep: bool = False) -> None:
         """shape: (runs, n, m). new(size, dtype=...) makes a buffer."""
-        self.shape, self.keep = shape, keep
+        self.shape = shape
         runs, n, m = shape
-        rooms = runs if keep else 1
-        self.tiles = new(rooms * math.ceil(n / 16) * math.ceil(m / 64) * 3 * 1024, dtype=torch.int8)
-        self.units = new(rooms * n, dtype=torch.float32)
+        self.rooms = runs if keep else min(runs, torch.get_num_threads())
+        self.tiles = new(self.rooms * math.ceil(n / 16) * math.ceil(m / 64) * 3 * 1024, dtype=torch.int8)
+        self.units = new(self.rooms * n, dtype=torch.float32)
 
     def multiply(self, a: Tensor | None, pixels: Tensor, out: Tensor, along_pixels: bool, add: bool) -> None:
         """out = a @ pixels / 255, or out += that; contiguous (runs, n, columns).
@@ -74,7 +74,7 @@ class Digits:
         run_step = pixels.stride(0) if pixels.dim() == 3 else 0
         compiled: Any = library()
         if not compiled.product(
-            a, self.tiles, self.units, pixels, out, *self.shape, columns, run_step, pixels.stride(-2), self.keep,
+            a, self.tiles, self.units, pixels, out, *self.shape, columns, run_step, pixels.stride(-2), self.rooms,
             along_pixels, add, LARGEST, LEAST,
         ):  # fmt: skip
             raise MemoryError("not enough memory for a product with images")
