@@ -13,7 +13,7 @@ install: $(READY) ## make the environment alone, or repair one whose set-up was 
 
 # The mark is removed first and written last: an environment without it was interrupted, and is made anew.
 # Without a C compiler the project is complete, and slower.
-$(READY): pyproject.toml constraints.txt fmnist/integers.c
+$(READY): pyproject.toml constraints.txt fmnist/speed/integers.c
 	@if [ ! -f $(READY) ]; then rm -rf .venv; fi
 	@rm -f $(READY)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || ( rm -rf .venv; \
@@ -56,12 +56,12 @@ PEERS := $(foreach name,tensorflow jax torch,.bench/$(name)/ready)
 bench: data $(PEERS) ## set up the peers and time this project beside them (an hour)
 	$(BIN)/python -m fmnist.bench
 
-.bench/%/ready: tests/peers/requirements-%.txt $(READY)
+.bench/%/ready: fmnist/bench/peers/requirements-%.txt $(READY)
 	@rm -rf .bench/$*
 	$(PYTHON) -m venv .bench/$*
 	@if [ $* = torch ]; then $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 	  > "$$(.bench/$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main.pth"; fi
-	.bench/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/peers/requirements-$*.txt
+	.bench/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement fmnist/bench/peers/requirements-$*.txt
 	@touch $@
 
 report: data ## run the systems of the report again and write docs/report/ (3 hours, a third of it estimated; ARGS=--dry-run says what is left)
@@ -84,4 +84,4 @@ format: $(READY) ## put the code into the project's format
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and all caches; runs and data stay
-	rm -rf .venv .bench .ray build *.egg-info fmnist/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench .ray build *.egg-info fmnist/speed/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

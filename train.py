@@ -11,9 +11,10 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 
 from fmnist import UserError
-from fmnist.config import check_directory, parse
-from fmnist.fetch import read_ahead
-from fmnist.groups import stackable
+from fmnist.config.parse import parse
+from fmnist.data.fetch import read_ahead
+from fmnist.launch.groups import stackable
+from fmnist.record.result import check_directory
 
 sys.path.append(str(Path(__file__).parent / "sweep"))  # Hydra looks for plugins (hydra_plugins/) on the path
 
@@ -28,7 +29,7 @@ def main(given: Any) -> float | None:
         config = parse(given)
         check_directory(config, directory)
         read_ahead(config.data.name, config.data.dir)
-        from fmnist.engine import fit  # torch comes with it: only now, when the config is known to be right
+        from fmnist.train.engine import fit  # torch comes with it: only now, when the config is known to be right
 
         (outcome,) = fit([config], [directory])
         if outcome.error is None:

@@ -1,6 +1,13 @@
-"""A research bench for Fashion-MNIST: hand-made layers, Hydra configs, one training loop, honest records."""
+"""A research bench for Fashion-MNIST: hand-made layers, Hydra configs, one training loop, honest records.
+
+One run is understood from these files, in this order: train.py, config/schema, data/dataset, data/batches, nn/layers,
+nn/models, nn/losses, nn/optim, nn/step, train/stack, train/run, train/engine.
+"""
+
+from pathlib import Path
 
 __version__ = "0.1.0"
+ROOT = Path(__file__).parents[1]  # the checkout; in a wheel, the folder of packages
 
 
 class UserError(Exception):

@@ -4,36 +4,19 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import torch
 
-from fmnist import UserError, checkpoint, data, metrics
-from fmnist.config import of_run, read_result
-from fmnist.losses import Classification
-from fmnist.record import told
-from fmnist.schema import Config
-from fmnist.stack import Stack, pick_device
-from fmnist.step import outputs
-
-
-def restore(directory: Path, weights: str | None = None) -> tuple[Config, Stack, data.Dataset]:
-    """A run's config, its model as a stack of one, and its data. weights: last or best; None: those it was tested with.
-
-    Raises UserError where there is no such run or no such file.
-    """
-    config = of_run(directory)
-    file = directory / f"{weights or config.select}.pt"
-    if not file.exists():
-        raise UserError(f"no weights in {directory}: {file.name} is missing")
-    device = pick_device(config.device)
-    dataset = data.load(**asdict(config.data)).to(device)
-    stack = Stack([config], dataset, device)
-    stack.load_weights(0, checkpoint.load(file)["weights"])
-    return config, stack, dataset
+from fmnist import UserError
+from fmnist.data.dataset import as_input
+from fmnist.nn import metrics
+from fmnist.nn.losses import Classification
+from fmnist.nn.step import outputs
+from fmnist.record.result import read_result, told
+from fmnist.train.restore import restore
 
 
 def evaluate(directory: Path, weights: str | None = None) -> dict[str, Any]:
@@ -45,7 +28,7 @@ def evaluate(directory: Path, weights: str | None = None) -> dict[str, Any]:
         figures |= {tag: values[0] for tag, values in stack.measure("validation", dataset.validation).items()}
     figures |= {tag: values[0] for tag, values in stack.test(dataset.test).items()}
     if isinstance(stack.criterion, Classification):
-        x = data.as_input(dataset.test.images, stack.dtype)
+        x = as_input(dataset.test.images, stack.dtype)
         pieces = outputs(stack.model, stack.criterion, x, dataset.test.labels, config.precision)
         predicted = torch.cat([stack.criterion.predict(output)[0] for output, _, _ in pieces])
         counts = metrics.confusion(predicted, dataset.test.labels, dataset.classes)

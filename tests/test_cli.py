@@ -5,7 +5,9 @@ import time
 
 import pytest
 import torch
-from conftest import ROOT, run_cli
+from helpers import run_cli
+
+from fmnist import ROOT
 
 QUICK = ("data.limit=500", "epochs=2", "model.hidden=[20]")
 

@@ -7,12 +7,13 @@ from statistics import mean, stdev
 
 import pytest
 import torch
-from conftest import ROOT, make_config
+from helpers import MODELS, SMALL, make_config
 from sklearn import metrics as reference
-from test_stack import MODELS, SMALL
 
-from fmnist import UserError, engine, metrics
+from fmnist import ROOT, UserError
 from fmnist.evaluate import evaluate, summary, table
+from fmnist.nn import metrics
+from fmnist.train import engine
 
 
 def test_confusion_recall_and_precision_are_those_of_scikit_learn():

@@ -3,67 +3,88 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 
+import house
 import pytest
-from conftest import ROOT
 
-# In this order: a module may import only those above it.
-MODULES = [
-    *("files", "signals", "schema", "names", "config", "groups", "fetch", "data", "integers", "layers", "losses"),
-    *("metrics", "optim", "models", "checkpoint", "record", "kernels", "graphs", "totals", "tape"),
-    *("recorded", "recorded_losses", "step", "watch", "stack", "run"),
-    *("evaluate", "figures", "engine", "worker", "pool", "plan"),
-    *("intervals", "results", "leaderboard", "archive", "axes", "tables", "plots", "landscapes"),
-    *("evidence", "systems", "norm_claims", "training_claims", "claims"),
-    *("report", "pages", "replication"),
-    *("bench_workers", "bench_race", "bench_sweep", "bench_show", "bench"),
-]
-ONLY_IN = {
-    "hydra": {"train", "names"},
-    "omegaconf": {"config"},
-    "tensorboard": {"record"},
-    "torchvision": {"fetch"},
-    "matplotlib": {"figures", "plots", "landscapes", "bench_show"},
-    "scipy": {"intervals"},
-    "markdown": {"report"},
-    "sklearn": {"metrics"},
-}
-SOURCES = {path.stem: path for path in [*(ROOT / "fmnist").glob("*.py"), ROOT / "train.py"]}
+from fmnist import ROOT
 
-
-def imports(name):
-    """Full names of everything a source file imports, anywhere in it."""
-    for node in ast.walk(ast.parse(SOURCES[name].read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def test_every_module_has_its_place():
-    assert set(SOURCES) - {"__init__", "train"} == set(MODULES)
+MODULES = house.modules()
+ONLY_IN = {  # library: the modules that may import it
+    "hydra": {"train", "fmnist.config.names"},
+    "omegaconf": {"fmnist.config.parse", "fmnist.config.manual", "fmnist.launch.callbacks"},
+    "tensorboard": {"fmnist.record.board"},
+    "torchvision": {"fmnist.data.fetch", "fmnist.train.pictures"},
+    "matplotlib": {"fmnist.train.pictures", "fmnist.figures", "fmnist.report.plots", "fmnist.report.landscapes",
+                   "fmnist.bench.show"},
+    "scipy": {"fmnist.report.intervals"},
+    "markdown": {"fmnist.report.page"},
+    "sklearn": {"fmnist.nn.metrics"},
+}  # fmt: skip
+LONGEST = 300  # lines of a file
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_imports_point_one_way(name):
-    own = {full.split(".")[1] for full in imports(name) if full.startswith("fmnist.")} & set(MODULES)
-    assert own <= set(MODULES[: MODULES.index(name)])
+def test_a_package_imports_only_what_it_may(name):
+    own, others = house.package(name), house.own_imports(MODULES[name], MODULES)
+    allowed = house.MAY_IMPORT[own] if own else house.MAY_IMPORT.keys() - house.CLIENTS
+    assert {house.package(other) for other in others} - {own} <= set(allowed)
+    if own == "data":
+        assert {other for other in others if house.package(other) == "record"} <= {"fmnist.record.files"}
+
+
+def test_only_train_imports_speed_and_nothing_imports_the_clients():
+    arrows = house.arrows()
+    assert {a for a, b in arrows if b == "speed"} == {"train"}
+    assert not {a for a, b in arrows if b in house.CLIENTS}
+
+
+def test_no_imports_go_in_a_circle():
+    graph = {name: house.own_imports(path, MODULES) for name, path in MODULES.items()}
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+@pytest.mark.parametrize("package", house.MAY_IMPORT)
+def test_a_package_begins_with_a_table_of_its_modules_and_imports_nothing(package):
+    name = f"fmnist.{package}"
+    body = ast.parse(MODULES[name].read_text(encoding="utf-8")).body
+    assert len(body) == 1
+    table = ast.get_docstring(ast.Module(body, []))
+    for module in (m.rpartition(".")[2] for m in MODULES if m.startswith(f"{name}.")):
+        assert module == "__main__" or any(line.split()[:1] == [module] for line in table.splitlines()), module
+
+
+def test_the_root_holds_commands_alone():
+    commands = {name: path for name, path in MODULES.items() if not house.package(name) and name != "fmnist"}
+    for path in commands.values():
+        assert "def main(" in path.read_text(encoding="utf-8")
+        assert 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
 
 
 def test_each_library_is_imported_in_its_place_only():
-    for name in SOURCES:
-        for full in imports(name):
+    for name, path in [*MODULES.items(), ("train", ROOT / "train.py")]:
+        for full in house.imports(path):
             library = "tensorboard" if "tensorboard" in full else full.split(".")[0]
             assert name in ONLY_IN.get(library, {name}), f"{name} imports {full}"
 
 
+def test_the_core_is_small_and_no_file_is_long():
+    assert sum(house.lines()[package] for package in house.CORE) <= house.CEILING
+    files = [path for folder in ("fmnist", "sweep", "tests", "docs") for path in (ROOT / folder).rglob("*.py")]
+    assert not [path.name for path in files if len(path.read_text(encoding="utf-8").splitlines()) > LONGEST]
+
+
 @pytest.mark.parametrize(("modules", "kept_out"), [
-    ("train, fmnist.config", ["torch", "torchvision", "tensorboard", "matplotlib"]),
-    ("fmnist.worker, fmnist.pool, fmnist.plan, fmnist.leaderboard, hydra_plugins.stacked", ["torch", "tensorboard"]),
-    ("fmnist.engine", ["torch._dynamo", "torchvision", "tensorboard", "matplotlib", "hydra"]),
-    ("fmnist.results, fmnist.leaderboard", ["torch", "numpy", "scipy", "tensorboard", "matplotlib"]),
-    ("fmnist.report", ["torch", "scipy", "tensorboard", "matplotlib", "markdown"]),
-    ("fmnist.landscapes", ["torch", "scipy", "tensorboard", "matplotlib.pyplot"]),
+    ("train, fmnist.config.parse", ["torch", "torchvision", "tensorboard", "matplotlib"]),
+    ("fmnist.config.names, fmnist.record.record, fmnist.record.board, fmnist.data.fetch", ["torch", "tensorboard"]),
+    ("fmnist.launch.worker, fmnist.launch.pool, fmnist.launch.plan, fmnist.launch.callbacks, hydra_plugins.stacked",
+     ["torch", "tensorboard"]),
+    ("fmnist.train.engine", ["torch._dynamo", "torchvision", "tensorboard", "matplotlib", "hydra"]),
+    ("fmnist.report.comparison, fmnist.report.leaderboard",
+     ["torch", "numpy", "scipy", "tensorboard", "matplotlib"]),
+    ("fmnist.report.page", ["torch", "scipy", "tensorboard", "matplotlib", "markdown"]),
+    ("fmnist.report.landscapes", ["torch", "scipy", "tensorboard", "matplotlib.pyplot"]),
 ])  # fmt: skip
 def test_nothing_heavy_is_imported_early(modules, kept_out):
     code = f"import sys; sys.path.append('sweep'); import {modules}; print({set(kept_out)} & sys.modules.keys())"

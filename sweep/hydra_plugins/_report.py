@@ -15,7 +15,7 @@ from hydra_plugins._study import Study
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-from fmnist.files import replacing
+from fmnist.record.files import replacing
 
 DRAWN: dict[str, Callable[..., Any]] = {  # name of the file: how Optuna draws it
     "history": plots.plot_optimization_history,

@@ -17,7 +17,7 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
 from fmnist import UserError
-from fmnist.files import replacing
+from fmnist.record.files import replacing
 
 FILE = "study.jsonl"
 

@@ -18,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist import UserError
-from fmnist.config import flat
+from fmnist.config.parse import flat
 
 
 @dataclass

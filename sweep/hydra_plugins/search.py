@@ -16,9 +16,9 @@ from hydra_plugins.points import composed_alike, keep_settings, merged, one_line
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist import UserError
-from fmnist.config import read_result
-from fmnist.record import restate
-from fmnist.schema import JUDGED_BY, NOT_HASHED
+from fmnist.config.schema import JUDGED_BY, NOT_HASHED
+from fmnist.record.record import restate
+from fmnist.record.result import read_result
 
 if TYPE_CHECKING:
     from hydra_plugins._study import Study

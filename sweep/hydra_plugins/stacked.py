@@ -111,7 +111,8 @@ class StackedLauncher(BasicLauncher):
     def _job(self, overrides: Sequence[str], number: int) -> Job:
         """Compose a job, check it, and see what is there of it already; nothing is written."""
         from fmnist import UserError
-        from fmnist.config import check_directory, parse
+        from fmnist.config.parse import parse
+        from fmnist.record.result import check_directory
 
         config = self.compose(overrides)
         with open_dict(config):
@@ -171,7 +172,7 @@ class StackedLauncher(BasicLauncher):
 
     def _refuse(self, job: Job) -> None:
         """End a job that is not to be trained: its own log says why, unless the directory is another run's."""
-        from fmnist.worker import run_log
+        from fmnist.launch.worker import run_log
 
         error = job.error
         if job.ours:
@@ -183,19 +184,19 @@ class StackedLauncher(BasicLauncher):
 
     def _open_pool(self) -> Any:
         """What trains the stacks: see fmnist.pool.Pool."""
-        from fmnist.pool import Pool
+        from fmnist.launch.pool import Pool
 
         return Pool()
 
     def _plan(self, configs: Sequence[Any], pool: Any) -> Any:
         """In which stacks: a fmnist.plan.Plan."""
-        from fmnist.plan import plan
+        from fmnist.launch.plan import plan
 
         return plan(configs, pool, self.workers, self.stack)
 
     def _get_ready(self, most: float = inf) -> None:
         """Start the workers that are asked for, or else one a core and at most so many; each is started once."""
-        from fmnist.pool import cores
+        from fmnist.launch.pool import cores
 
         if self.pool is None:
             self.pool = self._open_pool()
@@ -203,9 +204,9 @@ class StackedLauncher(BasicLauncher):
         self.pool.get_ready(self.workers or int(min(cores(), most)))
 
     def _train(self, todo: Sequence[Job]) -> None:
-        from fmnist.fetch import fetch_missing
-        from fmnist.pool import Task
-        from fmnist.record import progress
+        from fmnist.data.fetch import fetch_missing
+        from fmnist.launch.pool import Task
+        from fmnist.record.progress import progress
 
         configs = [job.checked for job in todo]
         for name, folder in {(config.data.name, config.data.dir) for config in configs}:
@@ -259,7 +260,7 @@ class StackedLauncher(BasicLauncher):
 
     def _conclude(self, jobs: Sequence[Job]) -> None:
         """If jobs have failed: the leaderboard, for which Hydra calls nobody at the end then, and all failures."""
-        from fmnist.leaderboard import Board, table
+        from fmnist.report.leaderboard import Board, table
 
         failed = [job for job in jobs if job.error is not None]
         if failed:

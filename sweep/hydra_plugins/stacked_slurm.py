@@ -21,6 +21,8 @@ from hydra.errors import CompactHydraException
 from hydra_plugins.stacked import StackedLauncher
 from omegaconf import OmegaConf
 
+from fmnist import ROOT
+
 log = logging.getLogger(__name__)
 
 with suppress(ImportError):  # without the extra there is no such launcher
@@ -38,7 +40,6 @@ with suppress(ImportError):  # without the extra there is no such launcher
 
     ConfigStore.instance().store("stacked_slurm", StackedSlurmLauncherConf, group="hydra/launcher", provider="fmnist")
 
-PROJECT = Path(__file__).parents[2]
 REFRESH = 1.0  # seconds between two looks at the array
 LEAVING = 5.0  # seconds that a task which has told its outcomes may take to leave the queue
 
@@ -57,8 +58,9 @@ class StackedSlurmLauncher(StackedLauncher):
 
     def _plan(self, configs: Sequence[Any], pool: Any) -> Any:
         """Nothing is measured: the nodes may be another kind of machine, and are asked for before they are there."""
-        from fmnist.groups import PROCESS, SPEED, START, data_memory, memory, stacks, work
-        from fmnist.plan import STACK, Plan
+        from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, memory, work
+        from fmnist.launch.groups import stacks
+        from fmnist.launch.plan import STACK, Plan
 
         gpus = any(self.queue.get(name) for name in ("gpus_per_node", "gpus_per_task", "gres"))
         cores = self.queue.get("cpus_per_task", 1)
@@ -77,7 +79,7 @@ class StackTask:
 
     def __call__(self, *arguments: Any) -> Any:
         """Train a stack; see fmnist.worker.train_group."""
-        from fmnist.worker import train_group
+        from fmnist.launch.worker import train_group
 
         return train_group(*arguments)
 
@@ -109,7 +111,7 @@ class Array:
         epoch: Callable[[int], None],
     ) -> int | None:  # fmt: skip
         """See Pool.train; of epochs it hears when a stack has ended. A signal ends the array, whose runs are saved."""
-        from fmnist.signals import catching
+        from fmnist.train.signals import catching
 
         self._refuse_if_queued()
         jobs = self._submit(tasks, threads)
@@ -143,7 +145,7 @@ class Array:
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         given = dict(self.queue)
-        paths = [str(PROJECT), str(PROJECT / "sweep"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [str(ROOT), str(ROOT / "sweep"), *filter(None, [os.environ.get("PYTHONPATH")])]
         given["setup"] = [*given.get("setup", []), f"export PYTHONPATH={shlex.quote(os.pathsep.join(paths))}"]
         if "cpus_per_task" in given:  # srun does not take it over from sbatch
             given["setup"].append(f"export SRUN_CPUS_PER_TASK={given['cpus_per_task']}")
@@ -163,8 +165,7 @@ class Array:
         """How the runs of a stack have ended: told by its task or, where that was killed, by their records."""
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
-        from fmnist.config import read_result
-        from fmnist.record import Outcome
+        from fmnist.record.result import Outcome, read_result
 
         try:
             outcomes: list[Any] = job.result()

@@ -2,7 +2,7 @@
 
 import tempfile
 
-from test_other_launchers import expected, sweep
+from helpers import expected, sweep_under
 
 __all__ = ["expected"]  # a fixture
 
@@ -12,4 +12,4 @@ def test_a_sweep_is_what_hydras_own_launcher_makes_of_it(expected, tmp_path, mon
         monkeypatch.setenv("RAY_TMPDIR", short)
         monkeypatch.setenv("HOME", short)  # its token is written there
         monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        assert sweep(tmp_path / "sweep", "hydra/launcher=ray") == expected
+        assert sweep_under(tmp_path / "sweep", "hydra/launcher=ray") == expected

@@ -10,8 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run_cli
-from test_other_launchers import assert_same, expected, of_run, sweep
+from helpers import assert_same, expected, of_run, run_cli, sweep_under
+
+from fmnist import ROOT
 
 __all__ = ["expected"]  # a fixture
 SLURM = ("hydra.launcher.partition=main", "hydra.launcher.timeout_min=5", "hydra.launcher.cpus_per_task=1")
@@ -105,12 +106,12 @@ def process_of(directory):
 
 
 def test_a_sweep_is_what_hydras_own_launcher_makes_of_it_and_uses_both_nodes(expected, tmp_path):
-    assert sweep(tmp_path / "sweep", "hydra/launcher=submitit_slurm", *SLURM) == expected
+    assert sweep_under(tmp_path / "sweep", "hydra/launcher=submitit_slurm", *SLURM) == expected
     assert nodes_of_last_array() == {"n1", "n2"}
 
 
 def test_stacks_are_trained_by_both_nodes(expected, tmp_path):
-    runs = sweep(tmp_path / "sweep", "hydra/launcher=stacked_slurm", "hydra.launcher.workers=2", *SLURM)
+    runs = sweep_under(tmp_path / "sweep", "hydra/launcher=stacked_slurm", "hydra.launcher.workers=2", *SLURM)
     for run, own in zip(runs, expected, strict=True):
         assert_same(run, own, rel=1e-9, abs=1e-9)
     assert nodes_of_last_array() == {"n1", "n2"}  # of two and of one run

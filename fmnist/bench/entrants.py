@@ -1,0 +1,181 @@
+"""The processes that the referee times: who they are, what they are asked, and an end to those that hang."""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Timer
+from typing import Any
+
+from fmnist import ROOT
+from fmnist.data.fetch import DATA
+
+ENVIRONMENTS = ROOT / ".bench"
+SCRIPTS = Path(__file__).parent / "peers"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One way to train: a script of fmnist/bench/peers/ and the environment it needs, "" for the project's own.
+
+    runs: how many it trains at once. own_loss: its loss is another, and not compared. noisy: equal only on average.
+    """
+
+    script: str
+    arguments: tuple[str, ...] = ()
+    environment: str = ""
+    runs: int = 1
+    own_loss: bool = False
+    noisy: bool = False
+
+    @property
+    def python(self) -> Path:
+        """The interpreter that runs it."""
+        return ENVIRONMENTS / self.environment / "bin" / "python" if self.environment else Path(sys.executable)
+
+
+PEERS = {
+    "ours": Peer("ours"),
+    "ours-bfloat16": Peer("ours", ("--precision", "bfloat16"), noisy=True),
+    "plain": Peer("plain"),
+    "tensors": Peer("loaders", ("--dataset", "tensors")),
+    "tutorial": Peer("loaders", ("--dataset", "tutorial")),
+    "sklearn": Peer("with_sklearn"),
+    "lightning": Peer("with_lightning", (), "torch"),
+    "keras-torch": Peer("with_keras", ("--backend", "torch"), "torch"),
+    "keras-jax": Peer("with_keras", ("--backend", "jax"), "jax"),
+    "keras-tensorflow": Peer("with_keras", ("--backend", "tensorflow"), "tensorflow"),
+    "jax": Peer("with_jax", (), "jax"),
+    "tensorflow": Peer("with_tensorflow", ("--recipe", "function"), "tensorflow"),
+    "report": Peer("with_tensorflow", ("--recipe", "report"), "tensorflow", own_loss=True),
+}
+
+
+class WorkerError(Exception):
+    """A worker ended before its time, or did not answer in time; in one line."""
+
+
+@contextmanager
+def deadline(process: subprocess.Popen[str], seconds: float) -> Iterator[None]:
+    """Kill a process that leads a session, and its children, if what is done within lasts longer, or is broken off.
+
+    Whoever reads from it then sees the end of its output. Raises WorkerError for one that was late.
+    """
+
+    late = Event()
+
+    def kill() -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    def expire() -> None:
+        late.set()
+        kill()
+
+    timer = Timer(seconds, expire)
+    timer.start()
+    try:
+        yield
+    except BaseException:
+        kill()
+        raise
+    finally:
+        timer.cancel()
+    if late.is_set():
+        raise WorkerError(f"no answer within {seconds:g} s")
+
+
+@dataclass
+class Worker:
+    """A running worker of peers/; see worker.py there for what it answers. A context manager: it ends with it.
+
+    limit: seconds an answer may take, after which the worker is killed.
+    """
+
+    peer: Peer
+    arguments: Sequence[str]
+    limit: float = 300.0
+    losses: list[float | None] = field(default_factory=list)
+    last: dict[str, Any] = field(default_factory=dict)
+
+    def __enter__(self) -> "Worker":
+        self.errors = tempfile.TemporaryFile("w+", errors="replace")
+        command = [
+            str(self.peer.python),
+            str(SCRIPTS / f"{self.peer.script}.py"),
+            *self.arguments,
+        ]
+        self.process = subprocess.Popen(
+            command + list(self.peer.arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+            text=True, cwd=ROOT, start_new_session=True,
+        )  # fmt: skip
+        return self
+
+    def ready(self) -> dict[str, str]:
+        """Wait until it is prepared; its versions."""
+        versions: dict[str, str] = self._answer()["versions"]
+        return versions
+
+    def epochs(self, count: int) -> float:
+        """Train so many epochs; mean seconds of one, per run."""
+        seconds = 0.0
+        for _ in range(count):
+            self.last = self._ask("epoch")
+            self.losses.append(self.last["loss"])
+            seconds += self.last["seconds"]
+        return seconds / count / self.peer.runs
+
+    def memory(self) -> int:
+        """Its peak resident memory so far in bytes."""
+        return int(self._ask("memory")["bytes"])
+
+    def _ask(self, line: str) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended, and the missing answer says so
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        with deadline(self.process, self.limit):
+            if line := self.process.stdout.readline():
+                try:
+                    answer: dict[str, Any] = json.loads(line)
+                except ValueError:
+                    raise WorkerError(f"it answered {line.strip()!r}") from None
+                return answer
+        self.errors.seek(0)
+        lines = [line.strip() for line in self.errors if line.strip()]
+        raise WorkerError(lines[-1] if lines else f"it ended with status {self.process.wait()}")
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(WorkerError), deadline(self.process, 20):
+            self.process.communicate("quit\n")
+        self.process.wait()
+        self.errors.close()
+
+
+@contextmanager
+def reported(name: str, among: MutableMapping[str, Any] | None = None) -> Iterator[None]:
+    """Print the failure of a worker in one line, leave it out from `among`, and go on without it."""
+    try:
+        yield
+    except WorkerError as error:
+        print(f"{name} failed: {error}", flush=True)
+        if among is not None:
+            among.pop(name, None)
+
+
+def command_line(hidden: Sequence[int], batch: int | None, asked: argparse.Namespace) -> list[str]:
+    """A worker's arguments."""
+    given = {"data": DATA / "fashion-mnist", "hidden": ",".join(map(str, hidden)), "batch": batch or 0,
+             "rows": asked.rows, "seed": asked.seed, "threads": asked.threads}  # fmt: skip
+    return [word for name, value in given.items() for word in (f"--{name}", str(value))]

@@ -1,0 +1,65 @@
+"""This project: `fmnist.stack.Stack`, as `fmnist.engine` trains it; with --runs K, K runs at once."""
+
+from dataclasses import asdict
+
+import worker
+
+from fmnist.config.parse import parse
+from fmnist.data.fetch import read_ahead
+
+KINDS = {
+    "mlp": {}, "dropout": {"dropout": 0.5}, "batch_norm": {"batch_norm": True}, "skip": {"skip": True},
+    "autoencoder": {}, "vae": {},
+}  # fmt: skip
+
+
+def main() -> None:
+    work = worker.arguments(
+        kind=list(KINDS), precision=["float32", "bfloat16"], runs=["1", "10", "16"], orders=["shared", "own"]
+    )
+    name = work.kind if work.kind in ("autoencoder", "vae") else "mlp"
+    seeds = [work.seed + run for run in range(int(work.runs))]
+    configs = [
+        parse({
+            "model": {"name": name, "hidden": work.hidden}, "optim": {"name": "adam"}, "seed": seed,
+            "data": {"name": "fashion", "dir": str(work.data.parent), "limit": round(work.rows / 0.8)},
+            "batch_size": None if work.full else work.batch, "schedule": "constant", "precision": work.precision,
+            "order_seed": seed if work.orders == "own" else work.seed, "device": "cpu", **KINDS[work.kind],
+        })
+        for seed in seeds
+    ]  # fmt: skip
+    read_ahead(configs[0].data.name, configs[0].data.dir)  # as train.py does, while torch is imported
+    from fmnist.speed.kernels import flushed_denormals
+
+    with flushed_denormals():  # as engine.fit does
+        serve(work, configs, seeds)
+
+
+def serve(work, configs, seeds) -> None:
+    import torch
+
+    from fmnist.data.dataset import load
+    from fmnist.train.stack import Stack, pick_device
+
+    torch.set_num_threads(work.threads)
+    device = pick_device(configs[0].device)
+    stack = Stack(configs, load(**asdict(configs[0].data)).to(device), device)
+    for run, seed in enumerate(seeds):
+        state = stack.weights(run)
+        matrices = [value for value in state.values() if value.dim() == 2]
+        for matrix, drawn in zip(matrices, worker.initial([tuple(m.shape) for m in matrices], seed), strict=True):
+            matrix.copy_(torch.from_numpy(drawn))
+        stack.load_weights(run, state)
+    epoch = 0
+
+    def train() -> tuple[float, float | None]:
+        nonlocal epoch
+        epoch += 1
+        figures = stack.epoch(epoch)
+        return figures["train/loss"][0], figures.get("train/accuracy", [None])[0]
+
+    worker.serve(train, "torch", "fmnist")
+
+
+if __name__ == "__main__":
+    main()

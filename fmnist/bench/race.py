@@ -1,0 +1,154 @@
+"""How the referee times: one piece of work by many in turns, and starts from the command to the first step."""
+
+import argparse
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import Any
+
+from fmnist import ROOT
+from fmnist.bench.entrants import PEERS, Peer, Worker, WorkerError, command_line, deadline, reported
+
+PAUSE = 0.15  # seconds before each turn, in which the threads of the last one stop spinning and fall asleep
+TURN = 0.3  # seconds a turn should last at least: as many epochs as the fastest entrant needs for it
+CHECKED = 3  # the epoch after which all must have the same loss: later ones magnify rounding
+EXACT = 2e-3  # relative deviation of the loss from the median that is rounding
+LOOSE = 0.03  # the same where batch order or noise differ, for 48,000 rows; it grows as one over the root of the rows
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One piece of work and who does it. batch: rows, None for all of them. loose: the model's LOOSE."""
+
+    work: str
+    model: str
+    hidden: list[int]
+    batch: int | None
+    entrants: dict[str, Peer]
+    noisy: bool = False
+    loose: float = LOOSE
+
+
+def race(cell: Cell, asked: argparse.Namespace, versions: dict[str, Any]) -> dict[str, Any]:
+    """Time a cell: all entrants are prepared, then take turns, in a new order in each of the rounds.
+
+    An entrant that fails, or does not answer in time, is reported and left out.
+    """
+    workers: dict[str, Worker] = {}
+    seconds: dict[str, list[float]] = {}
+    first = [TURN]
+    everyone = cell.entrants | ({"ceiling": Peer("ceiling")} if cell.work == "peers" else {})
+    with ExitStack() as running:
+        for name, peer in everyone.items():
+            line = command_line(cell.hidden, cell.batch, asked)
+            worker = running.enter_context(Worker(peer, line, asked.limit))
+            with reported(name):
+                versions[name] = worker.ready()
+                worker.epochs(1)  # compiles, probes, allocates
+                first.append(worker.epochs(1) * peer.runs)
+                workers[name], seconds[name] = worker, []
+        epochs = max(1, min(20, int(TURN / min(first))))
+        shuffle = random.Random(asked.seed).shuffle
+        for _ in range(asked.repeats):
+            turns = list(workers)
+            shuffle(turns)
+            for name in turns:
+                time.sleep(PAUSE)
+                with reported(name, workers):
+                    seconds[name].append(workers[name].epochs(epochs))
+        memory = {}
+        for name in list(workers):
+            with reported(name, workers):
+                memory[name] = workers[name].memory()
+    return summarise(cell, asked, workers, {name: seconds[name] for name in workers}, memory)
+
+
+def summarise(
+    cell: Cell, asked: argparse.Namespace, workers: dict[str, Worker], seconds: dict[str, list[float]],
+    memory: dict[str, int],
+) -> dict[str, Any]:  # fmt: skip
+    """A cell's figures for the record: medians and quartiles over rounds, of seconds and of ratios within a round."""
+    names = [name for name in seconds if name in cell.entrants]
+    losses = {name: workers[name].losses[CHECKED - 1] for name in names}
+    middle = median([x for name, x in losses.items() if x is not None and not cell.entrants[name].own_loss] or [1.0])
+    loose = cell.loose * (48_000 / asked.rows) ** 0.5
+    figures = {}
+    for name, loss in losses.items():
+        peer, last = cell.entrants[name], workers[name].last
+        tolerance = loose if cell.batch or cell.noisy or peer.noisy else EXACT
+        deviation = None if loss is None or peer.own_loss else abs(loss / middle - 1)
+        figures[name] = {
+            "seconds": seconds[name], **spread(seconds[name]), "loss": loss, "accuracy": last["accuracy"],
+            "bytes": memory[name], "runs": peer.runs, "deviation": deviation, "tolerance": tolerance,
+            "agrees": peer.own_loss or (deviation is not None and deviation <= tolerance),
+        }  # fmt: skip
+    faster = {
+        a: {b: spread([y / x for x, y in zip(seconds[a], seconds[b], strict=True)]) for b in names} for a in names
+    }
+    record: dict[str, Any] = {
+        "work": cell.work, "model": cell.model, "hidden": cell.hidden, "batch": cell.batch, "rows": asked.rows,
+        "n": asked.repeats, "epochs": max((len(worker.losses) for worker in workers.values()), default=0),
+        "checked_epoch": CHECKED, "peers": figures, "faster": faster,
+    }  # fmt: skip
+    if taken := seconds.get("ceiling"):
+        last = workers["ceiling"].last
+        gflops = last["operations"] / median(taken) / 1e9
+        record["ceiling"] = {**spread(taken), "gflops": gflops, "settings": last["settings"]}
+        if "ours" in names:
+            record["ceiling"]["share"] = median(c / s for c, s in zip(taken, seconds["ours"], strict=True))
+    return record
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Median and quartiles."""
+    low, middle, high = quantiles(values, method="inclusive") if len(values) > 1 else (values[0],) * 3
+    return {"median": middle, "quartiles": [low, high]}
+
+
+def startup(asked: argparse.Namespace, versions: dict[str, Any]) -> dict[str, Any]:
+    """Seconds from the command to the first trained step (one full batch of mlp1, its answer read), and to the exit.
+
+    Of every peer, and of `train.py` until it prints its first epoch, validation included; beside a bare `import torch`.
+    """
+    taken: dict[str, dict[str, list[float]]] = {}
+    for _ in range(asked.repeats):
+        for name in ("import torch", "train.py", *asked.peers):
+            time.sleep(PAUSE)
+            start = time.perf_counter()
+            with reported(name):
+                step = _first_step(name, asked, versions)
+                kept = taken.setdefault(name, {"step": [], "exit": []})
+                kept["step"].append(step - start)
+                kept["exit"].append(time.perf_counter() - start)
+    return {name: {what: spread(values) for what, values in kept.items()} for name, kept in taken.items()}
+
+
+def _first_step(name: str, asked: argparse.Namespace, versions: dict[str, Any]) -> float:
+    """Carry out one start; the time of its first step by the clock."""
+    if name in PEERS:
+        with Worker(PEERS[name], command_line([200], None, asked), asked.limit) as worker:
+            versions[name] = worker.ready()
+            worker.epochs(1)
+            return time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        limit = round(asked.rows / 0.8)  # four fifths are trained on
+        given = ("model=mlp1", "batch_size=null", "epochs=1", f"data.limit={limit}", f"hydra.run.dir={folder}")
+        command = ["train.py", *given] if name == "train.py" else ["-c", f"{name}; print('epoch 1/1')"]
+        step, line = None, ""
+        with subprocess.Popen(
+            [sys.executable, "-u", *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        ) as run, deadline(run, asked.limit):  # fmt: skip
+            assert run.stdout is not None
+            for line in run.stdout:
+                if "epoch 1/1" in line:
+                    step = time.perf_counter()
+        if run.returncode or step is None:
+            raise WorkerError(line.strip())
+    return step

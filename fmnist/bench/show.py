@@ -1,0 +1,142 @@
+"""A record of the bench as tables, and as a figure for print."""
+
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from fmnist import UserError
+from fmnist.bench.sweeps import STACKED
+
+HEADER = ("median", "quartiles", "speed", "ours is", "loss", "accuracy", "MB")
+WIDTHS = (9, 21, 8, 9, 10, 10, 7)
+FORMATS = (".png", ".svg", ".pdf")
+IN_WORDS = {
+    "ours": "this project", "ours-bfloat16": "this project, bfloat16", "plain": "PyTorch, plain",
+    "tensors": "PyTorch, TensorDataset", "tutorial": "PyTorch, tutorial", "sklearn": "scikit-learn",
+    "lightning": "Lightning", "keras-torch": "Keras on PyTorch", "keras-jax": "Keras on JAX",
+    "keras-tensorflow": "Keras on TensorFlow", "jax": "JAX", "tensorflow": "TensorFlow",
+    "report": "the report's, float64",
+}  # fmt: skip
+
+
+def read(file: Path) -> dict[str, Any]:
+    """A record that the bench has written. Raises UserError for any other file."""
+    try:
+        record: dict[str, Any] = {"sweeps": [], "startup": {}} | json.loads(file.read_text())
+        record["cells"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{file}: must be a record of `python -m fmnist.bench`") from None
+    return record
+
+
+def show(record: dict[str, Any]) -> None:
+    """Print all that is in a record."""
+    tables = [_cell(cell) for cell in record.get("cells", [])]
+    tables += [_startup(record["startup"])] if record.get("startup") else []
+    tables += [_sweep(sweep) for sweep in record.get("sweeps", [])]
+    for table in tables:
+        print(table, end="\n\n", flush=True)
+
+
+def _batch(cell: dict[str, Any]) -> str:
+    return f"batches of {cell['batch']:,}" if cell["batch"] else "full batch"
+
+
+def _line(name: str, *columns: str) -> str:
+    return f"{name:24}" + "".join(f"{text:>{width}}" for text, width in zip(columns, WIDTHS, strict=True))
+
+
+def _cell(cell: dict[str, Any]) -> str:
+    """A cell's figures. speed: plain PyTorch = 1; "ours is": how many times as fast as this peer ours is."""
+    per = "epoch and run" if cell["work"] == "stacks" else "epoch"
+    title = f"{cell['model']}, {_batch(cell)}, {cell['rows']:,} rows: ms per {per}, n = {cell['n']}"
+    lines = [title, _line("", *HEADER)]
+    for name, peer in sorted(cell["peers"].items(), key=lambda item: item[1]["median"]):
+        speed = cell["faster"][name].get("plain")
+        gain = cell["faster"].get("ours", {}).get(name)
+        row = _line(
+            name,
+            f"{1e3 * peer['median']:.1f}",
+            " .. ".join(f"{1e3 * quartile:.1f}" for quartile in peer["quartiles"]),
+            f"{speed['median']:.2f}" if speed else "",
+            f"{gain['median']:.2f}x" if gain else "",
+            *("" if peer[key] is None else f"{peer[key]:.4f}" for key in ("loss", "accuracy")),
+            f"{peer['bytes'] / 1e6:.0f}",
+        )
+        lines.append(row + ("" if peer["agrees"] else "  LOSS DIFFERS"))
+    if top := cell.get("ceiling"):
+        share = f": ours reaches {top['share']:.0%} of that speed" if "share" in top else ""
+        lines.append(f"its matrix products alone: {1e3 * top['median']:.1f} ms at {top['gflops']:.0f} GFLOP/s{share}")
+    compared = [peer for peer in cell["peers"].values() if peer["deviation"] is not None]
+    if compared:
+        worst, allowed = (max(peer[key] for peer in compared) for key in ("deviation", "tolerance"))
+        after = f"after {cell['checked_epoch']} epochs"
+        lines.append(f"losses {after}: at most {worst:.2%} from their median (allowed: up to {allowed:.2%})")
+    return "\n".join(lines)
+
+
+def _startup(rows: dict[str, Any]) -> str:
+    lines = [f"seconds from the command to{'first step':>13}{'exit':>8}"]
+    lines += [f"{name:27}{row['step']['median']:13.2f}{row['exit']['median']:8.2f}" for name, row in rows.items()]
+    return "\n".join(lines)
+
+
+def _sweep(record: dict[str, Any]) -> str:
+    """Seconds of the whole command, and how many times as fast as it the stacked launcher is."""
+    title = "{model}, batches of {batch}, {runs} runs of {epochs} epochs, {rows:,} rows: seconds, n = {n}"
+    lines = [title.format(**record), f"{'':20}{'median':>9}{'ours is':>10}{'validation':>12}"]
+    ours = record["entrants"].get(STACKED)
+    for name, told in sorted(record["entrants"].items(), key=lambda item: item[1]["median"]):
+        ratios = [theirs / own for theirs, own in zip(told["seconds"], ours["seconds"], strict=True)] if ours else []
+        gain = f"{median(ratios):.2f}x" if ratios else ""
+        differs = "" if told["agrees"] else "  DIFFERS"
+        lines.append(f"{name:20}{told['median']:9.1f}{gain:>10}{told['objective']:12.4f}{differs}")
+    return "\n".join(lines)
+
+
+def plot(record: dict[str, Any], file: Path) -> None:
+    """Draw the times of the cells of `peers`, a panel each, on logarithmic axes. Raises UserError if there is none."""
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    from fmnist.report.plots import STYLE, STYLES, WIDTH
+
+    cells = [cell for cell in record["cells"] if cell["work"] == "peers" and cell["peers"]]
+    if not cells:
+        raise UserError("nothing to draw: --plot needs cells of the work `peers`")
+    columns = min(2, len(cells))
+    rows = -(-len(cells) // columns)
+    height = 0.19 * max(len(cell["peers"]) for cell in cells) + 0.65
+    (theirs, _, _), (own, _, _) = STYLES[:2]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height * rows + 0.3), layout="constrained")
+        for axis, cell in zip(figure.subplots(rows, columns, squeeze=False).flat, cells, strict=False):
+            peers = sorted(cell["peers"].items(), key=lambda item: -item[1]["median"])
+            for place, (name, peer) in enumerate(peers):
+                ours = name.startswith("ours")
+                middle, (low, high) = 1e3 * peer["median"], (1e3 * quartile for quartile in peer["quartiles"])
+                axis.plot([low, high], [place, place], color="black", linewidth=1)
+                axis.plot(middle, place, "D" if ours else "o", color=own if ours else theirs, markersize=5)
+                axis.annotate(f"{middle:,.0f}", (high, place), (7, -2.5), textcoords="offset points", fontsize=7)
+            if "ceiling" in cell:
+                axis.axvline(1e3 * cell["ceiling"]["median"], color="black", linestyle=":", linewidth=1)
+            axis.set_xscale("log")
+            axis.set_yticks(range(len(peers)), [IN_WORDS.get(name, name) for name, _ in peers], fontsize=7)
+            axis.set_title(f"{cell['model']}, {_batch(cell)}")
+            wide = peers[0][1]["median"] > 15 * peers[-1][1]["median"]
+            axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if wide else (1.0, 2.0, 5.0)))
+            axis.xaxis.set_minor_locator(NullLocator())
+            axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+            axis.tick_params(axis="x", labelsize=7)
+            axis.margins(x=0.15, y=0.06)
+            axis.grid(axis="y", visible=False)
+        for axis in figure.axes[len(cells) :]:
+            axis.set_visible(False)
+        note = "milliseconds per epoch of {rows:,} rows (medians and quartiles, n = {n})".format(**cells[0])
+        if any("ceiling" in cell for cell in cells):
+            note += "; dotted: its float32 matrix products alone"
+        figure.supxlabel(note, fontsize=8)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(file, dpi=200)

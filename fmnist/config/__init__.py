@@ -1,0 +1,7 @@
+"""What a run is. No torch.
+
+schema   every knob: its type, its default, what it allows; one entry for each model
+parse    what the user typed -> a checked Config; its hash
+names    the names of sweeps and runs
+manual   the text of --help
+"""

@@ -1,0 +1,71 @@
+"""The names of sweeps and their runs: made of the overrides alone, so that the same command finds the same directories.
+
+A name is plain letters, digits and "._+-": it needs no quotes, neither in a shell nor in `hydra.run.dir=...`, where
+Hydra's grammar gives "=", "," and brackets a meaning. So `lr=1e-3 +dropout=0.5` becomes lr-1e-3+dropout-0.5.
+"""
+
+import functools
+import hashlib
+import re
+from collections.abc import Sequence
+
+from fmnist.config.schema import ASIDE, NOT_HASHED
+
+LONGEST = 200  # a file system takes 255 bytes
+
+
+def sweep_name(typed: Sequence[str]) -> str:
+    """The overrides of a sweep as they were typed; of what is swept the key alone. A study is named by its name."""
+    kept = []
+    for key, (value, swept) in _typed(typed).items():
+        if key in ASIDE or (key in NOT_HASHED and not swept):
+            continue
+        kept.append(key if swept or not value else _plain(value) if key == "study" else f"{key}-{_plain(value)}")
+    return _short("+".join(_plain_key(part) for part in kept) or "defaults")
+
+
+def job_name(typed: Sequence[str], overrides: Sequence[str]) -> str:
+    """The overrides of one job, but for those that all jobs of the sweep share because they were typed so."""
+    shared = {key for key, (_, swept) in _typed(typed).items() if not swept}
+    own = [(key, value) for key, value in map(_split, overrides) if key not in shared]
+    return _short("+".join(f"{_plain_key(key)}-{_plain(value)}" for key, value in own) or "run")
+
+
+def _typed(overrides: Sequence[str]) -> dict[str, tuple[str, bool]]:
+    """Key: value and whether it is swept over; of a key that was typed twice the last."""
+    return {key: (value, _is_swept(text)) for text in overrides for key, value in [_split(text)]}
+
+
+@functools.cache
+def _is_swept(text: str) -> bool:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return bool(OverridesParser.create().parse_override(text).is_sweep_override())
+
+
+def _split(override: str) -> tuple[str, str]:
+    """(key, value): the + of +dropout=0.5 is how it was set, not what."""
+    key, _, value = override.partition("=")
+    return key.lstrip("+").strip(), value.strip()
+
+
+def _plain_key(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.+-]", "-", text.replace("~", "no-"))
+
+
+def _plain(value: str) -> str:
+    """A value in the characters of a name: a flat list's elements with "-" between them, 1e+30 as 1e30; a hash tells
+    apart what else had to be rewritten."""
+    plain = re.sub(r"(?<=\de)\+", "", value.strip("'\""))
+    if re.fullmatch(r"\[[\w.-]+(, *[\w.-]+)*\]", plain, re.ASCII):
+        return re.sub(r", *", "-", plain[1:-1])
+    kept = re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-")
+    return kept if kept == plain else f"{kept}-{_hash(value)}".lstrip("-")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}-{_hash(name)}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

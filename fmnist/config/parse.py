@@ -1,0 +1,166 @@
+"""From what the user typed to a checked Config: types, ranges, one line per mistake; no torch is imported for it."""
+
+import difflib
+import functools
+import hashlib
+import json
+import math
+import os
+from dataclasses import asdict, fields
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fmnist import UserError
+from fmnist.config.manual import manual
+from fmnist.config.names import job_name, sweep_name
+from fmnist.config.schema import ASIDE, CLASSIFIERS, GROUPS, LOSSES, NOT_HASHED, AnomalyConfig, Config, Knobs
+
+
+def config_hash(config: Config) -> str:
+    """12 hex digits that two configs share exactly when they ask for the same run."""
+    plain = {key: value for key, value in asdict(config).items() if key not in NOT_HASHED}
+    if config.data.name == "fashion":  # its contents are pinned by checksums, wherever they lie
+        plain["data"] = {key: value for key, value in plain["data"].items() if key != "dir"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def parse(given: Any) -> Config:
+    """A DictConfig or plain dict -> Config. Raises UserError with one line for the first mistake found."""
+    try:
+        plain = OmegaConf.to_container(given if OmegaConf.is_config(given) else OmegaConf.create(given), resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(str(error).splitlines()[0]) from None
+    assert isinstance(plain, dict)
+    for key in ASIDE:
+        plain.pop(key, None)
+    groups = {group: _group(group, plain.pop(group, None)) for group in GROUPS}
+    anomaly = _typed(AnomalyConfig, plain.pop("anomaly", None) or {}, "anomaly.")
+    config = Config(**vars(_typed(Knobs, plain, "", also=(*GROUPS, "anomaly"))), **groups, anomaly=anomaly)
+    _check_combination(config)
+    return config
+
+
+def _group(group: str, plain: Any) -> Any:
+    if not isinstance(plain, dict) or plain.get("name") not in GROUPS[group]:
+        got = plain.get("name") if isinstance(plain, dict) else plain
+        raise UserError(f"{group}.name must be one of {', '.join(GROUPS[group])}, got {got!r}")
+    return _typed(GROUPS[group][plain["name"]], plain, f"{group}.")
+
+
+@functools.cache
+def _structured(schema: type) -> Any:
+    return OmegaConf.structured(schema)
+
+
+def _typed(schema: type, plain: dict[Any, Any], prefix: str, also: tuple[str, ...] = ()) -> Any:
+    """An instance of schema from a plain dict: unknown keys, types and ranges are checked, in that order."""
+    known = [f.name for f in fields(schema)]
+    for key in plain:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), [*known, *also], n=1)
+            hint = f"did you mean {prefix}{close[0]}?" if close else f"there are {', '.join(known)}"
+            raise UserError(f"unknown knob {prefix}{key}: {hint}")
+    try:
+        typed = OmegaConf.to_object(OmegaConf.merge(_structured(schema), plain))
+    except OmegaConfBaseException as error:
+        key = str(error.full_key or "").split("[")[0]
+        kinds = {f.name: _kind(f.type) for f in fields(schema)}
+        got = f", got {plain[key]!r}" if key in plain else ""
+        raise UserError(f"{prefix}{key} must be {kinds.get(key, 'valid')}{got}") from None
+    for f in fields(schema):
+        value = getattr(typed, f.name)
+        allowed = f.metadata.get("allowed")
+        for element in value if isinstance(value, list) else [value]:
+            if element is not None and allowed is not None and not _allows(allowed, element):
+                raise UserError(f"{prefix}{f.name} must be {_describe(allowed)}, got {value!r}")
+    return typed
+
+
+def _kind(annotation: Any) -> str:
+    text = getattr(annotation, "__name__", None) or str(annotation)
+    text = str(annotation) if "[" in str(annotation) or "|" in str(annotation) else text
+    names = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a name",
+             "list[int]": "a list of whole numbers", "list[float]": "a list of numbers"}  # fmt: skip
+    base = text.removesuffix(" | None")
+    return names[base] + (" or null" if base != text else "")
+
+
+def _interval(allowed: str) -> tuple[float, float]:
+    low, high = allowed[1:-1].split(",")
+    return float(low), float(high)
+
+
+def _allows(allowed: str | tuple[str, ...], value: Any) -> bool:
+    if isinstance(allowed, tuple):
+        return value in allowed
+    low, high = _interval(allowed)
+    above = value >= low if allowed[0] == "[" else value > low
+    below = value <= high if allowed[-1] == "]" else value < high
+    return bool(above and below and math.isfinite(value))
+
+
+def _describe(allowed: str | tuple[str, ...]) -> str:
+    if isinstance(allowed, tuple):
+        return f"one of {', '.join(allowed)}"
+    low, high = _interval(allowed)
+    if high == math.inf:
+        return f"at least {low:g}" if allowed[0] == "[" else f"greater than {low:g} and finite"
+    return f"in {allowed}"
+
+
+def _check_combination(config: Config) -> None:
+    """Refuse what each knob allows by itself but not together with the others; fill in what follows from them."""
+    losses = LOSSES[config.model.name]
+    config.loss = config.loss or losses[0]
+    if config.loss not in losses:
+        raise UserError(f"loss must be one of {', '.join(losses)} for model {config.model.name}, got {config.loss!r}")
+    if config.label_smoothing is not None and config.loss != "cross_entropy":
+        raise UserError(f"label_smoothing must be null unless loss=cross_entropy, got loss={config.loss}")
+    if config.model.name in CLASSIFIERS:
+        for name, value in {**vars(config), "anomaly.normal": config.anomaly.normal}.items():
+            if name in ("noise", "mask", "anomaly.normal") and value is not None:
+                raise UserError(
+                    f"{name} must be null for model {config.model.name}, got {value}: it is for autoencoders"
+                )
+    if config.data.name == "fashion" and config.anomaly.normal is not None and config.anomaly.normal > 9:
+        raise UserError(f"anomaly.normal must be a class, 0 to 9, got {config.anomaly.normal}")
+    if hasattr(config.model, "hidden") and not config.model.hidden:
+        raise UserError("model.hidden must name at least one hidden layer, e.g. [300,100], got []")
+    if config.optim.name != "sgd" and len(config.optim.betas) != 2:
+        raise UserError(f"optim.betas must be two numbers in [0, 1), got {config.optim.betas}")
+    if config.optim.name == "sgd" and config.optim.nesterov and not config.optim.momentum:
+        raise UserError("optim.nesterov must be null unless optim.momentum is greater than 0")
+    if config.batch_norm and config.batch_size == 1:
+        raise UserError("batch_size must be at least 2 with batch_norm, got 1")
+    if config.data.split == 1 and (config.select == "best" or config.patience):
+        raise UserError("data.split must be below 1 for select=best or patience: they need validation rows")
+    if config.data.name == "idx" and config.data.dir is None:
+        raise UserError("data.dir must name the folder of the IDX files with data=idx, got null")
+    if config.data.dir is not None and not os.path.isdir(config.data.dir):
+        raise UserError(f"data.dir must be an existing folder, got {config.data.dir!r}")
+    kind, _, index = config.device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):
+        raise UserError(f"device must be auto, cpu, cuda or cuda:N, got {config.device!r}")
+    if kind == "cuda":
+        import torch
+
+        if int(index or 0) >= torch.cuda.device_count():
+            raise UserError(f"device must be one that is here (auto, cpu; cuda devices: "
+                            f"{torch.cuda.device_count()}), got {config.device!r}")  # fmt: skip
+
+
+def flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one: {"model": {"name": ...}} -> {"model.name": ...}."""
+    flattened: dict[str, Any] = {}
+    for key, value in plain.items():
+        flattened |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flattened
+
+
+OmegaConf.register_new_resolver("manual", manual, replace=True)
+# A job's config inherits what was cached in the sweep's: there `typed` still gives the sweep's own overrides.
+OmegaConf.register_new_resolver("typed", lambda overrides: list(overrides), use_cache=True, replace=True)
+OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
+OmegaConf.register_new_resolver("job_name", job_name, replace=True)

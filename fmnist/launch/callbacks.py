@@ -1,0 +1,93 @@
+"""What Hydra calls: refuse a mistake early, dry run, leaderboard. They do not import hydra."""
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fmnist import UserError
+from fmnist.config.parse import parse
+from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, memory, parameters, steps, work
+from fmnist.record.result import check_directory
+from fmnist.report.leaderboard import Board, table
+
+
+class Callback:
+    """What Hydra calls at certain times, without importing hydra: does nothing at any of them."""
+
+    def _ignore(self, config: Any, **_: Any) -> None: ...
+
+    on_run_start = on_run_end = on_job_start = on_job_end = _ignore
+    on_multirun_start = on_multirun_end = on_compose_config = _ignore
+
+
+class RefuseEarly(Callback):
+    """Hydra callback: a mistake in a single run is refused before Hydra creates or touches the run's directory."""
+
+    def on_run_start(self, config: Any, **_: Any) -> None:
+        """Check the composed config; leave with status 2 and one line if it is refused."""
+        try:
+            asked = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+            checked = parse(asked)
+            try:
+                directory = Path(config.hydra.run.dir)
+            except OmegaConfBaseException:  # only known once the job runs: train.py checks it again then
+                return
+            check_directory(checked, directory)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+    def on_multirun_start(self, config: Any, **_: Any) -> None:
+        """Let the resolver `typed` see the sweep's own command line before any job's."""
+        with suppress(OmegaConfBaseException):  # such as ${hydra.job.num}, known to jobs alone
+            str(config.hydra.sweep.subdir)
+
+
+class Leaderboard(Callback):
+    """Hydra callback: keeps the leaderboard of a sweep while its runs end, whichever launcher starts them."""
+
+    def __init__(self) -> None:
+        self.boards: dict[Path, Board] = {}
+
+    def _board(self, config: Any) -> Board:
+        sweep = Path(str(config.hydra.sweep.dir)).absolute()
+        return self.boards.setdefault(sweep, Board(sweep))
+
+    def on_job_end(self, config: Any, **_: Any) -> None:
+        """A run of a sweep has ended."""
+        if config.hydra.mode.name == "MULTIRUN":
+            self._board(config).write_soon()
+
+    def on_multirun_end(self, config: Any, **_: Any) -> None:
+        """All runs have ended, none of them badly."""
+        board = self._board(config)
+        if found := board.write():
+            print(f"\n{table(found)}\n\n{board.sweep / 'leaderboard.csv'}")
+
+
+class DryRun(Callback):
+    """Hydra callback: with dry_run=true a single run tells what it would do, and leaves before anything is written."""
+
+    def on_run_start(self, config: Any, **_: Any) -> None:
+        """Tell, and leave."""
+        if not config.get("dry_run"):
+            return
+        checked = parse({key: value for key, value in config.items() if key != "hydra"})
+        seconds = START + work(checked) / SPEED
+        room = PROCESS + data_memory(checked) + memory(checked)
+        print(
+            f"{checked.model.name}: {parameters(checked):,} parameters, {checked.epochs:,} epochs, "
+            f"{steps(checked):,} steps in {config.hydra.run.dir}; "
+            f"about {duration(seconds)} on one core and {room / 1e9:.1f} GB"
+        )
+        raise SystemExit(0)
+
+    def on_multirun_start(self, config: Any, **_: Any) -> None:
+        """Refuse what other launchers cannot do: they would train."""
+        if config.get("dry_run") and not str(config.hydra.launcher._target_).startswith("hydra_plugins.stacked"):
+            print("error: dry_run must be null unless hydra/launcher is stacked or stacked_slurm", file=sys.stderr)
+            raise SystemExit(2)

@@ -1,0 +1,68 @@
+"""Which runs train together, and what they cost: decided from their configs alone. No torch."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from fmnist.config.schema import Config
+from fmnist.launch.costs import memory, work
+
+TaskT = TypeVar("TaskT", bound=Callable[..., Any])
+
+
+def stackable(task: TaskT) -> TaskT:
+    """Mark a task function that trains the run of its config and does nothing else: launchers may train several such
+    runs together, by `fmnist.worker.train_group`."""
+    task.stackable = True  # type: ignore[attr-defined]
+    return task
+
+
+def shape(config: Config) -> str:
+    """What a run must share with another to be trained in one stack with it: all but the values of its per-run knobs
+    (whether such a knob is null does count)."""
+
+    def told(part: Any) -> Any:
+        if not is_dataclass(part):
+            return part
+        knobs = {f.name: (getattr(part, f.name), f.metadata.get("per_run")) for f in fields(part)}
+        return {name: value is None if per_run else told(value) for name, (value, per_run) in knobs.items()}
+
+    return json.dumps(told(config), sort_keys=True)
+
+
+def groups(configs: Sequence[Config]) -> list[list[int]]:
+    """The places of the configs that may be trained together, the most work first. Within a group those that share
+    a batch order are neighbours: a stack of them shares its first product."""
+    found: dict[str, list[int]] = {}
+    for index, config in enumerate(configs):
+        found.setdefault(shape(config), []).append(index)
+    together = [sorted(group, key=lambda index: (configs[index].order_seed, index)) for group in found.values()]
+    return sorted(together, key=lambda group: -work(configs[group[0]]) * len(group))
+
+
+def cut(group: Sequence[int], most: int, workers: int) -> list[list[int]]:
+    """A group as stacks of nearly equal size, none above `most`, as many as keep all workers busy to the end."""
+    pieces = math.ceil(len(group) / most)
+    pieces = min(len(group), math.ceil(pieces / workers) * workers)
+    bounds = [round(len(group) * piece / pieces) for piece in range(pieces + 1)]
+    return [list(group[start:end]) for start, end in pairwise(bounds)]
+
+
+def stacks(configs: Sequence[Config], most: int | Sequence[int], workers: int, room: float) -> list[list[int]]:
+    """All configs as stacks, the most work first. most: runs in a stack, or in one of each of `groups(configs)`; room:
+    bytes that one may take."""
+    found = groups(configs)
+    sizes = [most] * len(found) if isinstance(most, int) else most
+    shared = workers if len(found) == 1 else 1  # several groups fill the workers by themselves, the longest first
+    pieces = [
+        piece for group, size in zip(found, sizes, strict=True)
+        for piece in cut(group, max(1, int(min(size, room / memory(configs[group[0]])))), shared)
+    ]  # fmt: skip
+    while len(pieces) < workers and max(map(len, pieces)) > 1:
+        longest = max(pieces, key=lambda piece: (len(piece) > 1) * work(configs[piece[0]]) * len(piece))
+        pieces.remove(longest)
+        pieces += cut(longest, math.ceil(len(longest) / 2), 1)
+    return sorted(pieces, key=lambda piece: -work(configs[piece[0]]) * len(piece))

@@ -1,0 +1,161 @@
+"""Models composed of the layers: `build` makes K runs of one at once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fmnist.nn.layers import Activation, BatchNorm, Dropout, Linear, Residual
+from fmnist.nn.noise import Corrupt, Noise
+
+
+@dataclass
+class Parts:
+    """What all layers of a model have in common, and the switches that compose onto its hidden layers.
+
+    dropout, noise_deviation, mask: None, or one value per run. runs: the run axes. factory: dtype and device.
+    """
+
+    activation: str = "relu"
+    dropout: Sequence[float] | None = None
+    dropout_rescale: bool = True
+    batch_norm: bool = False
+    skip: bool = False
+    noise_deviation: Sequence[float] | None = None
+    mask: Sequence[float] | None = None
+    runs: tuple[int, ...] = ()
+    noise: Noise = field(default_factory=lambda: Noise(1))
+    factory: dict[str, Any] = field(default_factory=dict)
+
+    def linear(self, inputs: int, outputs: int) -> Linear:
+        return Linear(inputs, outputs, self.runs, **self.factory)
+
+    def corrupt(self) -> list[nn.Module]:
+        """What stands before a denoising autoencoder; nothing where noise and mask are off."""
+        if self.noise_deviation is None and self.mask is None:
+            return []
+        return [Corrupt(self.noise_deviation, self.mask, self.noise)]
+
+    def hidden(self, inputs: int, outputs: int, skip: bool = True, activation: str | None = None) -> list[nn.Module]:
+        """One hidden layer: product, batch norm, activation, dropout; with a skip connection around it."""
+        layers: list[nn.Module] = [self.linear(inputs, outputs)]
+        if self.batch_norm:
+            layers.append(BatchNorm(outputs, self.runs, **self.factory))
+        layers.append(Activation(activation or self.activation))
+        if self.dropout is not None:
+            layers.append(Dropout(self.dropout, self.noise, self.dropout_rescale))
+        if not (self.skip and skip):
+            return layers
+        return [Residual(nn.Sequential(*layers), None if inputs == outputs else self.linear(inputs, outputs))]
+
+
+class MLP(nn.Sequential):
+    """x (*runs, batch, inputs) -> logits (*runs, batch, outputs) through the hidden layers."""
+
+    def __init__(self, parts: Parts, inputs: int, outputs: int, hidden: Sequence[int]) -> None:
+        widths = [inputs, *hidden]
+        layers = [layer for i, o in pairwise(widths) for layer in parts.hidden(i, o)]
+        super().__init__(*layers, parts.linear(widths[-1], outputs))
+
+
+class Deep(nn.Sequential):
+    """A stem to `width`, depth - 1 hidden layers of that width, and a linear head. The stem has no skip connection,
+    so that all others are identities and skips cost no parameter."""
+
+    def __init__(self, parts: Parts, inputs: int, outputs: int, width: int, depth: int) -> None:
+        layers = parts.hidden(inputs, width, skip=False)
+        for _ in range(depth - 1):
+            layers += parts.hidden(width, width)
+        super().__init__(*layers, parts.linear(width, outputs))
+
+
+class Autoencoder(nn.Module):
+    """x (*runs, batch, inputs) -> logits of its reconstruction, the same shape: sigmoid(logits) is the image.
+
+    hidden: the encoder's widths, of which the last is the code's; the decoder has them in reverse.
+    """
+
+    def __init__(self, parts: Parts, inputs: int, outputs: int, hidden: Sequence[int], code: str) -> None:
+        super().__init__()
+        widths = [inputs, *hidden]
+        activations = [None] * (len(hidden) - 1) + [code]
+        steps = zip(widths, hidden, activations, strict=False)
+        self.corrupt = nn.Sequential(*parts.corrupt())
+        self.encoder = nn.Sequential(*[m for i, o, a in steps for m in parts.hidden(i, o, activation=a)])
+        back = widths[::-1]
+        inner = pairwise(back[:-1])
+        self.decoder = nn.Sequential(*[m for i, o in inner for m in parts.hidden(i, o)], parts.linear(back[-2], inputs))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The code, (*runs, batch, hidden[-1])."""
+        code: Tensor = self.encoder(self.corrupt(x))
+        return code
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Logits of the images, (*runs, batch, inputs)."""
+        logits: Tensor = self.decoder(code)
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+class Encoded(NamedTuple):
+    """A VAE's output: logits of the image decoded from a sample z; mean and log variance of q(z|x)."""
+
+    logits: Tensor
+    mean: Tensor
+    log_variance: Tensor
+
+
+class VAE(nn.Module):
+    """Variational autoencoder (Kingma & Welling 2014): Gaussian q(z|x), Bernoulli p(x|z) with a logit per pixel.
+
+    x (*runs, batch, inputs) -> Encoded. z is sampled, mean + deviation * noise, in training and in evaluation.
+    """
+
+    def __init__(self, parts: Parts, inputs: int, outputs: int, hidden: Sequence[int], latent: int) -> None:
+        super().__init__()
+        self.noise = parts.noise
+        self.corrupt = nn.Sequential(*parts.corrupt())
+        down, up = [inputs, *hidden], [latent, *reversed(hidden)]
+        encode = [m for i, o in pairwise(down) for m in parts.hidden(i, o)]
+        self.encoder = nn.Sequential(*encode, parts.linear(down[-1], 2 * latent))
+        decode = [m for i, o in pairwise(up) for m in parts.hidden(i, o)]
+        self.decoder = nn.Sequential(*decode, parts.linear(up[-1], inputs))
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of q(z|x), each (*runs, batch, latent)."""
+        mean, log_variance = self.encoder(self.corrupt(x)).chunk(2, -1)
+        return mean, log_variance
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The mean of q(z|x)."""
+        return self.posterior(x)[0]
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Logits of the images, (*runs, batch, inputs)."""
+        logits: Tensor = self.decoder(code)
+        return logits
+
+    def sample(self, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """z ~ q(z|x), reparametrised: its gradient reaches mean and log variance."""
+        drawn = torch.empty(mean.shape, dtype=mean.dtype, device=mean.device)
+        by_run = drawn.view(len(self.noise.generators), *mean.shape[-2:])
+        self.noise.normal(by_run)
+        return mean + (log_variance / 2).exp() * drawn
+
+    def forward(self, x: Tensor) -> Encoded:
+        mean, log_variance = self.posterior(x)
+        return Encoded(self.decode(self.sample(mean, log_variance)), mean, log_variance)
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "deep": Deep, "autoencoder": Autoencoder, "vae": VAE}
+
+
+def build(name: str, parts: Parts, inputs: int, outputs: int, **sizes: Any) -> nn.Module:
+    """The model called `name`, all weights zero. sizes: what that model takes (hidden; width and depth; ...)."""
+    return MODELS[name](parts, inputs, outputs, **sizes)

@@ -1,0 +1,23 @@
+"""The progress bar on a terminal."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+
+
+@contextmanager
+def progress(epochs: int, start: int) -> Iterator[Any]:
+    """A progress bar over epochs, with speed and time left, on a terminal only; log lines go above it."""
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    with tqdm(total=epochs, initial=start, unit="epoch", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
+        if bar.disable:
+            yield bar
+        else:
+            with logging_redirect_tqdm():
+                yield bar

@@ -1,0 +1,61 @@
+"""Run records packed into one small file: what a table or figure was made of, kept beside it. No torch.
+
+A file is gzip'd JSON lines, one finished run each, with numbers to six digits; the same runs give the same bytes.
+"""
+
+import gzip
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fmnist import UserError
+from fmnist.record.files import replacing
+from fmnist.report.comparison import Result
+
+
+def pack(results: Sequence[Result], file: Path) -> None:
+    """Write the finished runs among some results, in the order of their names."""
+    lines = []
+    for result in sorted((r for r in results if r.status == "done"), key=lambda r: str(r.directory.name)):
+        tags = list(dict.fromkeys(tag for row in result.rows for tag in row))
+        rows = {tag: [_short(row.get(tag)) for row in result.rows] for tag in tags}
+        figures = {tag: _short(value) for tag, value in result.figures.items()}
+        lines.append(json.dumps({
+            "run": result.directory.name, "knobs": result.knobs, "figures": figures, "rows": rows,
+            "seconds": round(result.seconds, 2), "config_hash": result.config_hash, "commit": result.commit,
+        }, separators=(",", ":")) + "\n")  # fmt: skip
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as stream:
+        stream.write("".join(lines).encode())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file, "wb") as target:
+        target.write(packed.getvalue())
+
+
+def unpack(file: Path) -> list[Result]:
+    """The runs of a file that `pack` wrote. Raises UserError where there is none, or it is damaged."""
+    try:
+        lines = gzip.decompress(file.read_bytes()).decode().splitlines()
+        return [_result(json.loads(line), file) for line in lines]
+    except FileNotFoundError:
+        raise UserError(f"there are no records of runs in {file}") from None
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise UserError(f"{file} is damaged ({type(error).__name__}: {error})") from None
+
+
+def _result(run: dict[str, Any], file: Path) -> Result:
+    tags = run["rows"]
+    rows = [
+        {tag: values[number] for tag, values in tags.items() if values[number] is not None}
+        for number in range(len(tags.get("epoch", [])))
+    ]
+    return Result(
+        file.parent / run["run"], "done", None, run["knobs"], run["figures"], run["seconds"], run["config_hash"],
+        run["commit"], rows,
+    )  # fmt: skip
+
+
+def _short(value: float | None) -> float | None:
+    return value if value is None or isinstance(value, int) else float(f"{value:.6g}")

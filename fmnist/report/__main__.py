@@ -1,0 +1,53 @@
+"""`python -m fmnist.report`: tables and pictures of runs."""
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fmnist import UserError
+from fmnist.report.page import report
+
+if TYPE_CHECKING:
+    pass
+
+
+def newest_sweep(root: Path = Path("outputs")) -> Path:
+    """The directory of the sweep that was started last. Raises UserError where there is none."""
+    marks = [*root.glob("*/multirun.yaml"), *root.glob("*/*/multirun.yaml")]
+    if not marks:
+        raise UserError(f"there is no sweep in {root}/: name directories of runs, python -m fmnist.report DIR")
+    return max(marks, key=lambda mark: mark.stat().st_mtime).parent
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fmnist.report",
+        description="Tables and figures of runs, grouped over seeds: Markdown, CSV, LaTeX, SVG, and one HTML page.",
+    )
+    found = "sweeps or runs: all runs in or below them; default: the newest sweep in outputs/"
+    parser.add_argument("directories", type=Path, nargs="*", metavar="DIR", help=found)
+    parser.add_argument("--output", type=Path, help="where to put it; default: report/ in DIR, or in what DIRs share")
+    other = "compare with this configuration, not with the best; repeat it for several knobs"
+    parser.add_argument("--baseline", action="append", default=[], metavar="KNOB=VALUE", help=other)
+    arguments = parser.parse_args()
+    try:
+        directories = arguments.directories or [newest_sweep()]
+        output = arguments.output or Path(os.path.commonpath([d.resolve() for d in directories])) / "report"
+        command = shlex.join(["python", "-m", "fmnist.report", *sys.argv[1:]])
+        if not arguments.directories:
+            print(f"the newest sweep: {directories[0]}")
+            command += f" {directories[0]}"
+        for line in report(directories, output, arguments.baseline, command):
+            print(line)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"report: {os.path.relpath(output / 'index.html')}")
+
+
+if __name__ == "__main__":
+    main()

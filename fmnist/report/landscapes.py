@@ -1,0 +1,167 @@
+"""Figures of two knobs and more: heat map, parallel coordinates, marginals. Darker is better, in even lightness."""
+
+from statistics import median
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from fmnist.report.axes import Scale, in_words, knob_in_words, tag_in_words
+from fmnist.report.comparison import Study, told
+from fmnist.report.plots import STYLE, STYLES, WIDTH, Picture, as_x, name_y
+
+GREY = "#666666"
+FAN = 0.14  # how far the lines through one value are spread, of an axis of length 1
+BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.0}
+LIGHTEST = "All that is over twice as far from the best as the median is has the lightest colour."
+
+
+class Colours:
+    """Colours of the mean objective: darker is better, and the lightest are left out, for paper swallows them.
+
+    They tell the good ones apart: see LIGHTEST.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.means = [c.interval("objective").mean for c in study.finished]
+        best, middle = study.better(self.means), median(self.means)
+        worst = study.better(2 * middle - best, min(self.means) if study.better is max else max(self.means))
+        low, high = sorted((best, worst)) if best != middle else (min(self.means), max(self.means))
+        self.low, self.high = low, high
+        whole = matplotlib.colormaps["viridis_r" if study.better is max else "viridis"]
+        start, end = (0.06, 1.0) if study.better is max else (0.0, 0.94)
+        self.map = LinearSegmentedColormap.from_list("part", whole(np.linspace(start, end, 256)))
+
+    def share(self, mean: float) -> float:
+        """Where a value lies between the ends of the colours, in [0, 1]."""
+        span = self.high - self.low
+        return min(1.0, max(0.0, (mean - self.low) / span)) if span else 0.5
+
+    def of(self, mean: float) -> tuple[float, float, float, float]:
+        """The colour of a value."""
+        return self.map(self.share(mean))
+
+    def bar(self, figure: Figure, axes: Any) -> None:
+        """Their legend, with arrows where values lie beyond its ends."""
+        scale = ScalarMappable(Normalize(self.low, self.high), self.map)
+        beyond = "min" if min(self.means) < self.low else "max" if max(self.means) > self.high else "neither"
+        words = tag_in_words(self.study, self.study.judged).replace(" (", "\n(")
+        direction = "higher" if self.study.better is max else "lower"
+        figure.colorbar(scale, ax=axes, extend=beyond, pad=0.02, label=f"{words}\n{direction} is better")
+
+
+def heat_map(study: Study) -> Picture:
+    """The mean objective in the cells of a grid of the two knobs that vary."""
+    down, across = sorted(
+        (Scale.of(name, study.configurations) for name in study.varying), key=lambda scale: len(scale.values)
+    )
+    colours = Colours(study)
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(WIDTH, max(2.6, 1.2 + 0.42 * len(down.values))), layout="constrained")
+        axes = figure.subplots()
+        axes.set(xlim=(-0.5, len(across.values) - 0.5), ylim=(-0.5, len(down.values) - 0.5))
+        for c in study.configurations:
+            x, y, mean = across.index(c), down.index(c), c.interval("objective").mean
+            colour = colours.of(mean) if c.done else (1.0, 1.0, 1.0, 1.0)
+            hatch = None if c.done else "////"
+            axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, hatch=hatch, edgecolor="#bbbbbb"))
+            dark = np.dot(colour[:3], (0.299, 0.587, 0.114)) < 0.5
+            axes.text(x, y, f"{mean:#.3g}" if c.done else "none done", ha="center", va="center", fontsize=8,
+                      color="white" if dark else "black", bbox=None if c.done else BOX)  # fmt: skip
+            if c is study.finished[0]:
+                axes.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, fill=False, edgecolor="#E69F00",
+                                         linewidth=2.5, zorder=3))  # fmt: skip
+        axes.set_xticks(range(len(across.values)), [told(value, across.name) for value in across.values])
+        axes.set_yticks(range(len(down.values)), [told(value, down.name) for value in down.values])
+        axes.set_xlabel(knob_in_words(across.name))
+        axes.set_ylabel(knob_in_words(down.name))
+        colours.bar(figure, axes)
+    return Picture(
+        "heat_map",
+        figure,
+        f"Mean {in_words(study.judged)} by {knob_in_words(across.name)} and {knob_in_words(down.name)}. Darker is "
+        f"better; the frame marks the best. {LIGHTEST}",
+    )
+
+
+def parallel(study: Study) -> Picture:
+    """One line a configuration through its values on one axis a knob, coloured by the objective, which is the last."""
+    scales = [Scale.of(name, study.finished) for name in study.varying]
+    colours = Colours(study)
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+        end = len(scales)
+        figure = Figure(figsize=(max(WIDTH, 1.1 * (end + 2)), 3.8), layout="constrained")
+        axes = figure.subplots()
+        thin = 1.0 if len(study.finished) < 200 else 0.4
+        for c in reversed(study.finished):  # the best on top
+            mean = c.interval("objective").mean
+            height = colours.share(mean)
+            aside = FAN * (height - 0.5)  # lines through one value lie side by side in the order of the objective
+            best = c is study.finished[0]
+            axes.plot(
+                range(end + 1),
+                [*(scale.position(c) + aside for scale in scales), height],
+                color=colours.of(mean),
+                linewidth=2.8 if best else thin,
+                marker="o" if best else None,
+            )
+        for x, scale in enumerate(scales):
+            for y, text in zip(*scale.ticks(), strict=True):
+                axes.text(x + 0.05, y, text, fontsize=8, va="center", bbox=BOX, zorder=4)
+        for x in range(end + 1):
+            axes.axvline(x, color="black", linewidth=0.8, zorder=1)
+        names = [knob_in_words(s.name).replace(" (", "\n(") + "\nlog scale" * (s.kind == "log") for s in scales]
+        axes.set_xticks(range(end + 1), [*names, in_words(study.judged).replace(" ", "\n")], fontsize=8)
+        axes.set_xlim(-0.15, end + 0.05)
+        axes.set_yticks([])
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        axes.tick_params(length=0)
+        colours.bar(figure, axes)
+    side = "above" if study.better is max else "below"
+    return Picture(
+        "parallel",
+        figure,
+        f"All {len(study.finished)} finished configurations. A line is a configuration through its knobs' values, "
+        f"coloured by its mean {in_words(study.judged)}: darker is better, the best is thick. Where lines share a "
+        f"value, the better run {side} the worse. {LIGHTEST}",
+    )
+
+
+def marginals(study: Study) -> Picture:
+    """The objective against each knob that varies, all others as they come: every configuration, median and best."""
+    columns = min(3, len(study.varying))
+    rows = -(-len(study.varying) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.4 + 2.3 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+        for axes, name in zip(grid.flat, study.varying, strict=False):
+            scale = Scale.of(name, study.finished)
+            means: dict[float, list[float]] = {}
+            for c in study.finished:
+                means.setdefault(scale.position(c), []).append(c.interval("objective").mean)
+            dots = [(x, mean) for x, own in means.items() for mean in own]
+            axes.scatter(*zip(*dots, strict=True), s=12, color=GREY, alpha=0.5, linewidths=0, label="a configuration")
+            lines = {"best": study.better, "median": median}
+            xs = sorted(means) if 2 * len(means) <= len(dots) else []  # numbers drawn at random hardly occur twice
+            for (colour, line, marker), (label, function) in zip(STYLES, lines.items(), strict=False):
+                ys = [function(means[x]) for x in xs]
+                joined = line if scale.ordered else "none"
+                axes.plot(xs, ys, color=colour, linestyle=joined, marker=marker, label=label)
+            as_x(axes, scale, most=4)
+        for axes in grid.flat[len(study.varying) :]:
+            axes.set_visible(False)
+        for axes in grid[:, 0]:
+            name_y(axes, tag_in_words(study, study.judged), [c.interval("objective").mean for c in study.finished])
+        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return Picture(
+        "marginals",
+        figure,
+        "Each knob by itself. A dot is a configuration's mean; marked are the best and the median over whatever "
+        "the other knobs are, where values occur several times.",
+    )

@@ -1,0 +1,198 @@
+"""Tables and figures of finished runs, as a folder to read, print and pass on: from their records alone, no torch."""
+
+import base64
+import json
+import re
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fmnist import UserError
+from fmnist.config.schema import CHARTS
+from fmnist.record.files import replacing
+from fmnist.report.axes import Scale, in_words
+from fmnist.report.comparison import Configuration, Result, Study, read, short, studies, told
+from fmnist.report.tables import Table, differences, escape, numbers, spread, summary
+
+if TYPE_CHECKING:
+    from fmnist.report.plots import Picture
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8886; --soft: #8881; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
+table { display: block; overflow-x: auto; border-collapse: collapse; font-size: .88rem; margin: 1rem 0; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
+td { font-variant-numeric: tabular-nums; }
+th { cursor: pointer; user-select: none; border-bottom-width: 2px; }
+th[data-order]::after { content: " ↑"; } th[data-order="-1"]::after { content: " ↓"; }
+tr:hover td { background: var(--soft); }
+img { width: min(100%, 46rem); background: white; border-radius: 6px; padding: .5rem; box-sizing: border-box; }
+code { background: var(--soft); padding: .1em .3em; border-radius: 3px; overflow-wrap: anywhere; }
+p:has(> img) + p { font-size: .88rem; margin-bottom: 2rem; }
+@media print { body { max-width: none; } th { cursor: auto; } }
+"""
+# A click on a header sorts by that column: by the numbers cells begin with, empty cells last; again: the other way.
+SCRIPT = """
+document.querySelectorAll("th").forEach(th => th.addEventListener("click", () => {
+  const body = th.closest("table").tBodies[0], order = th.dataset.order === "1" ? -1 : 1;
+  const key = row => row.cells[th.cellIndex].textContent.trim().replace("<", "");
+  const compare = (a, b) => !a || !b ? !a - !b
+    : order * (isNaN(parseFloat(a)) || isNaN(parseFloat(b)) ? a.localeCompare(b) : parseFloat(a) - parseFloat(b));
+  for (const other of th.parentNode.cells) delete other.dataset.order;
+  th.dataset.order = order;
+  [...body.rows].sort((a, b) => compare(key(a), key(b))).forEach(row => body.append(row));
+}));
+"""
+
+
+def report(directories: Sequence[Path], output: Path, baseline: Sequence[str] = (), command: str = "") -> list[str]:
+    """Write the report on all runs in or below some directories into `output`; what it says in short, as lines.
+
+    baseline: KNOB=VALUE, the configuration that others are compared with, instead of the best. Raises UserError where
+    there is nothing to report or no such configuration; files are written only when everything is drawn.
+    """
+    results = read(directories)
+    all_studies = studies(results)
+    compared = _baselines(all_studies, baseline)
+    done = sum(result.status == "done" for result in results)
+    page = [f"# Report on {', '.join(escape(directory.resolve().name) for directory in directories)}"]
+    page += [f"{done} finished runs of {len(results)}, {_provenance(results)}"]
+    said = [f"{done} finished runs of {len(results)}"]
+    files: dict[str, str] = {}
+    for number, study in enumerate(all_studies):
+        prefix = f"{number + 1}_" if len(all_studies) > 1 else ""
+        drawn = pictures(study)
+        files |= {f"{prefix}{picture.name}.svg": picture.svg() for picture in drawn}
+        page += [f"## {escape(study.title).capitalize()}"] if prefix else []
+        page += section(study, drawn, prefix, compared[number])
+        said += [verdict(study)]
+    page += left_out(results)
+    page += ["## Files", f"`table.csv` has every mean, deviation and interval with the runs it is of, `table.tex` the "
+             f"tables for LaTeX. Made by `{command or 'fmnist.report.report'}`."]  # fmt: skip
+    text = "\n\n".join(part.strip() for part in page) + "\n"
+    files["table.csv"] = numbers(all_studies)
+    files["table.tex"] = "% needs \\usepackage{booktabs}\n" + "\n".join(summary(s).latex() for s in all_studies)
+    files |= {"index.md": text, "index.html": html(text, files)}
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():  # the pages last
+            with replacing(output / name) as file:
+                file.write(content)
+    except OSError as error:
+        raise UserError(f"--output must be a directory that can be written, got {output} ({error.strerror})") from None
+    return said
+
+
+def section(study: Study, drawn: "Sequence[Picture]", prefix: str, baseline: Configuration | None) -> list[str]:
+    """A study's part of the page, as paragraphs of Markdown."""
+    same = " ".join(f"{short(name)}={told(v, name)}" for name, v in study.shared.items() if v is not None)
+    parts = [f"**{escape(verdict(study))}**", f"The same in all its runs: `{same}`"]
+    for picture in drawn:
+        parts += [f"![{escape(picture.caption.split('. ')[0])}]({prefix}{picture.name}.svg)", escape(picture.caption)]
+    parts += [summary(study).markdown()]
+    parts += [
+        "Mean ± standard deviation over the n runs of a configuration, which differ in their seeds alone, and the 95 % "
+        "interval of the mean by Student's t: how well the mean over seeds is known, on these very images. "
+        f"Configurations are ranked by {in_words(study.judged)}; the test figures were not used to choose."
+    ]
+    reference = baseline or (study.finished[0] if study.finished else None)
+    table, made = differences(study, reference) if reference else (Table([], []), 0)
+    if reference and made:
+        parts += [f"### Compared with {escape(reference.label)}", table.markdown()]
+        parts += [
+            "Mean differences over the seeds that both have, with 95 % interval and p by the paired t test (two-sided, "
+            f"`scipy.stats.ttest_rel`). Comparisons made: {made}; Bonferroni's p is for all of them together."
+            + (f" The best {len(table.rows)} are shown." if made > len(table.rows) else "")
+            + ("" if baseline else " The best was chosen by these very values: that flatters it on validation.")
+        ]
+    return parts
+
+
+def pictures(study: Study) -> "list[Picture]":
+    """The figures that suit a study, by how many knobs vary, and the curves of every measure."""
+    from fmnist.report import landscapes, plots  # matplotlib comes with them
+
+    drawn: list[Picture] = []
+    if len(study.finished) > 1:
+        grid = prod(len(Scale.of(name, study.configurations).values) for name in study.varying)
+        if len(study.varying) == 1:
+            drawn = [plots.response(study)]
+        elif len(study.varying) == 2 and len(study.configurations) >= grid / 2:
+            drawn = [landscapes.heat_map(study)]
+        else:
+            drawn = [landscapes.parallel(study), landscapes.marginals(study)]
+    measures = dict.fromkeys(measure for run in study.runs for measure in CHARTS[run.knobs["model.name"]])
+    return drawn + [picture for measure in measures if (picture := plots.curves(study, measure))]
+
+
+def verdict(study: Study) -> str:
+    """The best configuration in one line."""
+    if not study.finished:
+        return f"{study.title}: no finished run"
+    best = study.finished[0]
+    judged, test = spread(best.interval("objective")), spread(best.interval(study.test))
+    which = f"Best of {len(study.finished)}: {best.label}" if len(study.configurations) > 1 else "All runs"
+    return f"{which} (n = {len(best.done)}): {in_words(study.judged)} {judged}, {in_words(study.test)} {test}"
+
+
+def left_out(results: Sequence[Result]) -> list[str]:
+    """The runs that do not count, by name."""
+    rows = [[str(r.directory), r.status, r.error or ""] for r in results if r.status != "done"]
+    if not rows:
+        return []
+    return ["## Runs that are left out", Table(["run", "status", "why"], rows).markdown()]
+
+
+def _provenance(results: Sequence[Result]) -> str:
+    done = [result for result in results if result.status == "done"]
+    commits = sorted({str(result.commit)[:10] + "+" * str(result.commit).endswith("+") for result in done})
+    seconds = sum(result.seconds for result in done)
+    time = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+    return f"{time} of training; commit {', '.join(commits) or 'unknown'}"
+
+
+def _baselines(all_studies: Sequence[Study], wanted: Sequence[str]) -> list[Configuration | None]:
+    """For each study the configuration that is asked for, None where it has none. Raises UserError if no study has."""
+    if not wanted:
+        return [None] * len(all_studies)
+    pairs = [text.partition("=") for text in wanted]
+    knobs = {name: _value(value) for name, _, value in pairs}
+    found: list[Configuration | None] = []
+    for study in all_studies:
+        names = {short(name): name for name in study.varying} | {name: name for name in study.varying}
+        fits = [c for c in study.finished if all(
+            name in names and c.knobs.get(names[name], "") == value for name, value in knobs.items())]  # fmt: skip
+        if len(fits) > 1:
+            options = "; ".join(c.label for c in fits[:5])
+            raise UserError(f"--baseline must name one configuration, {' '.join(wanted)} fits {len(fits)}: {options}")
+        found.append(fits[0] if fits else None)
+    if not any(found):
+        options = "; ".join(c.label for study in all_studies for c in study.finished[:5])
+        raise UserError(f"--baseline must name a finished configuration, got {' '.join(wanted)}; there are {options}")
+    return found
+
+
+def _value(text: str) -> Any:
+    """A knob's value as typed: null or none, a number, true or false, a list, else a name."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None if text in ("none", "full") else text
+
+
+def html(text: str, files: dict[str, str]) -> str:
+    """The page of Markdown as one HTML file, its pictures inside it."""
+    from markdown import markdown
+
+    def embed(match: re.Match[str]) -> str:
+        data = base64.b64encode(files[match[1]].encode()).decode()
+        return f'src="data:image/svg+xml;base64,{data}"'
+
+    body = re.sub(r'src="([^"]+\.svg)"', embed, markdown(text, extensions=["tables"]))
+    title = text.splitlines()[0].removeprefix("# ")
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{STYLE}</style>\n</head>\n'
+        f"<body>\n{body}\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+    )

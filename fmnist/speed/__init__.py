@@ -1,0 +1,10 @@
+"""The textbook made fast. Without this package all results stay the same.
+
+step          the training step, replayed from a tape
+tape          a list of operations over kept buffers
+taped         how each layer and model is written on a tape
+taped_losses  how each loss is written on a tape
+kernels       which kernels matrix products use
+integers      exact products of float32 matrices with 8-bit images; integers.c does the work
+graphs        operations captured as CUDA graphs
+"""

@@ -1,0 +1,225 @@
+"""A training step as a list of operations over kept buffers: recorded once per shape, replayed every step."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fmnist.nn.totals import Figures, Later, Totals
+from fmnist.speed.graphs import Capture, Operation, captured, do
+from fmnist.speed.integers import Digits
+from fmnist.speed.kernels import THIN, Kernels, float32_products
+
+
+class Pool:
+    """Blocks of memory, handed out in order: whoever begins again at 0 gets the same ones."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.blocks: list[Tensor] = []
+        self.at = 0
+
+    def take(self, size: int, dtype: torch.dtype) -> Tensor:
+        """The next block, as so many elements."""
+        if self.at == len(self.blocks):
+            self.blocks.append(torch.empty(0, dtype=torch.uint8, device=self.device))
+        count = size * dtype.itemsize
+        if self.blocks[self.at].numel() < count:  # whoever has the smaller one keeps it
+            self.blocks[self.at] = torch.empty(count, dtype=torch.uint8, device=self.device)
+        self.at += 1
+        return self.blocks[self.at - 1][:count].view(dtype)
+
+
+class Pools:
+    """The memory of a model's tapes, which they share: of each chunk, of all chunks together, of the moment."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.chunk, self.common, self.scratch = (Pool(device) for _ in range(3))
+
+
+class Tape:
+    """Operations to be replayed: `do(f, *args, **kwargs)` adds one; nothing is computed while recording.
+
+    A batch is recorded in one or more chunks of rows, one after another. All that one chunk does is done before the
+    next one begins, so that they share their buffers; but a layer whose rows see one another records a `barrier`, at
+    which each chunk waits for the others, and then every chunk has buffers of its own. Activations have their
+    documented shape, (K, batch, features), but lie feature-major in memory.
+    """
+
+    data: Tensor  # the input of the chunk: it needs no gradient and must not be overwritten; perhaps its pixels
+    compared: nn.Module | None = None  # whose output is compared with the data, and lies in memory like them
+    chunk: int  # its number, from 0
+    phase: int  # barriers that it has passed
+
+    def __init__(
+        self, kernels: Kernels, dtype: torch.dtype, totals: Totals, pools: Pools, sizes: Sequence[int],
+        capture: Capture | None = None,
+    ) -> None:  # fmt: skip
+        """sizes: rows of the chunks. capture: how to make a few graphs of the operations."""
+        self.kernels, self.dtype, self.totals, self.sizes, self.rows = kernels, dtype, totals, sizes, sum(sizes)
+        self.pools, self.pool = pools, pools.chunk
+        self.pool.at = 0
+        self.phases: list[list[Operation]] = [[]]
+        self.settings: list[str | None] = ["highest"]  # of float32 products at the end of each phase, where it is known
+        self.digits: dict[int, Digits] = {}
+        self.capture, self.warm = capture, False
+        self.captured: list[Operation] = []
+
+    def start(self, chunk: int, x: Tensor, pixels: Tensor | None) -> None:
+        """Begin a chunk. pixels: x's grey levels, where products may use them."""
+        self.chunk, self.data, self.pixels, self.phase = chunk, x, pixels, 0
+        self.kept = [x]
+        self.pools.common.at = 0
+        if len(self.phases) == 1:
+            self.pool.at = 0
+
+    @property
+    def add(self) -> bool:
+        """Whether this chunk adds its gradients to those of the chunks before it."""
+        return self.chunk > 0
+
+    @property
+    def operations(self) -> list[Operation]:
+        """All of them, in the order in which they are done."""
+        return [operation for phase in self.phases for operation in phase]
+
+    def __call__(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self.phases[self.phase].append((f, args, kwargs))
+
+    def barrier(self) -> None:
+        """What this chunk does from here on is done when all chunks have come here, the first chunk's first."""
+        if len(self.sizes) == 1:
+            return
+        self.phase += 1
+        if self.phase == len(self.phases):
+            self.phases.append([])
+            self.settings.append(None)
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        """Do it all."""
+        with float32_products("highest"):
+            if self.capture is None:
+                for phase in self.phases:
+                    do(phase)
+            elif self.captured:
+                do(self.captured)
+            elif self.warm:
+                self.captured = captured(self.operations, self.capture)
+            else:
+                self.capture.warm_up(self.operations)
+                self.warm = True
+
+    def later(self, figures: Figures, output: Tensor, labels: Tensor) -> None:
+        """Add figures of the output to the totals, of many batches at once: see Later."""
+        key = output.shape, labels.shape
+        if key not in self.totals.later:
+            self.totals.later[key] = Later(self.totals, figures, output, labels)
+        self(self.totals.later[key].keep, output, labels)
+
+    def new(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """The next buffer; of its last two dimensions the first is the contiguous one."""
+        block = self.pool.take(math.prod(shape), dtype or self.dtype)
+        return block.view(*shape[:-2], shape[-1], shape[-2]).mT if len(shape) > 1 else block.view(shape)
+
+    def by_row(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """The same with the last dimension contiguous, as data lie."""
+        return self.new(*shape[:-2], shape[-1], shape[-2], dtype=dtype).mT
+
+    def common(self, *shape: int) -> Tensor:
+        """A buffer that all chunks have in common. Each must ask for the same ones, in the same order."""
+        return self.pools.common.take(math.prod(shape), self.dtype).view(shape)
+
+    def lasting(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """A buffer of its own, for what one chunk makes for all."""
+        return torch.empty(shape, dtype=dtype or self.dtype, device=self.totals.device)
+
+    @contextmanager
+    def scratch(self) -> Iterator[None]:
+        """Buffers that are asked for within are for what is recorded within; their memory stays in the caches, since
+        all others that scratch use it too."""
+        outer, self.pool = self.pool, self.pools.scratch
+        start = self.pool.at
+        try:
+            yield
+        finally:
+            self.pool.at, self.pool = start, outer
+
+    def like(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """A new buffer of x's shape and layout."""
+        by_row = x.dim() > 1 and x.is_contiguous()
+        return (self.by_row if by_row else self.new)(*x.shape, dtype=dtype)
+
+    def keep(self, x: Tensor) -> None:
+        """x will be needed again: nobody may write over it."""
+        self.kept.append(x)
+
+    def own(self, x: Tensor) -> Tensor:
+        """x itself where it may be overwritten, else a new buffer like it."""
+        return self.like(x) if any(x is other for other in self.kept) else x
+
+    def product(self, a: Tensor, b: Tensor, out: Tensor, add: bool = False, fixed: bool = False) -> None:
+        """out = a @ b, or out += a @ b. K left sides that share a right side are one product. fixed: a is the same in
+        all chunks."""
+        contiguous = a.is_contiguous() and out.is_contiguous()
+        if self.pixels is not None and b.data_ptr() == self.data.data_ptr() and contiguous:
+            self._product_with_images(a, self.pixels, b.stride() != self.data.stride(), out, add, fixed)
+            return
+        if a.dim() > b.dim():
+            a, out = a.view(-1, a.shape[-1]), out.view(-1, out.shape[-1])
+        elif a.dim() == 3 and a.shape[0] == 1:
+            a, b, out = a[0], b[0], out[0]
+        plain, accumulating = (torch.mm, torch.addmm) if a.dim() == 2 else (torch.bmm, torch.baddbmm)
+        if self.kernels.cast:
+            with self.scratch():
+                rounded = [self.like(operand, torch.bfloat16) for operand in (a, b, out)]
+                self(rounded[0].copy_, a)
+                self(rounded[1].copy_, b)
+                self(plain, *rounded[:2], out=rounded[2])
+                self(out.add_ if add else out.copy_, rounded[2])
+            return
+        setting = self.kernels.thin if a.numel() * b.shape[-1] < THIN else self.kernels.wide
+        if setting != self.settings[self.phase]:
+            self(torch.set_float32_matmul_precision, setting)
+            self.settings[self.phase] = setting
+        if add:
+            self(accumulating, out, a, b, out=out)
+        else:
+            self(plain, a, b, out=out)
+
+    def _product_with_images(
+        self, a: Tensor, pixels: Tensor, along_pixels: bool, out: Tensor, add: bool, fixed: bool
+    ) -> None:
+        keep = fixed and len(self.sizes) > 1
+        if keep and self.chunk == 0:
+            self.digits[a.data_ptr()] = Digits(a.shape, self.lasting, keep)
+        with self.scratch():
+            digits = self.digits[a.data_ptr()] if keep else Digits(a.shape, self.new)
+            self(digits.multiply, None if keep and self.chunk else a, pixels, out, along_pixels, add)
+
+    def sum(self, x: Tensor, dim: int | tuple[int, ...], out: Tensor) -> None:
+        """A gradient that is a sum: out = x.sum(dim), or out += x.sum(dim)."""
+        if not self.add:
+            self(torch.sum, x, dim, out=out)
+            return
+        with self.scratch():
+            part = self.new(*out.shape)
+            self(torch.sum, x, dim, out=part)
+            self(out.add_, part)
+
+    def summed(self, x: Tensor) -> Tensor:
+        """The sum of x (K, ...) for each run, (K,)."""
+        part = self.new(len(x))
+        self(torch.sum, x, tuple(range(1, x.dim())), out=part)
+        return part
+
+    def figure(self, tag: str, summed: Tensor, factor: float | Tensor = 1.0) -> None:
+        """Add to a figure's total: sums (K,), times a number or one per run."""
+        total = self.totals.of(tag, len(summed))
+        if isinstance(factor, Tensor):
+            self(total.addcmul_, summed, factor)
+        else:
+            self(total.add_, summed, alpha=factor)

@@ -1,0 +1,64 @@
+"""The names of sweeps and runs: readable, the same for the same command, and safe wherever a name is typed."""
+
+import re
+import shlex
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fmnist.config.names import LONGEST, job_name, sweep_name
+
+TYPED = ["model=mlp1", "seed=0,1,2,3", "lr=1e-3,3e-3", "+dropout=0.1,0.5"]
+
+
+def test_names_are_the_overrides():
+    assert sweep_name(TYPED) == "model-mlp1+seed+lr+dropout"
+    assert job_name(TYPED, ["model=mlp1", "seed=0", "lr=0.001", "+dropout=0.1"]) == "seed-0+lr-0.001+dropout-0.1"
+    assert job_name(["seed=range(0,3)"], ["seed=2"]) == "seed-2"
+    assert job_name(["model.hidden=[300,100],[20]"], ["model.hidden=[300,100]"]) == "model.hidden-300-100"
+    assert job_name(["lr=1,2"], ["lr=1e+30"]) == "lr-1e30"
+    assert job_name([], ["lr=0.1", "+seed=3"]) == "lr-0.1+seed-3"  # swept over by a study or a sweeper's own search
+
+
+def test_a_study_names_its_sweep():
+    assert sweep_name(["study=dropout"]) == sweep_name(["+study=dropout"]) == "dropout"
+    assert sweep_name(["study=dropout", "epochs=5", "seed=0,1"]) == "dropout+epochs-5+seed"
+
+
+def test_what_does_not_change_the_runs_does_not_change_the_name_of_the_sweep():
+    assert sweep_name([*TYPED, "device=cpu", "dry_run=true"]) == sweep_name(TYPED)
+    assert sweep_name(["seed=0,1", "model=mlp1"]) == sweep_name(["seed=0,1,2", "model=mlp1"]) == "seed+model-mlp1"
+    assert sweep_name([]) == "defaults"
+    assert job_name(["lr=0.1"], ["lr=0.1"]) == "run"
+
+
+def test_of_a_knob_that_was_typed_twice_the_last_counts():
+    assert sweep_name(["seed=0", "lr=0.1", "seed=0,1"]) == "seed+lr-0.1"
+    assert job_name(["seed=0", "lr=0.1", "seed=0,1"], ["seed=1", "lr=0.1"]) == "seed-1"
+
+
+VALUES = st.text(max_size=30) | st.floats().map(str) | st.lists(st.integers()).map(str) | st.text(min_size=300)
+
+
+@given(st.dictionaries(st.sampled_from(["seed", "data.dir", "+model.hidden", "optim@x", "~mask"]), VALUES, min_size=1))
+def test_a_name_is_one_plain_word_everywhere(overrides):
+    name = job_name([], [f"{key}={value}" for key, value in overrides.items()])
+    assert re.fullmatch(r"[A-Za-z0-9_.+-]+", name)
+    assert len(name) <= LONGEST
+    assert shlex.quote(name) == name
+    parsed = OverridesParser.create().parse_override(f"hydra.run.dir=outputs/sweep/{name}")
+    assert not parsed.is_sweep_override()
+    assert parsed.value() == f"outputs/sweep/{name}"
+
+
+@given(VALUES, VALUES)
+def test_other_values_have_other_names(one, other):
+    names = [job_name([], [f"data.dir={value}"]) for value in (one, other)]
+    assert (names[0] == names[1]) is (_same(one) == _same(other))
+
+
+def _same(value):
+    """Values that mean the same: spaces around them, quotes, and how a list or an exponent is spelled."""
+    value = re.sub(r"(?<=\de)\+", "", value.strip().strip("'\""))
+    return re.sub(r", *", "-", value[1:-1]) if re.fullmatch(r"\[[\w.-]+(, *[\w.-]+)*\]", value, re.ASCII) else value

@@ -1,0 +1,162 @@
+"""What several test files need: configs from a few words, the command line, runs compared, data made up."""
+
+import gzip
+import itertools
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from fmnist import ROOT
+from fmnist.config.parse import parse
+from fmnist.config.schema import GROUPS, Config
+from fmnist.data import fetch
+from fmnist.record import checkpoint
+from fmnist.train.stack import Stack
+
+
+def make_config(model: str = "mlp", data: str = "fashion", optim: str = "adam", **knobs: Any) -> Config:
+    """A checked config; knobs as on the command line: make_config(lr=0.1, **{"model.hidden": [20]})."""
+    given: dict[str, Any] = {"model": {"name": model}, "data": {"name": data}, "optim": {"name": optim}}
+    for key, value in knobs.items():
+        group, _, inner = key.rpartition(".")
+        place = given[group] if group in GROUPS else given.setdefault(group, {}) if group else given
+        place[inner if group else key] = value
+    given.setdefault("order_seed", given.get("seed", 0))
+    return parse(given)
+
+
+def run_cli(*arguments: str, cwd: Path = ROOT, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """`python train.py ...` as a user types it."""
+    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+FILES = list(fetch.FASHION)
+
+
+def write(path: Path, values: Tensor) -> bytes:
+    """An IDX file, written without any of the code under test; packed if the name ends with .gz."""
+    content = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
+    content += bytes(values.flatten().tolist())
+    path.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)
+    return content
+
+
+def tiny(folder: Path, rows: int = 20, suffix: str = "") -> dict[str, Tensor]:
+    """A small IDX data set of 3x2 images in four classes."""
+    generator = torch.Generator().manual_seed(0)
+    values = {}
+    for name, n in zip(FILES, (rows, rows, 8, 8), strict=True):
+        pixels = torch.randint(256, (n, 3, 2), generator=generator)
+        values[name] = pixels if "images" in name else torch.arange(n) % 4
+        write(folder / (name + suffix), values[name])
+    return values
+
+
+SMALL = {"data.limit": 600, "epochs": 3, "batch_size": 100, "precision": "float64", "save_every": 0.0}
+
+
+MODELS = {"mlp": {"model.hidden": [20, 12]}, "deep": {"model.width": 12, "model.depth": 4}}
+
+
+def rows_of(directory):
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same_run(one, other, **close):
+    """Curves, result and checkpoints of two run directories, exactly equal or to the tolerance given."""
+
+    def same(a, b):
+        assert a.keys() == b.keys()
+        for key in a:
+            if close:
+                assert a[key] == pytest.approx(b[key], **close), key
+            else:
+                assert a[key] == b[key], key
+
+    for a, b in itertools.zip_longest(rows_of(one), rows_of(other), fillvalue={}):
+        same(a, b)
+    results = [json.loads((d / "result.json").read_text()) for d in (one, other)]
+    same(results[0]["metrics"], results[1]["metrics"])
+    assert results[0]["config_hash"] == results[1]["config_hash"]
+    assert results[0]["status"] == results[1]["status"]
+    states = [checkpoint.load(d / "last.pt") for d in (one, other)]
+    for key in ("config_hash", "kernels"):
+        assert states[0].pop(key) == states[1].pop(key)
+    for state in states:
+        del state["seconds"]
+    tolerance = {"rtol": close["rel"], "atol": close["abs"]} if close else {"rtol": 0, "atol": 0}
+    torch.testing.assert_close(states[0], states[1], **tolerance)
+
+
+class Crash(BaseException):
+    """Not an Exception: nothing may catch it and tidy up."""
+
+
+def crash_in(monkeypatch, epoch):
+    """Let training die in that epoch, as a kill would."""
+    original = Stack.epoch
+
+    def dying(self, number):
+        if number == epoch:
+            raise Crash
+        return original(self, number)
+
+    monkeypatch.setattr(Stack, "epoch", dying)
+
+
+def events_of(directory):
+    accumulator = EventAccumulator(str(directory), size_guidance={"scalars": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+# Three jobs, the last of which diverges.
+JOBS = (
+    *("model=mlp1", "model.hidden=[20]", "data.limit=500", "epochs=3", "precision=float64"),
+    *("lr=1e-3,3e-3,1e300", "hydra.sweep.subdir=${hydra.job.num}"),
+)
+
+
+def of_run(directory):
+    """What does not depend on when and by whom a run was made: facts, and figures."""
+    result = json.loads((directory / "result.json").read_text())
+    facts = {key: result[key] for key in ("status", "error", "epoch", "config_hash")}
+    facts["files"] = {path.name.split(".out.")[0] for path in directory.iterdir()}
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    objective = {"objective": result["objective"]} if result["status"] == "done" else {}
+    return facts, [*rows, result["metrics"] | objective]
+
+
+def assert_same(one, other, **close):
+    """Two runs, as of_run has them, with exactly equal figures or to the tolerance given."""
+    assert one[0] == other[0]
+    for a, b in zip(one[1], other[1], strict=True):
+        assert a == (pytest.approx(b, **close) if close else b)
+
+
+def sweep_under(directory, *launcher):
+    """Run the jobs under a launcher; see that its failure is told; give back what it left. One thread computes each:
+    sums are grouped by threads, so the last bits of a curve depend on their number."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        done = run_cli("-m", *JOBS, *launcher, f"hydra.sweep.dir={directory}", cwd=directory.parent)
+    assert done.returncode == 1, done.stderr
+    assert "train/loss is" in done.stderr
+    runs = [of_run(directory / str(number)) for number in range(3)]
+    assert [facts["status"] for facts, _ in runs] == ["done", "done", "failed"]
+    return runs
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """What Hydra's own launcher makes of the jobs."""
+    return sweep_under(tmp_path_factory.mktemp("own") / "sweep", "hydra/launcher=basic")

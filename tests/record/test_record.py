@@ -1,0 +1,109 @@
+"""The record: rows, result and TensorBoard's mirror of them."""
+
+import json
+
+import pytest
+from helpers import MODELS, SMALL, events_of, make_config, rows_of
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from fmnist.record import checkpoint
+from fmnist.record.files import replacing
+from fmnist.record.record import Record
+from fmnist.record.result import read_rows
+from fmnist.train import engine
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("run")
+    engine.fit([make_config(**MODELS["mlp"], **SMALL, dropout=0.5, batch_norm=True)], [directory])
+    return directory
+
+
+def test_tensorboard_mirrors_the_rows_and_the_test(run):
+    events, rows = events_of(run), rows_of(run)
+    for tag in ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy"):
+        points = [(event.step, event.value) for event in events.Scalars(tag)]
+        assert points == [(row["epoch"], pytest.approx(row[tag], rel=1e-6)) for row in rows]
+    result = json.loads((run / "result.json").read_text())
+    (test,) = events.Scalars("test/accuracy")
+    assert (test.step, test.value) == (3, pytest.approx(result["metrics"]["test/accuracy"]))
+
+
+def test_tensorboard_has_one_chart_for_train_and_validation_and_the_true_config(run):
+    events = events_of(run)
+    assert events.summary_metadata["custom_scalars__config__"].plugin_data.plugin_name == "custom_scalars"
+    layout = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    for tag in (b"train/loss", b"validation/loss", b"train/accuracy", b"validation/accuracy"):
+        assert tag in layout
+    contents = events.PluginTagToContent("hparams")
+    start = plugin_data_pb2.HParamsPluginData.FromString(contents["_hparams_/session_start_info"]).session_start_info
+    assert start.hparams["batch_norm"].bool_value is True
+    assert start.hparams["dropout"].number_value == 0.5
+    assert start.hparams["skip"].string_value == "null"
+    assert start.hparams["model.hidden"].string_value == "[20, 12]"
+    end = plugin_data_pb2.HParamsPluginData.FromString(contents["_hparams_/session_end_info"]).session_end_info
+    assert end.status == 1  # success
+
+
+def test_the_mirror_is_made_anew_when_a_run_goes_on(tmp_path):
+    config = make_config()
+    first = Record(config, tmp_path)
+    for epoch in (1, 2, 3):
+        first.epoch({"epoch": epoch, "train/loss": 1.0 / epoch})
+    first.save(epoch=2)
+    first.close()
+    second = Record(config, tmp_path, epoch=2)
+    second.epoch({"epoch": 3, "train/loss": 0.25})
+    second.finish("done", epoch=3)
+    assert [row["train/loss"] for row in rows_of(tmp_path)] == [1.0, 0.5, 0.25]
+    assert [event.value for event in events_of(tmp_path).Scalars("train/loss")] == [1.0, 0.5, 0.25]
+    assert len(list(tmp_path.glob("events*"))) == 1
+
+
+def test_the_result_says_how_it_was_made(run):
+    result = json.loads((run / "result.json").read_text())
+    assert result["status"] == "done"
+    assert result["error"] is None
+    assert result["epoch"] == 3
+    assert result["seconds"] > 0
+    assert set(result["versions"]) >= {"python", "torch"}
+    assert result["config"]["model"] == {"name": "mlp", "hidden": [20, 12], "activation": "relu"}
+    assert result["objective"] == result["metrics"]["validation/accuracy"]
+
+
+def test_a_torn_row_ends_the_rows(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
+    assert read_rows(tmp_path) == [{"epoch": 1}, {"epoch": 2}]
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    def write(text):
+        with replacing(tmp_path / "text") as file:
+            file.write(text)
+
+    write("old")
+    checkpoint.save(tmp_path / "state", {"a": 1})
+
+    def crash(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("fmnist.record.files.os.fsync", crash)
+    with pytest.raises(OSError, match="full"):
+        write("new")
+    with pytest.raises(OSError, match="full"):
+        checkpoint.save(tmp_path / "state", {"a": 2})
+    assert (tmp_path / "text").read_text() == "old"
+    assert checkpoint.load(tmp_path / "state") == {"a": 1}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state", "text"]
+
+
+def test_an_error_in_training_is_recorded_and_raised(tmp_path, monkeypatch):
+    def broken(self, epoch):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("fmnist.train.stack.Stack.epoch", broken)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        engine.fit([make_config(**MODELS["mlp"], **SMALL)], [tmp_path])
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["status"], result["error"]) == ("failed", "RuntimeError: out of memory")

@@ -1,0 +1,183 @@
+"""A stack of K runs is K runs: every model, data set and switch trains; curves, checkpoints and states agree."""
+
+import itertools
+import json
+
+import pytest
+import torch
+from helpers import MODELS, SMALL, assert_same_run, make_config, rows_of, tiny
+
+from fmnist import UserError
+from fmnist.data.dataset import load
+from fmnist.record import checkpoint
+from fmnist.train import engine
+from fmnist.train.stack import Stack
+
+STACKS = {
+    "seeds": [{"seed": 0}, {"seed": 1}, {"seed": 0}],
+    "one shared order": [{"seed": 0, "order_seed": 7}, {"seed": 1, "order_seed": 7}],
+    "learning rates": [{"lr": 1e-2}, {"lr": 1e-3}],
+    "dropout": [{"dropout": 0.5}, {"dropout": 0.0}, {"dropout": 0.2}],
+    "smoothing": [{"label_smoothing": 0.1}, {"label_smoothing": 0.0}],
+    "schedules": [{"schedule": "cosine"}, {"schedule": "one_cycle"}, {"schedule": "constant"}],
+    "optimizer": [{"optim.betas": [0.8, 0.9]}, {"optim.weight_decay": 0.1, "optim.eps": 1e-6}],
+    "clipping": [{"grad_clip": 0.1}, {"grad_clip": None}],
+    "initial weights": [{"init": "glorot", "init_scale": 0.1}, {"init": "report"}],
+    "selection": [{"select": "best", "seed": 3}, {"select": "last", "patience": 1}],
+}
+
+
+@pytest.mark.parametrize(
+    "switches", [{}, {"batch_norm": True, "skip": True, "dropout": 0.3}], ids=["plain", "switches"]
+)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("name", STACKS)
+def test_a_stack_is_its_solos(name, model, switches, tmp_path):
+    configs = [make_config(model, **{**MODELS[model], **SMALL, **switches, **own}) for own in STACKS[name]]
+    together = [tmp_path / f"stack{run}" for run in range(len(configs))]
+    engine.fit(configs, together)
+    for run, config in enumerate(configs):
+        engine.fit([config], [tmp_path / f"solo{run}"])
+        assert_same_run(together[run], tmp_path / f"solo{run}", rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("knobs", [{"batch_size": None}, {"batch_size": None, "loss": "report_rows"}, {"optim": "sgd"}])
+def test_a_stack_is_its_solos_in_full_batch_and_with_sgd(knobs, tmp_path):
+    configs = [make_config(**{**MODELS["mlp"], **SMALL, **knobs, "seed": seed, "lr": 0.01}) for seed in (0, 1)]
+    engine.fit(configs, [tmp_path / "stack0", tmp_path / "stack1"])
+    for run, config in enumerate(configs):
+        engine.fit([config], [tmp_path / f"solo{run}"])
+        assert_same_run(tmp_path / f"stack{run}", tmp_path / f"solo{run}", rel=1e-9, abs=1e-9)
+
+
+def test_seeds_matter_and_nothing_else_random_does(tmp_path):
+    torch.manual_seed(1)
+    engine.fit([make_config(**MODELS["mlp"], **SMALL, dropout=0.5)], [tmp_path / "first"])
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    engine.fit([make_config(**MODELS["mlp"], **SMALL, dropout=0.5)], [tmp_path / "again"])
+    assert torch.equal(torch.get_rng_state(), state)  # the global generator is left alone
+    engine.fit([make_config(**MODELS["mlp"], **SMALL, dropout=0.5, seed=1)], [tmp_path / "other"])
+    assert_same_run(tmp_path / "first", tmp_path / "again")
+    assert rows_of(tmp_path / "first") != rows_of(tmp_path / "other")
+
+
+SWITCHES = [dict(zip(("dropout", "batch_norm", "skip"), on, strict=True))
+            for on in itertools.product((None, 0.5), (None, True), (None, True))]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "report", "report_rows"])
+@pytest.mark.parametrize("dataset", ["fashion", "idx"])
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+def test_every_composition_trains_for_two_steps(model, dataset, switches, loss, tmp_path, device):
+    where = {"data.limit": 100}
+    if dataset == "idx":
+        tiny(tmp_path)
+        where = {"data.dir": str(tmp_path)}
+    rows = 80 if dataset == "fashion" else 16
+    config = make_config(model, dataset, loss=loss, epochs=1, batch_size=rows // 2, device=str(device),
+                         **MODELS[model], **where, **switches)  # fmt: skip
+    (outcome,) = engine.fit([config], [tmp_path / "run"])
+    assert outcome.error is None
+    assert 0 <= outcome.metrics["test/accuracy"] <= 1
+    weights = checkpoint.load(tmp_path / "run" / "last.pt")["weights"]
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+@pytest.mark.parametrize(("knobs", "parameters"), [
+    ({"model.hidden": [200]}, 159_010),
+    ({"model.hidden": [300, 100]}, 266_610),
+    ({"model.hidden": [300, 100], "batch_norm": True}, 266_610 + 2 * 400),
+    ({"model": "deep", "model.width": 32, "model.depth": 20}, 784 * 32 + 32 + 19 * (32 * 32 + 32) + 330),
+    ({"model": "deep", "model.width": 32, "model.depth": 20, "skip": True}, 784 * 32 + 32 + 19 * (32 * 32 + 32) + 330),
+])  # fmt: skip
+def test_parameter_counts(knobs, parameters):
+    config = make_config(**{"data.limit": 100, **knobs})
+    dataset = load(**vars(config.data))
+    stack = Stack([config, config], dataset, torch.device("cpu"))
+    assert sum(p.numel() for p in stack.model.parameters()) == 2 * parameters
+
+
+def test_chunks_change_nothing_but_rounding(monkeypatch, tmp_path):
+    config = make_config(**MODELS["mlp"], **{**SMALL, "batch_size": None})
+    engine.fit([config], [tmp_path / "whole"])
+    monkeypatch.setattr("fmnist.nn.step.CHUNK", 7)  # 480 rows: the last chunk is shorter
+    engine.fit([config], [tmp_path / "chunks"])
+    assert_same_run(tmp_path / "whole", tmp_path / "chunks", rel=1e-9, abs=1e-9)
+
+
+def test_bfloat16_keeps_weights_in_float32_and_learns(tmp_path):
+    knobs = {"data.limit": 3000, "epochs": 3, "batch_size": 100, "model.hidden": [50]}
+    outcomes = [
+        engine.fit([make_config(**knobs, precision=precision)], [tmp_path / precision])[0].metrics
+        for precision in ("float32", "bfloat16")
+    ]
+    weights = checkpoint.load(tmp_path / "bfloat16" / "last.pt")["weights"]
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    assert outcomes[0]["train/loss"] != outcomes[1]["train/loss"]
+    assert outcomes[1]["validation/accuracy"] == pytest.approx(outcomes[0]["validation/accuracy"], abs=0.03)
+
+
+def test_a_run_that_diverges_fails_alone_with_its_epoch(tmp_path, monkeypatch):
+    knobs = {**MODELS["mlp"], **SMALL, "precision": "float32"}
+    configs = [make_config(**knobs, lr=lr) for lr in (1e-3, 1e30, 1e-2)]
+    directories = [tmp_path / str(run) for run in range(3)]
+    told = []
+    original = Stack.epoch
+
+    def watching(self, epoch):
+        result = directories[1] / "result.json"
+        told.append(json.loads(result.read_text())["status"] if result.exists() else None)
+        return original(self, epoch)
+
+    monkeypatch.setattr(Stack, "epoch", watching)
+    outcomes = engine.fit(configs, directories)
+    monkeypatch.undo()
+    assert told == ["running", "failed", "failed"]  # at once, while the others go on
+    assert [outcome.error is None for outcome in outcomes] == [True, False, True]
+    assert "epoch" in outcomes[1].error
+    assert "lr" in outcomes[1].error
+    result = json.loads((directories[1] / "result.json").read_text())
+    assert (result["status"], result["error"]) == ("failed", outcomes[1].error)
+    for run in (0, 2):
+        engine.fit([configs[run]], [tmp_path / f"solo{run}"])
+        assert_same_run(directories[run], tmp_path / f"solo{run}", rel=1e-3, abs=1e-3)
+
+
+def test_early_stopping_stops_after_patience_and_keeps_the_best(tmp_path):
+    config = make_config(**{**SMALL, "epochs": 200, "lr": 0.03, "patience": 3, "select": "best", **MODELS["mlp"]})
+    (outcome,) = engine.fit([config], [tmp_path])
+    rows = rows_of(tmp_path)
+    accuracies = [row["validation/accuracy"] for row in rows]
+    best = accuracies.index(max(accuracies)) + 1  # the first of equals
+    assert len(rows) == best + 3 < 200
+    assert outcome.objective == max(accuracies)
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["best"] == {"epoch": best, "value": max(accuracies)}
+    assert result["epoch"] == best + 3
+
+
+def test_select_decides_which_weights_are_tested(tmp_path):
+    knobs = {**SMALL, "epochs": 12, "lr": 0.05, **MODELS["mlp"]}
+    configs = [make_config(**knobs, select=select) for select in ("last", "best")]
+    outcomes = engine.fit(configs, [tmp_path / "last", tmp_path / "best"])
+    dataset = load(**vars(configs[0].data))
+    for outcome, file, key in ((outcomes[0], "last/last.pt", "weights"), (outcomes[1], "best/best.pt", "weights")):
+        stack = Stack(configs[:1], dataset, torch.device("cpu"))
+        stack.load_weights(0, checkpoint.load(tmp_path / file)[key])
+        assert stack.measure("test", dataset.test)["test/accuracy"][0] == outcome.metrics["test/accuracy"]
+    assert outcomes[0].metrics["test/loss"] != outcomes[1].metrics["test/loss"]
+
+
+def test_all_rows_may_be_trained_on(tmp_path):
+    config = make_config(**{**SMALL, "data.split": 1.0}, **MODELS["mlp"])
+    (outcome,) = engine.fit([config], [tmp_path])
+    assert not any("validation" in tag for tag in outcome.metrics)
+    assert outcome.objective == outcome.metrics["train/accuracy"]
+
+
+def test_a_last_batch_of_one_row_is_refused_with_batch_norm(tmp_path):
+    config = make_config(**{**SMALL, "batch_size": 479}, **MODELS["mlp"], batch_norm=True)
+    with pytest.raises(UserError, match="batch_size must not leave a last batch of 1 row"):
+        engine.fit([config], [tmp_path])
