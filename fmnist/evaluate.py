@@ -1,4 +1,4 @@
-"""The figures of finished runs, from their own configs and weights and nothing else."""
+"""The metrics of finished runs, from their own configs and weights and nothing else."""
 
 import argparse
 import json
@@ -12,52 +12,52 @@ import torch
 
 from fmnist import UserError
 from fmnist.data.dataset import as_input
-from fmnist.nn import metrics
 from fmnist.nn.losses import Classification
+from fmnist.nn.metrics import confusion, precision, probe, recall
 from fmnist.nn.step import outputs
-from fmnist.record.result import read_result, told
+from fmnist.record.result import metrics_in_words, read_result
 from fmnist.train.restore import restore
 
 
 def evaluate(directory: Path, weights: str | None = None) -> dict[str, Any]:
-    """validation/* and test/* figures by tag; for classifiers, recall and precision by class name and confusion counts;
+    """validation/* and test/* metrics by tag; for classifiers, recall and precision by class name and confusion counts;
     for autoencoders probe/accuracy, of a linear classifier on the code."""
     config, stack, dataset = restore(directory, weights)
-    figures: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     if dataset.validation is not None:
-        figures |= {tag: values[0] for tag, values in stack.measure("validation", dataset.validation).items()}
-    figures |= {tag: values[0] for tag, values in stack.test(dataset.test).items()}
+        metrics |= {tag: values[0] for tag, values in stack.measure("validation", dataset.validation).items()}
+    metrics |= {tag: values[0] for tag, values in stack.test(dataset.test).items()}
     if isinstance(stack.criterion, Classification):
         x = as_input(dataset.test.images, stack.dtype)
         pieces = outputs(stack.model, stack.criterion, x, dataset.test.labels, config.precision)
         predicted = torch.cat([stack.criterion.predict(output)[0] for output, _, _ in pieces])
-        counts = metrics.confusion(predicted, dataset.test.labels, dataset.classes)
-        for name, figure in (("recall", metrics.recall(counts)), ("precision", metrics.precision(counts))):
-            figures[name] = dict(zip(dataset.names, figure.tolist(), strict=True))
-        figures["confusion"] = counts.tolist()
+        counts = confusion(predicted, dataset.test.labels, dataset.classes)
+        for name, figure in (("recall", recall(counts)), ("precision", precision(counts))):
+            metrics[name] = dict(zip(dataset.names, figure.tolist(), strict=True))
+        metrics["confusion"] = counts.tolist()
     else:
         train, test = (stack.codes(split)[0] for split in (dataset.train, dataset.test))
-        figures["probe/accuracy"] = metrics.probe(train, dataset.train.labels, test, dataset.test.labels)
-    return figures
+        metrics["probe/accuracy"] = probe(train, dataset.train.labels, test, dataset.test.labels)
+    return metrics
 
 
-def table(figures: dict[str, Any]) -> str:
-    """The figures for a person: one line of totals, then a line for each class with what it was taken for."""
-    if "recall" not in figures:
-        return told(figures)
-    names = list(figures["recall"])
+def table(metrics: dict[str, Any]) -> str:
+    """The metrics for a person: one line of totals, then a line for each class with what it was taken for."""
+    if "recall" not in metrics:
+        return metrics_in_words(metrics)
+    names = list(metrics["recall"])
     width = max(map(len, names))
-    lines = [told(figures), "", f"{'':{width}}  recall precision  taken for (test images)"]
+    lines = [metrics_in_words(metrics), "", f"{'':{width}}  recall precision  taken for (test images)"]
     for row, name in enumerate(names):
-        counts = figures["confusion"][row]
+        counts = metrics["confusion"][row]
         others = sorted((c for c in range(len(names)) if c != row and counts[c]), key=lambda c: -counts[c])[:3]
         taken = ", ".join(f"{names[c]} {counts[c]}" for c in others)
-        lines.append(f"{name:{width}}  {figures['recall'][name]:6.3f} {figures['precision'][name]:9.3f}  {taken}")
+        lines.append(f"{name:{width}}  {metrics['recall'][name]:6.3f} {metrics['precision'][name]:9.3f}  {taken}")
     return "\n".join(lines)
 
 
 def summary(directories: Sequence[Path]) -> str:
-    """The recorded test figures of several finished runs: mean, standard deviation and range over them."""
+    """The recorded test metrics of several finished runs: mean, standard deviation and range over them."""
     results = [(directory, read_result(directory)) for directory in directories]
     unfinished = [str(directory) for directory, result in results if result is None or result["status"] != "done"]
     if unfinished:
@@ -68,8 +68,8 @@ def summary(directories: Sequence[Path]) -> str:
     lines = [f"{'':{width}}  {'n':>4} {'mean':>10} {'std':>10} {'min':>10} {'max':>10}"]
     for tag in tags:
         values = [metrics[tag] for metrics in metrics_of]
-        figures = (mean(values), stdev(values), min(values), max(values))
-        lines.append(f"{tag:{width}}  {len(values):4} " + " ".join(f"{figure:10.4f}" for figure in figures))
+        metrics = (mean(values), stdev(values), min(values), max(values))
+        lines.append(f"{tag:{width}}  {len(values):4} " + " ".join(f"{figure:10.4f}" for figure in metrics))
     return "\n".join(lines)
 
 
@@ -77,7 +77,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m fmnist.evaluate",
-        description="A finished run's figures, from its own config and weights; of several, their mean and spread.",
+        description="A finished run's metrics, from its own config and weights; of several, their mean and spread.",
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="directories of finished runs")
     parser.add_argument("--weights", choices=("last", "best"), help="default: those the run was tested with")
@@ -87,11 +87,11 @@ def main() -> None:
         if len(arguments.runs) > 1:
             print(summary(arguments.runs))
             return
-        figures = evaluate(arguments.runs[0], arguments.weights)
+        metrics = evaluate(arguments.runs[0], arguments.weights)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    print(json.dumps(figures, indent=1) if arguments.json else table(figures))
+    print(json.dumps(metrics, indent=1) if arguments.json else table(metrics))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def compare(artists: Sequence[Artist]) -> Figure:
         points = artist.codes()
         artist.scatter(maps, points)
         maps.set_title(
-            f"{artist.stack.configs[artist.run].model.name}: {metrics.gaps(points):.0%} of the space without an image"
+            f"{artist.stack.configs[artist.run].model.name}: {metrics.holes(points):.0%} of the space without an image"
         )
         planes.imshow(artist.tile(artist.decode(plane(points)), GRID), cmap="gray", vmin=0, vmax=1)
         planes.set_axis_off()

@@ -58,15 +58,15 @@ PEERS = {
 }
 
 
-class WorkerError(Exception):
-    """A worker ended before its time, or did not answer in time; in one line."""
+class EntrantError(Exception):
+    """A entrant ended before its time, or did not answer in time; in one line."""
 
 
 @contextmanager
 def deadline(process: subprocess.Popen[str], seconds: float) -> Iterator[None]:
     """Kill a process that leads a session, and its children, if what is done within lasts longer, or is broken off.
 
-    Whoever reads from it then sees the end of its output. Raises WorkerError for one that was late.
+    Whoever reads from it then sees the end of its output. Raises EntrantError for one that was late.
     """
 
     late = Event()
@@ -89,14 +89,14 @@ def deadline(process: subprocess.Popen[str], seconds: float) -> Iterator[None]:
     finally:
         timer.cancel()
     if late.is_set():
-        raise WorkerError(f"no answer within {seconds:g} s")
+        raise EntrantError(f"no answer within {seconds:g} s")
 
 
 @dataclass
-class Worker:
-    """A running worker of peers/; see worker.py there for what it answers. A context manager: it ends with it.
+class Entrant:
+    """A running entrant of peers/; see worker.py there for what it answers. A context manager: it ends with it.
 
-    limit: seconds an answer may take, after which the worker is killed.
+    limit: seconds an answer may take, after which the entrant is killed.
     """
 
     peer: Peer
@@ -105,7 +105,7 @@ class Worker:
     losses: list[float | None] = field(default_factory=list)
     last: dict[str, Any] = field(default_factory=dict)
 
-    def __enter__(self) -> "Worker":
+    def __enter__(self) -> "Entrant":
         self.errors = tempfile.TemporaryFile("w+", errors="replace")
         command = [
             str(self.peer.python),
@@ -150,14 +150,14 @@ class Worker:
                 try:
                     answer: dict[str, Any] = json.loads(line)
                 except ValueError:
-                    raise WorkerError(f"it answered {line.strip()!r}") from None
+                    raise EntrantError(f"it answered {line.strip()!r}") from None
                 return answer
         self.errors.seek(0)
         lines = [line.strip() for line in self.errors if line.strip()]
-        raise WorkerError(lines[-1] if lines else f"it ended with status {self.process.wait()}")
+        raise EntrantError(lines[-1] if lines else f"it ended with status {self.process.wait()}")
 
     def __exit__(self, *_: object) -> None:
-        with suppress(WorkerError), deadline(self.process, 20):
+        with suppress(EntrantError), deadline(self.process, 20):
             self.process.communicate("quit\n")
         self.process.wait()
         self.errors.close()
@@ -165,17 +165,17 @@ class Worker:
 
 @contextmanager
 def reported(name: str, among: MutableMapping[str, Any] | None = None) -> Iterator[None]:
-    """Print the failure of a worker in one line, leave it out from `among`, and go on without it."""
+    """Print the failure of a entrant in one line, leave it out from `among`, and go on without it."""
     try:
         yield
-    except WorkerError as error:
+    except EntrantError as error:
         print(f"{name} failed: {error}", flush=True)
         if among is not None:
             among.pop(name, None)
 
 
 def command_line(hidden: Sequence[int], batch: int | None, asked: argparse.Namespace) -> list[str]:
-    """A worker's arguments."""
+    """A entrant's arguments."""
     given = {"data": DATA / "fashion-mnist", "hidden": ",".join(map(str, hidden)), "batch": batch or 0,
              "rows": asked.rows, "seed": asked.seed, "threads": asked.threads}  # fmt: skip
     return [word for name, value in given.items() for word in (f"--{name}", str(value))]

@@ -13,7 +13,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from fmnist import ROOT
-from fmnist.bench.entrants import PEERS, Peer, Worker, WorkerError, command_line, deadline, reported
+from fmnist.bench.entrants import PEERS, Entrant, EntrantError, Peer, command_line, deadline, reported
 
 PAUSE = 0.15  # seconds before each turn, in which the threads of the last one stop spinning and fall asleep
 TURN = 0.3  # seconds a turn should last at least: as many epochs as the fastest entrant needs for it
@@ -40,50 +40,50 @@ def race(cell: Cell, asked: argparse.Namespace, versions: dict[str, Any]) -> dic
 
     An entrant that fails, or does not answer in time, is reported and left out.
     """
-    workers: dict[str, Worker] = {}
+    entrants: dict[str, Entrant] = {}
     seconds: dict[str, list[float]] = {}
     first = [TURN]
     everyone = cell.entrants | ({"ceiling": Peer("ceiling")} if cell.work == "peers" else {})
     with ExitStack() as running:
         for name, peer in everyone.items():
             line = command_line(cell.hidden, cell.batch, asked)
-            worker = running.enter_context(Worker(peer, line, asked.limit))
+            entrant = running.enter_context(Entrant(peer, line, asked.limit))
             with reported(name):
-                versions[name] = worker.ready()
-                worker.epochs(1)  # compiles, probes, allocates
-                first.append(worker.epochs(1) * peer.runs)
-                workers[name], seconds[name] = worker, []
+                versions[name] = entrant.ready()
+                entrant.epochs(1)  # compiles, probes, allocates
+                first.append(entrant.epochs(1) * peer.runs)
+                entrants[name], seconds[name] = entrant, []
         epochs = max(1, min(20, int(TURN / min(first))))
         shuffle = random.Random(asked.seed).shuffle
         for _ in range(asked.repeats):
-            turns = list(workers)
+            turns = list(entrants)
             shuffle(turns)
             for name in turns:
                 time.sleep(PAUSE)
-                with reported(name, workers):
-                    seconds[name].append(workers[name].epochs(epochs))
+                with reported(name, entrants):
+                    seconds[name].append(entrants[name].epochs(epochs))
         memory = {}
-        for name in list(workers):
-            with reported(name, workers):
-                memory[name] = workers[name].memory()
-    return summarise(cell, asked, workers, {name: seconds[name] for name in workers}, memory)
+        for name in list(entrants):
+            with reported(name, entrants):
+                memory[name] = entrants[name].memory()
+    return summarise(cell, asked, entrants, {name: seconds[name] for name in entrants}, memory)
 
 
 def summarise(
-    cell: Cell, asked: argparse.Namespace, workers: dict[str, Worker], seconds: dict[str, list[float]],
+    cell: Cell, asked: argparse.Namespace, entrants: dict[str, Entrant], seconds: dict[str, list[float]],
     memory: dict[str, int],
 ) -> dict[str, Any]:  # fmt: skip
-    """A cell's figures for the record: medians and quartiles over rounds, of seconds and of ratios within a round."""
+    """A cell's metrics for the record: medians and quartiles over rounds, of seconds and of ratios within a round."""
     names = [name for name in seconds if name in cell.entrants]
-    losses = {name: workers[name].losses[CHECKED - 1] for name in names}
+    losses = {name: entrants[name].losses[CHECKED - 1] for name in names}
     middle = median([x for name, x in losses.items() if x is not None and not cell.entrants[name].own_loss] or [1.0])
     loose = cell.loose * (48_000 / asked.rows) ** 0.5
-    figures = {}
+    metrics = {}
     for name, loss in losses.items():
-        peer, last = cell.entrants[name], workers[name].last
+        peer, last = cell.entrants[name], entrants[name].last
         tolerance = loose if cell.batch or cell.noisy or peer.noisy else EXACT
         deviation = None if loss is None or peer.own_loss else abs(loss / middle - 1)
-        figures[name] = {
+        metrics[name] = {
             "seconds": seconds[name], **spread(seconds[name]), "loss": loss, "accuracy": last["accuracy"],
             "bytes": memory[name], "runs": peer.runs, "deviation": deviation, "tolerance": tolerance,
             "agrees": peer.own_loss or (deviation is not None and deviation <= tolerance),
@@ -93,11 +93,11 @@ def summarise(
     }
     record: dict[str, Any] = {
         "work": cell.work, "model": cell.model, "hidden": cell.hidden, "batch": cell.batch, "rows": asked.rows,
-        "n": asked.repeats, "epochs": max((len(worker.losses) for worker in workers.values()), default=0),
-        "checked_epoch": CHECKED, "peers": figures, "faster": faster,
+        "n": asked.repeats, "epochs": max((len(entrant.losses) for entrant in entrants.values()), default=0),
+        "checked_epoch": CHECKED, "peers": metrics, "faster": faster,
     }  # fmt: skip
     if taken := seconds.get("ceiling"):
-        last = workers["ceiling"].last
+        last = entrants["ceiling"].last
         gflops = last["operations"] / median(taken) / 1e9
         record["ceiling"] = {**spread(taken), "gflops": gflops, "settings": last["settings"]}
         if "ours" in names:
@@ -132,9 +132,9 @@ def startup(asked: argparse.Namespace, versions: dict[str, Any]) -> dict[str, An
 def _first_step(name: str, asked: argparse.Namespace, versions: dict[str, Any]) -> float:
     """Carry out one start; the time of its first step by the clock."""
     if name in PEERS:
-        with Worker(PEERS[name], command_line([200], None, asked), asked.limit) as worker:
-            versions[name] = worker.ready()
-            worker.epochs(1)
+        with Entrant(PEERS[name], command_line([200], None, asked), asked.limit) as entrant:
+            versions[name] = entrant.ready()
+            entrant.epochs(1)
             return time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         limit = round(asked.rows / 0.8)  # four fifths are trained on
@@ -150,5 +150,5 @@ def _first_step(name: str, asked: argparse.Namespace, versions: dict[str, Any]) 
                 if "epoch 1/1" in line:
                     step = time.perf_counter()
         if run.returncode or step is None:
-            raise WorkerError(line.strip())
+            raise EntrantError(line.strip())
     return step

@@ -14,7 +14,7 @@ from statistics import mean, median
 from typing import Any
 
 from fmnist import ROOT
-from fmnist.bench.entrants import WorkerError, deadline, reported
+from fmnist.bench.entrants import EntrantError, deadline, reported
 from fmnist.data.fetch import DATA
 
 PLAIN = "fmnist/bench/peers/sweep_plain.py"
@@ -60,7 +60,7 @@ def command(entrant: str, sweep: Sweep, runs: int, epochs: int, rows: int, folde
 
 
 def timed(line: list[str], folder: Path, runs: int, limit: float) -> tuple[float, float]:
-    """Seconds that a command takes, and the mean objective of the runs it leaves. Raises WorkerError where it fails."""
+    """Seconds that a command takes, and the mean objective of the runs it leaves. Raises EntrantError where it fails."""
     start = time.perf_counter()
     with (
         subprocess.Popen(
@@ -72,7 +72,7 @@ def timed(line: list[str], folder: Path, runs: int, limit: float) -> tuple[float
     seconds = time.perf_counter() - start
     results = [json.loads(path.read_text())["objective"] for path in folder.glob("sweep/*/result.json")]
     if process.returncode or len(results) != runs:
-        raise WorkerError((errors.strip() or out.strip() or "nothing was said").splitlines()[0])
+        raise EntrantError((errors.strip() or out.strip() or "nothing was said").splitlines()[0])
     return seconds, mean(results)
 
 

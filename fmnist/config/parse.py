@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fmnist import UserError
 from fmnist.config.manual import manual
 from fmnist.config.names import job_name, sweep_name
-from fmnist.config.schema import ASIDE, CLASSIFIERS, GROUPS, LOSSES, NOT_HASHED, AnomalyConfig, Config, Knobs
+from fmnist.config.schema import ASIDE, GROUPS, MODELS, NOT_HASHED, AnomalyConfig, Config, Knobs
 
 
 def config_hash(config: Config) -> str:
@@ -112,13 +112,13 @@ def _describe(allowed: str | tuple[str, ...]) -> str:
 
 def _check_combination(config: Config) -> None:
     """Refuse what each knob allows by itself but not together with the others; fill in what follows from them."""
-    losses = LOSSES[config.model.name]
+    losses = MODELS[config.model.name].losses
     config.loss = config.loss or losses[0]
     if config.loss not in losses:
         raise UserError(f"loss must be one of {', '.join(losses)} for model {config.model.name}, got {config.loss!r}")
     if config.label_smoothing is not None and config.loss != "cross_entropy":
         raise UserError(f"label_smoothing must be null unless loss=cross_entropy, got loss={config.loss}")
-    if config.model.name in CLASSIFIERS:
+    if MODELS[config.model.name].classifies:
         for name, value in {**vars(config), "anomaly.normal": config.anomaly.normal}.items():
             if name in ("noise", "mask", "anomaly.normal") and value is not None:
                 raise UserError(

@@ -1,5 +1,6 @@
 """The knobs of a run: names, types, defaults and what each allows. conf/ says in words what they mean."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,20 +101,61 @@ class AdamConfig:
     weight_decay: float | None = knob(None, AT_LEAST_0, per_run=True)
 
 
+@dataclass(frozen=True)
+class Kind:
+    """All that is to be known of a model without torch.
+
+    config: its own knobs; build: its class, "module:name"; losses: those it can be trained by, the first by default.
+    judged_by: the metric of the validation rows (of the training rows where there are none) by which runs are compared;
+    better: max or min. charts: the metrics that have training and validation in one chart. widths: from its config, the
+    number of inputs and of classes to the widths of its layers, both ends included, for estimates of time and memory.
+    """
+
+    config: type
+    build: str
+    losses: tuple[str, ...]
+    judged_by: str
+    better: Callable[..., Any]
+    charts: tuple[str, ...]
+    widths: Callable[[Any, int, int], list[int]]
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it tells classes apart; all others give images back."""
+        return self.judged_by == "accuracy"
+
+
+def _classifier(config: type, build: str, widths: Callable[[Any], list[int]]) -> Kind:
+    def ends(model: Any, inputs: int, classes: int) -> list[int]:
+        return [inputs, *widths(model), classes]
+
+    losses = ("cross_entropy", "report", "report_rows")
+    return Kind(config, f"fmnist.nn.models:{build}", losses, "accuracy", max, ("loss", "accuracy"), ends)
+
+
+def _autoencoder(
+    config: type, build: str, losses: tuple[str, ...], charts: tuple[str, ...], widths: Callable[[Any], list[int]]
+) -> Kind:
+    def ends(model: Any, inputs: int, classes: int) -> list[int]:
+        down = widths(model)
+        return [inputs, *down, *down[-2::-1], inputs]
+
+    return Kind(config, f"fmnist.nn.models:{build}", losses, "loss", min, charts, ends)
+
+
+MODELS: dict[str, Kind] = {
+    "mlp": _classifier(MLPConfig, "MLP", lambda m: m.hidden),
+    "deep": _classifier(DeepConfig, "Deep", lambda m: [m.width] * m.depth),
+    "autoencoder": _autoencoder(
+        AutoencoderConfig, "Autoencoder", ("mae", "mse", "bce"), ("loss", "mae", "mse"), lambda m: m.hidden
+    ),
+    "vae": _autoencoder(VAEConfig, "VAE", ("bce",), ("loss", "nll", "kl"), lambda m: [*m.hidden, 2 * m.latent]),
+}
 GROUPS: dict[str, dict[str, type]] = {
-    "model": {"mlp": MLPConfig, "deep": DeepConfig, "autoencoder": AutoencoderConfig, "vae": VAEConfig},
+    "model": {name: kind.config for name, kind in MODELS.items()},
     "data": {"fashion": DataConfig, "idx": DataConfig},
     "optim": {"sgd": SGDConfig, "adam": AdamConfig, "adamw": AdamConfig},
 }
-LOSSES = {  # the first is the default
-    "mlp": ("cross_entropy", "report", "report_rows"),
-    "deep": ("cross_entropy", "report", "report_rows"),
-    "autoencoder": ("mae", "mse", "bce"),
-    "vae": ("bce",),
-}
-CLASSIFIERS = ("mlp", "deep")
-# What a run is judged by on the validation rows (on the training rows where there are none), and which value is better.
-JUDGED_BY = {"mlp": ("accuracy", max), "deep": ("accuracy", max), "autoencoder": ("loss", min), "vae": ("loss", min)}
 
 
 @dataclass
@@ -165,10 +207,3 @@ NOT_HASHED = ("device", "log_every", "save_every", "until", "figures")
 ASIDE = ("dry_run",)
 # Runs that differ in these alone are one configuration.
 SEEDS = ("seed", "order_seed")
-
-
-# The figures that have training and validation in one chart, by model.
-CHARTS = {
-    "mlp": ("loss", "accuracy"), "deep": ("loss", "accuracy"),
-    "autoencoder": ("loss", "mae", "mse"), "vae": ("loss", "nll", "kl"),
-}  # fmt: skip

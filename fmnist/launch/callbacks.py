@@ -12,7 +12,7 @@ from fmnist import UserError
 from fmnist.config.parse import parse
 from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, memory, parameters, steps, work
 from fmnist.record.result import check_directory
-from fmnist.report.leaderboard import Board, table
+from fmnist.report.leaderboard import Leaderboard, table
 
 
 class Callback:
@@ -47,24 +47,24 @@ class RefuseEarly(Callback):
             str(config.hydra.sweep.subdir)
 
 
-class Leaderboard(Callback):
+class UpdateLeaderboard(Callback):
     """Hydra callback: keeps the leaderboard of a sweep while its runs end, whichever launcher starts them."""
 
     def __init__(self) -> None:
-        self.boards: dict[Path, Board] = {}
+        self.boards: dict[Path, Leaderboard] = {}
 
-    def _board(self, config: Any) -> Board:
+    def _leaderboard(self, config: Any) -> Leaderboard:
         sweep = Path(str(config.hydra.sweep.dir)).absolute()
-        return self.boards.setdefault(sweep, Board(sweep))
+        return self.boards.setdefault(sweep, Leaderboard(sweep))
 
     def on_job_end(self, config: Any, **_: Any) -> None:
         """A run of a sweep has ended."""
         if config.hydra.mode.name == "MULTIRUN":
-            self._board(config).write_soon()
+            self._leaderboard(config).write_soon()
 
     def on_multirun_end(self, config: Any, **_: Any) -> None:
         """All runs have ended, none of them badly."""
-        board = self._board(config)
+        board = self._leaderboard(config)
         if found := board.write():
             print(f"\n{table(found)}\n\n{board.sweep / 'leaderboard.csv'}")
 

@@ -3,10 +3,10 @@
 import math
 from itertools import pairwise
 
-from fmnist.config.schema import Config
+from fmnist.config.schema import MODELS, Config
 
 ROWS, TEST_ROWS, FEATURES, CLASSES = 60_000, 10_000, 784, 10  # Fashion-MNIST's; of other data they are a guess
-PIECE = 6_000  # rows whose activations are counted: generously, those of a chunk of fmnist.step
+PIECE = 6_000  # rows whose activations are counted: generously, those of a chunk of fmnist.nn.step
 STATES = 5  # numbers kept per parameter: itself, its gradient, two moments, the best so far
 PROCESS = 0.5e9  # bytes of a process before it has any data: Python and torch
 SPEED = 4e10  # multiply-adds a second of a core, where nothing is measured
@@ -16,13 +16,7 @@ PASSES = 6  # numbers kept per activation and row: forward, backward, noise and 
 
 def widths(config: Config) -> list[int]:
     """The widths of a model's layers, input and output included."""
-    model = config.model
-    if model.name == "deep":
-        return [FEATURES, *[model.width] * model.depth, CLASSES]
-    if model.name == "mlp":
-        return [FEATURES, *model.hidden, CLASSES]
-    code = [*model.hidden, 2 * model.latent] if model.name == "vae" else list(model.hidden)
-    return [FEATURES, *code, *code[-2::-1], FEATURES]
+    return MODELS[config.model.name].widths(config.model, FEATURES, CLASSES)
 
 
 def parameters(config: Config) -> int:

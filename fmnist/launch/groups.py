@@ -15,12 +15,12 @@ TaskT = TypeVar("TaskT", bound=Callable[..., Any])
 
 def stackable(task: TaskT) -> TaskT:
     """Mark a task function that trains the run of its config and does nothing else: launchers may train several such
-    runs together, by `fmnist.worker.train_group`."""
+    runs together, by `fmnist.launch.worker.train_group`."""
     task.stackable = True  # type: ignore[attr-defined]
     return task
 
 
-def shape(config: Config) -> str:
+def kind_of(config: Config) -> str:
     """What a run must share with another to be trained in one stack with it: all but the values of its per-run knobs
     (whether such a knob is null does count)."""
 
@@ -38,7 +38,7 @@ def groups(configs: Sequence[Config]) -> list[list[int]]:
     a batch order are neighbours: a stack of them shares its first product."""
     found: dict[str, list[int]] = {}
     for index, config in enumerate(configs):
-        found.setdefault(shape(config), []).append(index)
+        found.setdefault(kind_of(config), []).append(index)
     together = [sorted(group, key=lambda index: (configs[index].order_seed, index)) for group in found.values()]
     return sorted(together, key=lambda group: -work(configs[group[0]]) * len(group))
 

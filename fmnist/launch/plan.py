@@ -9,7 +9,7 @@ from pathlib import Path
 from fmnist.config.schema import Config
 from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, memory, steps, work
 from fmnist.launch.groups import cut, groups, stacks
-from fmnist.launch.pool import Pool, cores
+from fmnist.launch.pool import Workers, cores
 
 LARGEST = 16  # runs in a stack of a CPU: beyond, nothing is gained
 ENOUGH = 5e10  # multiply-adds in a step: beyond, the products take nearly all of its time and company gains nothing
@@ -41,7 +41,7 @@ class Plan:
         )
 
 
-def plan(configs: Sequence[Config], pool: Pool, workers: int | None = None, stack: int | None = None) -> Plan:
+def plan(configs: Sequence[Config], pool: Workers, workers: int | None = None, stack: int | None = None) -> Plan:
     """Choose what a sweep of these configs is trained by; workers, stack: what the user has chosen already.
 
     On cuda each device gets one worker and as large stacks as may be. On a CPU stack sizes and the sharing of the cores
@@ -64,7 +64,7 @@ def _on_cuda(configs: Sequence[Config], devices: int, workers: int | None, stack
     return Plan(pieces, count, None, devices, seconds, _memory(configs, pieces, count), "one for each device")
 
 
-def _on_cpu(configs: Sequence[Config], pool: Pool, workers: int | None, stack: int | None) -> Plan:
+def _on_cpu(configs: Sequence[Config], pool: Workers, workers: int | None, stack: int | None) -> Plan:
     count = cores()
     free = available() * 0.8
     need = PROCESS + max(data_memory(config) + memory(config) for config in configs)
@@ -108,7 +108,7 @@ class _Pace:
     told: list[str]
 
 
-def _fastest(group: Sequence[Config], runs: int, pool: Pool, counts: Sequence[int], stack: int | None) -> _Pace:
+def _fastest(group: Sequence[Config], runs: int, pool: Workers, counts: Sequence[int], stack: int | None) -> _Pace:
     """How a group is trained fastest, by any of these numbers of workers; runs: of the whole sweep."""
     best, told = _Pace(counts[0], 1, 0.0, []), []
     for count in counts:

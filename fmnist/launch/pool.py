@@ -32,7 +32,7 @@ class Task:
 
 
 class Worker:
-    """One process; see fmnist.worker for what it does.
+    """One process; see fmnist.launch.worker for what it does.
 
     It has a session of its own, so that Ctrl-C reaches it by way of us alone; it ends when we do, however we end.
     """
@@ -43,7 +43,7 @@ class Worker:
         self.connection, theirs = Pipe()
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "fmnist.worker", str(theirs.fileno())],
+            [sys.executable, "-P", "-m", "fmnist.launch.worker", str(theirs.fileno())],
             stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         )  # fmt: skip
@@ -65,7 +65,7 @@ def _has_driver() -> bool:
     return any(os.path.exists(path) for path in DRIVERS)
 
 
-class Pool:
+class Workers:
     """Workers that live until `close`: each launch of a sweep finds them with torch imported."""
 
     def __init__(self) -> None:

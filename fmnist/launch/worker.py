@@ -133,11 +133,11 @@ def pace(configs: Sequence[Config], threads: int, seconds: float) -> float:
     from fmnist.train.stack import Stack, pick_device
 
     torch.set_num_threads(threads)
-    shape = configs[0]
-    device = pick_device(shape.device)
+    common = configs[0]
+    device = pick_device(common.device)
     taken: list[float] = []
     with flushed_denormals():
-        dataset = load(**asdict(shape.data), only=shape.anomaly.normal).to(device)
+        dataset = load(**asdict(common.data), only=common.anomaly.normal).to(device)
         stack = Stack(configs, dataset, device)
         lr, clip = [c.lr for c in configs], [c.grad_clip for c in configs]
         recorded, clock = 0, time.perf_counter()
@@ -206,7 +206,7 @@ def serve(connection: Connection) -> None:
 
 
 def main() -> None:
-    """`python -m fmnist.worker FD`: serve the connection that was inherited as file descriptor FD."""
+    """`python -m fmnist.launch.worker FD`: serve the connection that was inherited as file descriptor FD."""
     status: Any = 1
     try:
         serve(Connection(int(sys.argv[1])))

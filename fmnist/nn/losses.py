@@ -74,7 +74,7 @@ class Classification:
         self.label_smoothing: Tensor | float = 0.0 if label_smoothing is None else label_smoothing
         self.couples_rows = name == "report_rows"  # such a batch cannot be cut into chunks
 
-    def figures(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def metrics(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Per example, (*runs, batch): "loss", to be minimised, and accuracy as 0 or 1."""
         if self.name == "cross_entropy":
             loss = cross_entropy(output, labels, self.label_smoothing)
@@ -88,8 +88,8 @@ class Classification:
             (output.log_softmax(-2) if self.couples_rows else output).max(-1).indices
         )  # argmax is several times slower
 
-    def closer(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Figures per example that are worth their cost only in evaluation."""
+    def evaluation_only(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Metrics per example that are worth their cost only in evaluation."""
         return {}
 
 
@@ -101,7 +101,7 @@ class Reconstruction:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def figures(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def metrics(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Per example, (*runs, batch): "loss", and the absolute and squared error per pixel; x is the clean image."""
         error = output.detach().sigmoid() - x
         return {
@@ -110,7 +110,7 @@ class Reconstruction:
             "mse": error.square().mean(-1),
         }
 
-    def closer(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def evaluation_only(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """PSNR in dB; the share of pixels within 1/16; the report's accuracy, round(output) == x, and its ceiling: the
         share of pixels that are exactly 0 or 1, the only ones that it can count."""
         image = output.sigmoid()
@@ -142,21 +142,21 @@ class NegativeELBO:
         self.beta = beta[:, None] if isinstance(beta, Tensor) else beta
         self.pixels = Reconstruction("bce")
 
-    def figures(self, output: Any, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def metrics(self, output: Any, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Per example, (*runs, batch): "loss", its terms "nll" and "kl", and their sum, "negative_elbo"."""
         nll, divergence = bernoulli(output.logits, x), kl(output.mean, output.log_variance)
         return {"loss": nll + self.beta * divergence, "nll": nll, "kl": divergence, "negative_elbo": nll + divergence}
 
-    def closer(self, output: Any, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """An autoencoder's figures, of the image decoded from a sample."""
-        pixels = self.pixels.figures(output.logits, x, labels) | self.pixels.closer(output.logits, x, labels)
-        return {name: figure for name, figure in pixels.items() if name != "loss"}
+    def evaluation_only(self, output: Any, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """An autoencoder's metrics, of the image decoded from a sample."""
+        pixels = self.pixels.metrics(output.logits, x, labels) | self.pixels.evaluation_only(output.logits, x, labels)
+        return {name: metric for name, metric in pixels.items() if name != "loss"}
 
     def scores(self, output: Any, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """How unlike the training images each example is, by the reconstruction term and by the bound, both above the
         floor of the image."""
-        figures = self.figures(output, x, labels)
-        return {"auroc": figures["nll"] - floor(x), "auroc_elbo": figures["negative_elbo"] - floor(x)}
+        metrics = self.metrics(output, x, labels)
+        return {"auroc": metrics["nll"] - floor(x), "auroc_elbo": metrics["negative_elbo"] - floor(x)}
 
 
 Criterion = Classification | Reconstruction | NegativeELBO

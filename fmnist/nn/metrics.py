@@ -1,4 +1,4 @@
-"""Figures of predictions, with optional leading run axes."""
+"""Metrics of predictions, with optional leading run axes."""
 
 import math
 
@@ -47,7 +47,7 @@ def probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor
     return float(fitted.score(test.cpu(), test_labels.cpu()))
 
 
-def gaps(points: Tensor, seed: int = 0) -> float:
+def holes(points: Tensor, seed: int = 0) -> float:
     """The share of the latent space without an image: of points drawn from the Gaussian with the codes' own mean and
     covariance, how many lie farther from every code than 99 % of the codes lie from their nearest other one.
 

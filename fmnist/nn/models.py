@@ -1,6 +1,8 @@
 """Models composed of the layers: `build` makes K runs of one at once."""
 
-from collections.abc import Callable, Sequence
+import importlib
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -8,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fmnist.config.schema import MODELS
 from fmnist.nn.layers import Activation, BatchNorm, Dropout, Linear, Residual
 from fmnist.nn.noise import Corrupt, Noise
 
@@ -153,9 +156,12 @@ class VAE(nn.Module):
         return Encoded(self.decode(self.sample(mean, log_variance)), mean, log_variance)
 
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "deep": Deep, "autoencoder": Autoencoder, "vae": VAE}
-
-
-def build(name: str, parts: Parts, inputs: int, outputs: int, **sizes: Any) -> nn.Module:
-    """The model called `name`, all weights zero. sizes: what that model takes (hidden; width and depth; ...)."""
-    return MODELS[name](parts, inputs, outputs, **sizes)
+def build(model: Any, parts: Parts, inputs: int, outputs: int) -> nn.Module:
+    """The model of a model's config, all weights zero. It is given those of its knobs that its class asks for by name."""
+    module, _, name = MODELS[model.name].build.partition(":")
+    made = getattr(importlib.import_module(module), name)
+    asked = inspect.signature(made).parameters
+    built: nn.Module = made(
+        parts, inputs, outputs, **{key: value for key, value in vars(model).items() if key in asked}
+    )
+    return built

@@ -1,4 +1,4 @@
-"""One training step for every model: forward, backward, update, and the figures of the batch."""
+"""One training step for every model: forward, backward, update, and the metrics of the batch."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 class Step:
-    """Trains on one batch per call, and adds the batch's figures to `totals`.
+    """Trains on one batch per call, and adds the batch's metrics to `totals`.
 
     A call takes a batch, and lr and clip, one per run. It does not wait for the device.
     """
@@ -46,7 +46,7 @@ class Step:
         self.optimizer.step(lr)
 
     def gradient(self, batch: Batch) -> None:
-        """Put the gradient of the batch's mean loss into the flat buffer, and its figures into the totals."""
+        """Put the gradient of the batch's mean loss into the flat buffer, and its metrics into the totals."""
         raise NotImplementedError
 
     def chunks(self, batch: Batch) -> Iterator[Batch]:
@@ -71,9 +71,9 @@ class AutogradStep(Step):
         for x, labels, _ in self.chunks(batch):
             with autocast(x.device, self.precision):
                 output = self.model(x)
-            figures = self.criterion.figures(output, x, labels)
-            (figures["loss"].sum() / batch.x.shape[-2]).backward()  # type: ignore[no-untyped-call]
-            self.totals.add(figures)
+            metrics = self.criterion.metrics(output, x, labels)
+            (metrics["loss"].sum() / batch.x.shape[-2]).backward()  # type: ignore[no-untyped-call]
+            self.totals.add(metrics)
 
 
 @torch.no_grad()
@@ -96,9 +96,9 @@ def evaluate(model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, 
     """Means over the rows per run, "loss" first, each (K,), in evaluation mode. x (rows, features) for all runs."""
     sums: dict[str, Tensor] = {}
     for piece in outputs(model, criterion, x, labels, precision):
-        figures = criterion.figures(*piece) | criterion.closer(*piece)
-        for tag, figure in figures.items():
-            sums[tag] = sums.get(tag, torch.zeros((), device=x.device)) + figure.sum(-1, dtype=torch.float64)
+        metrics = criterion.metrics(*piece) | criterion.evaluation_only(*piece)
+        for tag, metric in metrics.items():
+            sums[tag] = sums.get(tag, torch.zeros((), device=x.device)) + metric.sum(-1, dtype=torch.float64)
     return {tag: total / len(x) for tag, total in sums.items()}
 
 

@@ -1,17 +1,17 @@
-"""The figures of an epoch, summed over its rows, of many batches at once."""
+"""The metrics of an epoch, summed over its rows, of many batches at once."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-# From outputs (K, rows, classes) and labels (K, rows) or (rows,) to figures by tag, (K, rows).
-Figures = Callable[[Tensor, Tensor], dict[str, Tensor]]
-ROWS_KEPT = 2048  # so many that arithmetic, and not the calls, is what their figures cost
+# From outputs (K, rows, classes) and labels (K, rows) or (rows,) to metrics by tag, (K, rows).
+Metrics = Callable[[Tensor, Tensor], dict[str, Tensor]]
+ROWS_KEPT = 2048  # so many that arithmetic, and not the calls, is what their metrics cost
 
 
 class Totals:
-    """By tag, a figure's sum over rows for each run, (K,) float64."""
+    """By tag, a metric's sum over rows for each run, (K,) float64."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -22,10 +22,10 @@ class Totals:
         """One of them; zero when it is first asked for."""
         return self.sums.setdefault(tag, torch.zeros(runs, dtype=torch.float64, device=self.device))
 
-    def add(self, figures: dict[str, Tensor]) -> None:
-        """Add figures per row, (K, rows)."""
-        for tag, figure in figures.items():
-            self.of(tag, len(figure)).add_(figure.detach().sum(-1, dtype=torch.float64))
+    def add(self, metrics: dict[str, Tensor]) -> None:
+        """Add metrics per row, (K, rows)."""
+        for tag, metric in metrics.items():
+            self.of(tag, len(metric)).add_(metric.detach().sum(-1, dtype=torch.float64))
 
     def up_to_date(self) -> dict[str, Tensor]:
         """All of them, with what was kept for later."""
@@ -40,13 +40,13 @@ class Totals:
 
 
 class Later:
-    """The outputs of the last batches and their labels, kept until there are enough to take their figures together.
+    """The outputs of the last batches and their labels, kept until there are enough to take their metrics together.
 
     At small batches a dozen operations on a hundred numbers each would cost more than the products of the step.
     """
 
-    def __init__(self, totals: Totals, figures: Figures, output: Tensor, labels: Tensor) -> None:
-        self.totals, self.figures = totals, figures
+    def __init__(self, totals: Totals, metrics: Metrics, output: Tensor, labels: Tensor) -> None:
+        self.totals, self.metrics = totals, metrics
         self.rows = output.shape[-2]
         size = max(1, ROWS_KEPT // self.rows) * self.rows
         self.outputs = output.new_empty(*output.shape[:-2], output.shape[-1], size)
@@ -66,8 +66,8 @@ class Later:
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Add the figures of all that is kept to the totals."""
+        """Add the metrics of all that is kept to the totals."""
         rows = self.filled * self.rows
         if rows:
-            self.totals.add(self.figures(self.outputs[..., :rows].mT, self.labels[..., :rows]))
+            self.totals.add(self.metrics(self.outputs[..., :rows].mT, self.labels[..., :rows]))
         self.filled = 0

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist.config.parse import flat
-from fmnist.config.schema import CHARTS, NOT_HASHED, Config
+from fmnist.config.schema import MODELS, NOT_HASHED, Config
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Board:
+class Mirror:
     """TensorBoard's mirror of the record: its events file is written anew from the rows whenever a run starts."""
 
     def __init__(self, config: Config, directory: Path, rows: list[dict[str, float]]) -> None:
@@ -21,7 +21,7 @@ class Board:
         for old in directory.glob("events.out.tfevents.*"):
             old.unlink()
         self.writer = SummaryWriter(str(directory))
-        charts = {name: [f"train/{name}", f"validation/{name}"] for name in CHARTS[config.model.name]}
+        charts = {name: [f"train/{name}", f"validation/{name}"] for name in MODELS[config.model.name].charts}
         self.writer.add_custom_scalars({"curves": {name: ["Multiline", tags] for name, tags in charts.items()}})
         knobs = {key: _told(value) for key, value in flat(asdict(config)).items() if key not in NOT_HASHED}
         parts = ("validation", "test", "train")

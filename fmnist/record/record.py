@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fmnist import ROOT
 from fmnist.config.parse import config_hash
 from fmnist.config.schema import Config
-from fmnist.record.board import Board
+from fmnist.record.board import Mirror
 from fmnist.record.files import replacing
 from fmnist.record.result import read_result, read_rows
 
@@ -32,7 +32,7 @@ class Record:
         with replacing(directory / "metrics.jsonl") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         self.rows = open(directory / "metrics.jsonl", "a")  # noqa: SIM115 - closed by `close`
-        self.board = Board(config, directory, rows)
+        self.mirror = Mirror(config, directory, rows)
         self.result: dict[str, Any] = {
             "status": "running", "error": None, "epoch": epoch, "metrics": rows[-1] if rows else {}, "best": None,
             "seconds": 0.0, "config_hash": config_hash(config), "config": asdict(config), "commit": commit(),
@@ -43,7 +43,7 @@ class Record:
         """Keep the figures of one epoch: "epoch" and the tags."""
         self.rows.write(json.dumps(row) + "\n")
         self.rows.flush()
-        self.board.scalars(row)
+        self.mirror.scalars(row)
         self.result["metrics"] = row
 
     @property
@@ -65,13 +65,13 @@ class Record:
     def finish(self, status: str, **changes: Any) -> None:
         """The run's end: status is done, failed or interrupted."""
         self.save(status=status, **changes)
-        self.board.end(self.result["epoch"], self.result["metrics"], status)
+        self.mirror.end(self.result["epoch"], self.result["metrics"], status)
         self.close()
 
     def close(self) -> None:
         """Close the files, as they are if the run has not ended."""
         self.rows.close()
-        self.board.writer.close()
+        self.mirror.writer.close()
 
 
 def restate(directory: Path, status: str) -> None:

@@ -60,7 +60,7 @@ class Outcome:
     error: str | None = None
 
 
-def told(metrics: dict[str, float]) -> str:
+def metrics_in_words(metrics: dict[str, float]) -> str:
     """The figures as words: "train loss 0.41 accuracy 0.85  validation loss ..."."""
     groups: dict[str, list[str]] = {}
     for tag, value in metrics.items():

@@ -21,9 +21,9 @@ def pack(results: Sequence[Result], file: Path) -> None:
     for result in sorted((r for r in results if r.status == "done"), key=lambda r: str(r.directory.name)):
         tags = list(dict.fromkeys(tag for row in result.rows for tag in row))
         rows = {tag: [_short(row.get(tag)) for row in result.rows] for tag in tags}
-        figures = {tag: _short(value) for tag, value in result.figures.items()}
+        metrics = {tag: _short(value) for tag, value in result.metrics.items()}
         lines.append(json.dumps({
-            "run": result.directory.name, "knobs": result.knobs, "figures": figures, "rows": rows,
+            "run": result.directory.name, "knobs": result.knobs, "metrics": metrics, "rows": rows,
             "seconds": round(result.seconds, 2), "config_hash": result.config_hash, "commit": result.commit,
         }, separators=(",", ":")) + "\n")  # fmt: skip
     packed = io.BytesIO()
@@ -52,7 +52,7 @@ def _result(run: dict[str, Any], file: Path) -> Result:
         for number in range(len(tags.get("epoch", [])))
     ]
     return Result(
-        file.parent / run["run"], "done", None, run["knobs"], run["figures"], run["seconds"], run["config_hash"],
+        file.parent / run["run"], "done", None, run["knobs"], run["metrics"], run["seconds"], run["config_hash"],
         run["commit"], rows,
     )  # fmt: skip
 

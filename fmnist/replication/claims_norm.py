@@ -24,7 +24,7 @@ from fmnist.replication.evidence import (
 )
 from fmnist.replication.systems import system
 from fmnist.report import landscapes
-from fmnist.report.comparison import Configuration, studies
+from fmnist.report.comparison import Configuration, comparisons
 from fmnist.report.plots import Panel, Picture, panels
 from fmnist.report.tables import Table, spread
 
@@ -148,7 +148,7 @@ def norm_init(of: Of) -> Finding:
         parts += [exceeds(f"accuracy differs less over four decades of initial scale (lr {lr:g})", ranges["plain"],
                           ranges["batch norm"])]  # fmt: skip
     for name, norm in ARMS.items():
-        (study,) = studies([r for r in runs.results if r.knobs["batch_norm"] == norm])
+        (study,) = comparisons([r for r in runs.results if r.knobs["batch_norm"] == norm])
         drawn = landscapes.heat_map(study)
         pictures.append(Picture(f"claim_norm_init_{name.replace(' ', '_')}", drawn.figure, f"{name}: {drawn.caption}"))
     words = "validation accuracy (share of images)"

@@ -245,16 +245,16 @@ def autoencoder(of: Of) -> Finding:
         lies("its accuracy has reached at least 95 % of the ceiling of its measure", share, 0.95, 1.0, OF_CEILING),
         lies("between passes 20 and 40 it is flat (changes by less than half a point)", flat, 0.0, FLAT, "points"),
         exceeds("while the absolute error still falls", halfway, end, "grey levels of 1,000", 1000.0),
-        exceeds("the plain latent space has more gaps than the variational one", plain.values("test/gaps"),
-                variational.values("test/gaps")),
-        lies("the variational one has no more than 5 % of gaps", variational.values("test/gaps"), 0.0, 0.05,
+        exceeds("the plain latent space has more gaps than the variational one", plain.values("test/holes"),
+                variational.values("test/holes")),
+        lies("the variational one has no more than 5 % of gaps", variational.values("test/holes"), 0.0, 0.05,
             "of the space"),
     ]  # fmt: skip
     rows = [[name, percent(arm.values("test/accuracy")), percent(arm.values("test/accuracy_ceiling")),
              spread(over(arm.values("test/mae"))), spread(over(arm.values("test/mse"))),
              percent(arm.values("test/within_16th"))] for name, arm in losses.items()]  # fmt: skip
     header = ["loss", "accuracy (%)", "its ceiling (%)", "MAE", "MSE", "pixels within 1/16 (%)"]
-    gaps = [[name, percent(arm.values("test/gaps"))] for name, arm in (("plain", plain), ("variational", variational))]
+    gaps = [[name, percent(arm.values("test/holes"))] for name, arm in (("plain", plain), ("variational", variational))]
     words = "share of pixels"
 
     def both(tag: str) -> list[Line]:

@@ -1,4 +1,4 @@
-"""What runs say for or against a statement: samples over seeds, paired comparisons, verdicts. No torch."""
+"""What runs say for or against a statement: samples over seeds, paired studies, verdicts. No torch."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from fmnist import ROOT
-from fmnist.config.schema import CHARTS
+from fmnist.config.schema import MODELS
 from fmnist.record.files import replacing
 from fmnist.replication.archive import unpack
 from fmnist.replication.claims import CLAIMS, Claim
 from fmnist.replication.evidence import Finding, Part, Runs
 from fmnist.replication.systems import RECIPE, SYSTEMS, SYSTEMS_STUDY, system
-from fmnist.report.comparison import Result, studies
+from fmnist.report.comparison import Result, comparisons
 from fmnist.report.plots import Picture, curves, dots
 from fmnist.report.tables import Table, escape, signed, spread
 
@@ -96,8 +96,8 @@ def systems_page() -> tuple[Page, list[list[str]]]:
                             f"`python train.py experiment={one.experiment}`."]  # fmt: skip
         if one.because and (because := [part for part in one.because(of) if part.n]):
             page.paragraphs += ["Why it differs from the report:", _parts(because)]
-        (study,) = studies(own.done)
-        measures = dict.fromkeys([*CHARTS[own.done[0].knobs["model.name"]], "accuracy"])
+        (study,) = comparisons(own.done)
+        measures = dict.fromkeys([*MODELS[own.done[0].knobs["model.name"]].charts, "accuracy"])
         drawn = {measure: curves(study, measure) for measure in measures}
         page.show(*(replace(picture, name=f"{one.experiment}_{m}") for m, picture in drawn.items() if picture))
         row = PAGES / f"{one.experiment}_reconstructions.png"

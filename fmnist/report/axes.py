@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fmnist.report.comparison import Configuration, Study, in_order, short, told
+from fmnist.report.comparison import Comparison, Configuration, in_order, short, value_in_words
 
 TICKS = 8  # values written along an axis at most
 MEASURES = {
@@ -35,18 +35,18 @@ KNOBS = {
 PARTS = {"train": "training", "fit": "training, without noise", "validation": "validation", "test": "test"}
 
 
-def measure_in_words(study: Study, measure: str) -> str:
-    """A measure with its unit; "loss" is what the study's runs have as their loss."""
+def measure_in_words(comparison: Comparison, measure: str) -> str:
+    """A measure with its unit; "loss" is what the comparison's runs have as their loss."""
     if measure == "loss":
-        loss = "negative_elbo" if study.shared.get("model.name") == "vae" else study.shared.get("loss")
+        loss = "negative_elbo" if comparison.shared.get("model.name") == "vae" else comparison.shared.get("loss")
         return LOSSES.get(str(loss), "loss")
     return MEASURES.get(measure, measure.replace("_", " "))
 
 
-def tag_in_words(study: Study, tag: str) -> str:
+def tag_in_words(comparison: Comparison, tag: str) -> str:
     """A tag with its unit: "validation/loss" -> "validation cross-entropy (nats an image)"."""
     part, _, measure = tag.partition("/")
-    return f"{PARTS.get(part, part)} {measure_in_words(study, measure)}"
+    return f"{PARTS.get(part, part)} {measure_in_words(comparison, measure)}"
 
 
 def in_words(tag: str) -> str:
@@ -100,7 +100,7 @@ class Scale:
     def ticks(self, most: int = TICKS) -> tuple[list[float], list[str]]:
         """Positions and texts of all categories, or of as many numbers as there is room for, the ends among them."""
         if self.kind == "categories":
-            return self.positions, [told(value, self.name) for value in self.values]
+            return self.positions, [value_in_words(value, self.name) for value in self.values]
         last = len(self.values) - 1
         shown = [0]
         for place in range(1, last):
@@ -108,7 +108,7 @@ class Scale:
             shown += [place] * (min(before, after) >= 1 / most)
         shown.append(last)
         rounded = len(self.values) > TICKS  # then they were drawn at random, and are no round numbers
-        texts = [f"{self.values[i]:.2g}" if rounded else told(self.values[i]) for i in shown]
+        texts = [f"{self.values[i]:.2g}" if rounded else value_in_words(self.values[i]) for i in shown]
         return [self.positions[i] for i in shown], texts
 
 

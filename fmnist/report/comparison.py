@@ -10,7 +10,7 @@ from typing import Any
 
 from fmnist import UserError
 from fmnist.config.parse import flat
-from fmnist.config.schema import CLASSIFIERS, JUDGED_BY, NOT_HASHED, SEEDS
+from fmnist.config.schema import MODELS, NOT_HASHED, SEEDS
 from fmnist.record.result import read_result, read_rows
 from fmnist.report.intervals import Curve, Interval, curve, interval, paired
 
@@ -27,7 +27,7 @@ class Result:
     status: str
     error: str | None = None
     knobs: dict[str, Any] = field(default_factory=dict)
-    figures: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     config_hash: str = ""
     commit: str | None = None
@@ -52,7 +52,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Configuration:
-    """Runs that differ in their seeds alone. knobs: those that vary in its study. others: runs that do not count."""
+    """Runs that differ in their seeds alone. knobs: those that vary in its comparison. others: runs that do not count."""
 
     knobs: dict[str, Any]
     done: list[Result]
@@ -61,11 +61,14 @@ class Configuration:
     @property
     def label(self) -> str:
         """Its knobs in words: "lr 0.001, dropout none"."""
-        return ", ".join(f"{short(name)} {told(value, name)}" for name, value in self.knobs.items()) or "all runs"
+        return (
+            ", ".join(f"{short(name)} {value_in_words(value, name)}" for name, value in self.knobs.items())
+            or "all runs"
+        )
 
     def values(self, tag: str) -> dict[tuple[Any, ...], float]:
         """A final figure of its finished runs, by seed."""
-        return {run.seed: run.figures[tag] for run in self.done if tag in run.figures}
+        return {run.seed: run.metrics[tag] for run in self.done if tag in run.metrics}
 
     def interval(self, tag: str) -> Interval:
         """Of a final figure over its finished runs."""
@@ -82,7 +85,7 @@ class Configuration:
 
 
 @dataclass(frozen=True)
-class Study:
+class Comparison:
     """Configurations that are judged by the same figure, the best first, those without a finished run last.
 
     judged: the tag of that figure; better: max or min. varying: the knobs that differ, shared: those that do not.
@@ -118,7 +121,7 @@ class Study:
     @property
     def tags(self) -> list[str]:
         """Of all final figures, in the order of the records."""
-        return list(dict.fromkeys(tag for run in self.runs for tag in run.figures if tag != "objective"))
+        return list(dict.fromkeys(tag for run in self.runs for tag in run.metrics if tag != "objective"))
 
 
 def find(directories: Iterable[Path]) -> list[Path]:
@@ -168,35 +171,35 @@ def read_one(directory: Path) -> Result:
         if raw is None:
             return Result(directory, "unstarted", "no result.json; train.log may say why")
         knobs = flat(raw["config"])
-        if knobs["model.name"] not in JUDGED_BY:
+        if knobs["model.name"] not in MODELS:
             raise ValueError(f"unknown model {knobs['model.name']!r}")
         status, error = str(raw["status"]), raw["error"]
-        figures = {tag: float(value) for tag, value in raw["metrics"].items()}
+        metrics = {tag: float(value) for tag, value in raw["metrics"].items()}
         if status == "done":
-            figures["objective"] = float(raw["objective"])
-            if not isfinite(figures["objective"]):
-                status, error = "failed", f"its objective is {figures['objective']}"
+            metrics["objective"] = float(raw["objective"])
+            if not isfinite(metrics["objective"]):
+                status, error = "failed", f"its objective is {metrics['objective']}"
         seconds, identity, epoch = float(raw["seconds"]), str(raw["config_hash"]), int(raw["epoch"])
-        return Result(directory, status, error, knobs, figures, seconds, identity, raw["commit"], epoch=epoch)
+        return Result(directory, status, error, knobs, metrics, seconds, identity, raw["commit"], epoch=epoch)
     except UserError as problem:
         return Result(directory, "unreadable", str(problem))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         return Result(directory, "unreadable", f"result.json: {type(problem).__name__}: {problem}")
 
 
-def studies(results: Sequence[Result]) -> list[Study]:
+def comparisons(results: Sequence[Result]) -> list[Comparison]:
     """The readable runs by what they are judged by, and each such group by configuration."""
     kinds: dict[str, list[Result]] = {}
     for result in (result for result in results if result.knobs):
         model = result.knobs["model.name"]  # the losses of two models, or of two names, cannot be compared
-        kind = "classifiers" if model in CLASSIFIERS else f"{model}, loss {result.knobs.get('loss')}"
+        kind = "classifiers" if MODELS[model].classifies else f"{model}, loss {result.knobs.get('loss')}"
         kinds.setdefault(kind, []).append(result)
-    return [_study(kind, own) for kind, own in kinds.items()]
+    return [_comparison(kind, own) for kind, own in kinds.items()]
 
 
-def _study(title: str, results: list[Result]) -> Study:
-    measure, better = JUDGED_BY[results[0].knobs["model.name"]]
-    held_out = any(tag.startswith("validation/") for result in results for tag in result.figures)
+def _comparison(title: str, results: list[Result]) -> Comparison:
+    kind = MODELS[results[0].knobs["model.name"]]
+    held_out = any(tag.startswith("validation/") for result in results for tag in result.metrics)
     names = list(dict.fromkeys(name for result in results for name in result.knobs if name not in NOT_HASHED))
     varying, shared = [], {}
     for name in (name for name in names if name not in SEEDS):
@@ -217,13 +220,13 @@ def _study(title: str, results: list[Result]) -> Study:
         )
         for own in groups.values()
     ]
-    sign = -1 if better is max else 1
+    sign = -1 if kind.better is max else 1
 
     def worse(configuration: Configuration) -> float:
         return sign * configuration.interval("objective").mean if configuration.done else inf
 
-    judged = f"{'validation' if held_out else 'train'}/{measure}"
-    return Study(title, judged, better, varying, shared, sorted(configurations, key=worse))
+    judged = f"{'validation' if held_out else 'train'}/{kind.judged_by}"
+    return Comparison(title, judged, kind.better, varying, shared, sorted(configurations, key=worse))
 
 
 def short(name: str) -> str:
@@ -231,14 +234,14 @@ def short(name: str) -> str:
     return name.removesuffix(".name")
 
 
-def told(value: Any, name: str = "") -> str:
+def value_in_words(value: Any, name: str = "") -> str:
     """A knob's value as a user writes it; null is "none", but the batch of all rows is "full"."""
     if value is None:
         return "full" if name == "batch_size" else "none"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return f"[{','.join(map(told, value))}]"
+        return f"[{','.join(map(value_in_words, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

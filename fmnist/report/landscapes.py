@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fmnist.report.axes import Scale, in_words, knob_in_words, tag_in_words
-from fmnist.report.comparison import Study, told
+from fmnist.report.comparison import Comparison, value_in_words
 from fmnist.report.plots import STYLE, STYLES, WIDTH, Picture, as_x, name_y
 
 GREY = "#666666"
@@ -26,15 +26,15 @@ class Colours:
     They tell the good ones apart: see LIGHTEST.
     """
 
-    def __init__(self, study: Study) -> None:
-        self.study = study
-        self.means = [c.interval("objective").mean for c in study.finished]
-        best, middle = study.better(self.means), median(self.means)
-        worst = study.better(2 * middle - best, min(self.means) if study.better is max else max(self.means))
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+        self.means = [c.interval("objective").mean for c in comparison.finished]
+        best, middle = comparison.better(self.means), median(self.means)
+        worst = comparison.better(2 * middle - best, min(self.means) if comparison.better is max else max(self.means))
         low, high = sorted((best, worst)) if best != middle else (min(self.means), max(self.means))
         self.low, self.high = low, high
-        whole = matplotlib.colormaps["viridis_r" if study.better is max else "viridis"]
-        start, end = (0.06, 1.0) if study.better is max else (0.0, 0.94)
+        whole = matplotlib.colormaps["viridis_r" if comparison.better is max else "viridis"]
+        start, end = (0.06, 1.0) if comparison.better is max else (0.0, 0.94)
         self.map = LinearSegmentedColormap.from_list("part", whole(np.linspace(start, end, 256)))
 
     def share(self, mean: float) -> float:
@@ -50,22 +50,22 @@ class Colours:
         """Their legend, with arrows where values lie beyond its ends."""
         scale = ScalarMappable(Normalize(self.low, self.high), self.map)
         beyond = "min" if min(self.means) < self.low else "max" if max(self.means) > self.high else "neither"
-        words = tag_in_words(self.study, self.study.judged).replace(" (", "\n(")
-        direction = "higher" if self.study.better is max else "lower"
+        words = tag_in_words(self.comparison, self.comparison.judged).replace(" (", "\n(")
+        direction = "higher" if self.comparison.better is max else "lower"
         figure.colorbar(scale, ax=axes, extend=beyond, pad=0.02, label=f"{words}\n{direction} is better")
 
 
-def heat_map(study: Study) -> Picture:
+def heat_map(comparison: Comparison) -> Picture:
     """The mean objective in the cells of a grid of the two knobs that vary."""
     down, across = sorted(
-        (Scale.of(name, study.configurations) for name in study.varying), key=lambda scale: len(scale.values)
+        (Scale.of(name, comparison.configurations) for name in comparison.varying), key=lambda scale: len(scale.values)
     )
-    colours = Colours(study)
+    colours = Colours(comparison)
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(WIDTH, max(2.6, 1.2 + 0.42 * len(down.values))), layout="constrained")
         axes = figure.subplots()
         axes.set(xlim=(-0.5, len(across.values) - 0.5), ylim=(-0.5, len(down.values) - 0.5))
-        for c in study.configurations:
+        for c in comparison.configurations:
             x, y, mean = across.index(c), down.index(c), c.interval("objective").mean
             colour = colours.of(mean) if c.done else (1.0, 1.0, 1.0, 1.0)
             hatch = None if c.done else "////"
@@ -73,36 +73,36 @@ def heat_map(study: Study) -> Picture:
             dark = np.dot(colour[:3], (0.299, 0.587, 0.114)) < 0.5
             axes.text(x, y, f"{mean:#.3g}" if c.done else "none done", ha="center", va="center", fontsize=8,
                       color="white" if dark else "black", bbox=None if c.done else BOX)  # fmt: skip
-            if c is study.finished[0]:
+            if c is comparison.finished[0]:
                 axes.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, fill=False, edgecolor="#E69F00",
                                          linewidth=2.5, zorder=3))  # fmt: skip
-        axes.set_xticks(range(len(across.values)), [told(value, across.name) for value in across.values])
-        axes.set_yticks(range(len(down.values)), [told(value, down.name) for value in down.values])
+        axes.set_xticks(range(len(across.values)), [value_in_words(value, across.name) for value in across.values])
+        axes.set_yticks(range(len(down.values)), [value_in_words(value, down.name) for value in down.values])
         axes.set_xlabel(knob_in_words(across.name))
         axes.set_ylabel(knob_in_words(down.name))
         colours.bar(figure, axes)
     return Picture(
         "heat_map",
         figure,
-        f"Mean {in_words(study.judged)} by {knob_in_words(across.name)} and {knob_in_words(down.name)}. Darker is "
+        f"Mean {in_words(comparison.judged)} by {knob_in_words(across.name)} and {knob_in_words(down.name)}. Darker is "
         f"better; the frame marks the best. {LIGHTEST}",
     )
 
 
-def parallel(study: Study) -> Picture:
+def parallel(comparison: Comparison) -> Picture:
     """One line a configuration through its values on one axis a knob, coloured by the objective, which is the last."""
-    scales = [Scale.of(name, study.finished) for name in study.varying]
-    colours = Colours(study)
+    scales = [Scale.of(name, comparison.finished) for name in comparison.varying]
+    colours = Colours(comparison)
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
         end = len(scales)
         figure = Figure(figsize=(max(WIDTH, 1.1 * (end + 2)), 3.8), layout="constrained")
         axes = figure.subplots()
-        thin = 1.0 if len(study.finished) < 200 else 0.4
-        for c in reversed(study.finished):  # the best on top
+        thin = 1.0 if len(comparison.finished) < 200 else 0.4
+        for c in reversed(comparison.finished):  # the best on top
             mean = c.interval("objective").mean
             height = colours.share(mean)
             aside = FAN * (height - 0.5)  # lines through one value lie side by side in the order of the objective
-            best = c is study.finished[0]
+            best = c is comparison.finished[0]
             axes.plot(
                 range(end + 1),
                 [*(scale.position(c) + aside for scale in scales), height],
@@ -116,48 +116,52 @@ def parallel(study: Study) -> Picture:
         for x in range(end + 1):
             axes.axvline(x, color="black", linewidth=0.8, zorder=1)
         names = [knob_in_words(s.name).replace(" (", "\n(") + "\nlog scale" * (s.kind == "log") for s in scales]
-        axes.set_xticks(range(end + 1), [*names, in_words(study.judged).replace(" ", "\n")], fontsize=8)
+        axes.set_xticks(range(end + 1), [*names, in_words(comparison.judged).replace(" ", "\n")], fontsize=8)
         axes.set_xlim(-0.15, end + 0.05)
         axes.set_yticks([])
         for spine in axes.spines.values():
             spine.set_visible(False)
         axes.tick_params(length=0)
         colours.bar(figure, axes)
-    side = "above" if study.better is max else "below"
+    side = "above" if comparison.better is max else "below"
     return Picture(
         "parallel",
         figure,
-        f"All {len(study.finished)} finished configurations. A line is a configuration through its knobs' values, "
-        f"coloured by its mean {in_words(study.judged)}: darker is better, the best is thick. Where lines share a "
+        f"All {len(comparison.finished)} finished configurations. A line is a configuration through its knobs' values, "
+        f"coloured by its mean {in_words(comparison.judged)}: darker is better, the best is thick. Where lines share a "
         f"value, the better run {side} the worse. {LIGHTEST}",
     )
 
 
-def marginals(study: Study) -> Picture:
+def marginals(comparison: Comparison) -> Picture:
     """The objective against each knob that varies, all others as they come: every configuration, median and best."""
-    columns = min(3, len(study.varying))
-    rows = -(-len(study.varying) // columns)
+    columns = min(3, len(comparison.varying))
+    rows = -(-len(comparison.varying) // columns)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.4 + 2.3 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
-        for axes, name in zip(grid.flat, study.varying, strict=False):
-            scale = Scale.of(name, study.finished)
+        for axes, name in zip(grid.flat, comparison.varying, strict=False):
+            scale = Scale.of(name, comparison.finished)
             means: dict[float, list[float]] = {}
-            for c in study.finished:
+            for c in comparison.finished:
                 means.setdefault(scale.position(c), []).append(c.interval("objective").mean)
             dots = [(x, mean) for x, own in means.items() for mean in own]
             axes.scatter(*zip(*dots, strict=True), s=12, color=GREY, alpha=0.5, linewidths=0, label="a configuration")
-            lines = {"best": study.better, "median": median}
+            lines = {"best": comparison.better, "median": median}
             xs = sorted(means) if 2 * len(means) <= len(dots) else []  # numbers drawn at random hardly occur twice
             for (colour, line, marker), (label, function) in zip(STYLES, lines.items(), strict=False):
                 ys = [function(means[x]) for x in xs]
                 joined = line if scale.ordered else "none"
                 axes.plot(xs, ys, color=colour, linestyle=joined, marker=marker, label=label)
             as_x(axes, scale, most=4)
-        for axes in grid.flat[len(study.varying) :]:
+        for axes in grid.flat[len(comparison.varying) :]:
             axes.set_visible(False)
         for axes in grid[:, 0]:
-            name_y(axes, tag_in_words(study, study.judged), [c.interval("objective").mean for c in study.finished])
+            name_y(
+                axes,
+                tag_in_words(comparison, comparison.judged),
+                [c.interval("objective").mean for c in comparison.finished],
+            )
         figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return Picture(
         "marginals",

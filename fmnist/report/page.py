@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist import UserError
-from fmnist.config.schema import CHARTS
+from fmnist.config.schema import MODELS
 from fmnist.record.files import replacing
 from fmnist.report.axes import Scale, in_words
-from fmnist.report.comparison import Configuration, Result, Study, read, short, studies, told
+from fmnist.report.comparison import Comparison, Configuration, Result, comparisons, read, short, value_in_words
 from fmnist.report.tables import Table, differences, escape, numbers, spread, summary
 
 if TYPE_CHECKING:
@@ -53,26 +53,26 @@ def report(directories: Sequence[Path], output: Path, baseline: Sequence[str] = 
     there is nothing to report or no such configuration; files are written only when everything is drawn.
     """
     results = read(directories)
-    all_studies = studies(results)
-    compared = _baselines(all_studies, baseline)
+    all_comparisons = comparisons(results)
+    compared = _baselines(all_comparisons, baseline)
     done = sum(result.status == "done" for result in results)
     page = [f"# Report on {', '.join(escape(directory.resolve().name) for directory in directories)}"]
     page += [f"{done} finished runs of {len(results)}, {_provenance(results)}"]
     said = [f"{done} finished runs of {len(results)}"]
     files: dict[str, str] = {}
-    for number, study in enumerate(all_studies):
-        prefix = f"{number + 1}_" if len(all_studies) > 1 else ""
-        drawn = pictures(study)
+    for number, comparison in enumerate(all_comparisons):
+        prefix = f"{number + 1}_" if len(all_comparisons) > 1 else ""
+        drawn = pictures(comparison)
         files |= {f"{prefix}{picture.name}.svg": picture.svg() for picture in drawn}
-        page += [f"## {escape(study.title).capitalize()}"] if prefix else []
-        page += section(study, drawn, prefix, compared[number])
-        said += [verdict(study)]
+        page += [f"## {escape(comparison.title).capitalize()}"] if prefix else []
+        page += section(comparison, drawn, prefix, compared[number])
+        said += [verdict(comparison)]
     page += left_out(results)
     page += ["## Files", f"`table.csv` has every mean, deviation and interval with the runs it is of, `table.tex` the "
              f"tables for LaTeX. Made by `{command or 'fmnist.report.report'}`."]  # fmt: skip
     text = "\n\n".join(part.strip() for part in page) + "\n"
-    files["table.csv"] = numbers(all_studies)
-    files["table.tex"] = "% needs \\usepackage{booktabs}\n" + "\n".join(summary(s).latex() for s in all_studies)
+    files["table.csv"] = numbers(all_comparisons)
+    files["table.tex"] = "% needs \\usepackage{booktabs}\n" + "\n".join(summary(s).latex() for s in all_comparisons)
     files |= {"index.md": text, "index.html": html(text, files)}
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -84,20 +84,24 @@ def report(directories: Sequence[Path], output: Path, baseline: Sequence[str] = 
     return said
 
 
-def section(study: Study, drawn: "Sequence[Picture]", prefix: str, baseline: Configuration | None) -> list[str]:
-    """A study's part of the page, as paragraphs of Markdown."""
-    same = " ".join(f"{short(name)}={told(v, name)}" for name, v in study.shared.items() if v is not None)
-    parts = [f"**{escape(verdict(study))}**", f"The same in all its runs: `{same}`"]
+def section(
+    comparison: Comparison, drawn: "Sequence[Picture]", prefix: str, baseline: Configuration | None
+) -> list[str]:
+    """A comparison's part of the page, as paragraphs of Markdown."""
+    same = " ".join(
+        f"{short(name)}={value_in_words(v, name)}" for name, v in comparison.shared.items() if v is not None
+    )
+    parts = [f"**{escape(verdict(comparison))}**", f"The same in all its runs: `{same}`"]
     for picture in drawn:
         parts += [f"![{escape(picture.caption.split('. ')[0])}]({prefix}{picture.name}.svg)", escape(picture.caption)]
-    parts += [summary(study).markdown()]
+    parts += [summary(comparison).markdown()]
     parts += [
         "Mean ± standard deviation over the n runs of a configuration, which differ in their seeds alone, and the 95 % "
         "interval of the mean by Student's t: how well the mean over seeds is known, on these very images. "
-        f"Configurations are ranked by {in_words(study.judged)}; the test figures were not used to choose."
+        f"Configurations are ranked by {in_words(comparison.judged)}; the test figures were not used to choose."
     ]
-    reference = baseline or (study.finished[0] if study.finished else None)
-    table, made = differences(study, reference) if reference else (Table([], []), 0)
+    reference = baseline or (comparison.finished[0] if comparison.finished else None)
+    table, made = differences(comparison, reference) if reference else (Table([], []), 0)
     if reference and made:
         parts += [f"### Compared with {escape(reference.label)}", table.markdown()]
         parts += [
@@ -109,31 +113,31 @@ def section(study: Study, drawn: "Sequence[Picture]", prefix: str, baseline: Con
     return parts
 
 
-def pictures(study: Study) -> "list[Picture]":
-    """The figures that suit a study, by how many knobs vary, and the curves of every measure."""
+def pictures(comparison: Comparison) -> "list[Picture]":
+    """The figures that suit a comparison, by how many knobs vary, and the curves of every measure."""
     from fmnist.report import landscapes, plots  # matplotlib comes with them
 
     drawn: list[Picture] = []
-    if len(study.finished) > 1:
-        grid = prod(len(Scale.of(name, study.configurations).values) for name in study.varying)
-        if len(study.varying) == 1:
-            drawn = [plots.response(study)]
-        elif len(study.varying) == 2 and len(study.configurations) >= grid / 2:
-            drawn = [landscapes.heat_map(study)]
+    if len(comparison.finished) > 1:
+        grid = prod(len(Scale.of(name, comparison.configurations).values) for name in comparison.varying)
+        if len(comparison.varying) == 1:
+            drawn = [plots.response(comparison)]
+        elif len(comparison.varying) == 2 and len(comparison.configurations) >= grid / 2:
+            drawn = [landscapes.heat_map(comparison)]
         else:
-            drawn = [landscapes.parallel(study), landscapes.marginals(study)]
-    measures = dict.fromkeys(measure for run in study.runs for measure in CHARTS[run.knobs["model.name"]])
-    return drawn + [picture for measure in measures if (picture := plots.curves(study, measure))]
+            drawn = [landscapes.parallel(comparison), landscapes.marginals(comparison)]
+    measures = dict.fromkeys(measure for run in comparison.runs for measure in MODELS[run.knobs["model.name"]].charts)
+    return drawn + [picture for measure in measures if (picture := plots.curves(comparison, measure))]
 
 
-def verdict(study: Study) -> str:
+def verdict(comparison: Comparison) -> str:
     """The best configuration in one line."""
-    if not study.finished:
-        return f"{study.title}: no finished run"
-    best = study.finished[0]
-    judged, test = spread(best.interval("objective")), spread(best.interval(study.test))
-    which = f"Best of {len(study.finished)}: {best.label}" if len(study.configurations) > 1 else "All runs"
-    return f"{which} (n = {len(best.done)}): {in_words(study.judged)} {judged}, {in_words(study.test)} {test}"
+    if not comparison.finished:
+        return f"{comparison.title}: no finished run"
+    best = comparison.finished[0]
+    judged, test = spread(best.interval("objective")), spread(best.interval(comparison.test))
+    which = f"Best of {len(comparison.finished)}: {best.label}" if len(comparison.configurations) > 1 else "All runs"
+    return f"{which} (n = {len(best.done)}): {in_words(comparison.judged)} {judged}, {in_words(comparison.test)} {test}"
 
 
 def left_out(results: Sequence[Result]) -> list[str]:
@@ -152,23 +156,23 @@ def _provenance(results: Sequence[Result]) -> str:
     return f"{time} of training; commit {', '.join(commits) or 'unknown'}"
 
 
-def _baselines(all_studies: Sequence[Study], wanted: Sequence[str]) -> list[Configuration | None]:
-    """For each study the configuration that is asked for, None where it has none. Raises UserError if no study has."""
+def _baselines(all_comparisons: Sequence[Comparison], wanted: Sequence[str]) -> list[Configuration | None]:
+    """For each comparison the configuration that is asked for, None where it has none. Raises UserError if no comparison has."""
     if not wanted:
-        return [None] * len(all_studies)
+        return [None] * len(all_comparisons)
     pairs = [text.partition("=") for text in wanted]
     knobs = {name: _value(value) for name, _, value in pairs}
     found: list[Configuration | None] = []
-    for study in all_studies:
-        names = {short(name): name for name in study.varying} | {name: name for name in study.varying}
-        fits = [c for c in study.finished if all(
+    for comparison in all_comparisons:
+        names = {short(name): name for name in comparison.varying} | {name: name for name in comparison.varying}
+        fits = [c for c in comparison.finished if all(
             name in names and c.knobs.get(names[name], "") == value for name, value in knobs.items())]  # fmt: skip
         if len(fits) > 1:
             options = "; ".join(c.label for c in fits[:5])
             raise UserError(f"--baseline must name one configuration, {' '.join(wanted)} fits {len(fits)}: {options}")
         found.append(fits[0] if fits else None)
     if not any(found):
-        options = "; ".join(c.label for study in all_studies for c in study.finished[:5])
+        options = "; ".join(c.label for comparison in all_comparisons for c in comparison.finished[:5])
         raise UserError(f"--baseline must name a finished configuration, got {' '.join(wanted)}; there are {options}")
     return found
 

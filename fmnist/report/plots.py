@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from fmnist.report.axes import PARTS, Scale, in_words, knob_in_words, measure_in_words
-from fmnist.report.comparison import Configuration, Study
+from fmnist.report.comparison import Comparison, Configuration
 from fmnist.report.intervals import Interval
 
 STYLES: list[Any] = [  # colour, line, marker
@@ -48,15 +48,15 @@ class Picture:
         return file.getvalue()
 
 
-def shown(study: Study) -> list[Configuration]:
+def shown(comparison: Comparison) -> list[Configuration]:
     """As many configurations as can be told apart: the best, and the worst of all."""
-    finished = study.finished
+    finished = comparison.finished
     return finished if len(finished) <= len(STYLES) else [*finished[: len(STYLES) - 1], finished[-1]]
 
 
-def curves(study: Study, measure: str) -> Picture | None:
+def curves(comparison: Comparison, measure: str) -> Picture | None:
     """A measure by epoch, training and validation, with bands over seeds; None where no run recorded it."""
-    chosen = shown(study)
+    chosen = shown(comparison)
     parts = [part for part in PARTS if any(c.curve(f"{part}/{measure}").epochs for c in chosen)]
     if not parts:
         return None
@@ -77,19 +77,19 @@ def curves(study: Study, measure: str) -> Picture | None:
                           markevery=(min(index, every - 1), every))  # fmt: skip
                 axes.fill_between(own.epochs, own.low, own.high, color=colour, alpha=0.18, linewidth=0)
                 values += own.low + own.high
-            full = all(run.knobs.get("batch_size") is None for run in study.runs)
+            full = all(run.knobs.get("batch_size") is None for run in comparison.runs)
             axes.set_xlabel("iteration (full batch)" if full else "epoch (pass over the training rows)")
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_title("" if len(panels) == 1 else PARTS[panel[0]])
-        name_y(row[0], measure_in_words(study, measure), values)
+        name_y(row[0], measure_in_words(comparison, measure), values)
         figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns, handlelength=3.5)
-    return Picture(f"curves_{measure}", figure, _of_curves(study, measure, chosen))
+    return Picture(f"curves_{measure}", figure, _of_curves(comparison, measure, chosen))
 
 
-def _of_curves(study: Study, measure: str, chosen: list[Configuration]) -> str:
-    caption = [f"{measure_in_words(study, measure).split(' (')[0].capitalize()} by epoch."]
-    if len(chosen) < len(study.finished):
-        caption += [f"The best {len(chosen) - 1} of {len(study.finished)} configurations by {in_words(study.judged)}, "
+def _of_curves(comparison: Comparison, measure: str, chosen: list[Configuration]) -> str:
+    caption = [f"{measure_in_words(comparison, measure).split(' (')[0].capitalize()} by epoch."]
+    if len(chosen) < len(comparison.finished):
+        caption += [f"The best {len(chosen) - 1} of {len(comparison.finished)} configurations by {in_words(comparison.judged)}, "
                     f"and the worst."]  # fmt: skip
     counts = sorted({len(c.done) for c in chosen})
     if counts[-1] > 1:
@@ -101,31 +101,33 @@ def _of_curves(study: Study, measure: str, chosen: list[Configuration]) -> str:
     return " ".join(caption)
 
 
-def response(study: Study) -> Picture:
+def response(comparison: Comparison) -> Picture:
     """The objective and its test figure against the one knob that varies: means with intervals, every run as a dot."""
-    (name,) = study.varying
-    scale = Scale.of(name, study.finished)
+    (name,) = comparison.varying
+    scale = Scale.of(name, comparison.finished)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
         axes = figure.subplots()
         values: list[float] = []
-        shapes = zip(("objective", study.test), (study.judged, study.test), STYLES, (-1, 1), strict=False)
+        shapes = zip(
+            ("objective", comparison.test), (comparison.judged, comparison.test), STYLES, (-1, 1), strict=False
+        )
         for tag, words, (colour, line, marker), side in shapes:
-            spans = {scale.position(c): c.interval(tag) for c in study.finished}
+            spans = {scale.position(c): c.interval(tag) for c in comparison.finished}
             xs = sorted(spans)
             bars = [(spans[x].high - spans[x].low) / 2 if spans[x].n > 2 else nan for x in xs]
             axes.errorbar([x + 0.008 * side for x in xs], [spans[x].mean for x in xs], bars, color=colour,
                           linestyle=line if scale.ordered else "none", marker=marker, capsize=3,
                           label=PARTS[words.split("/")[0]])  # fmt: skip
-            for c in study.finished:
+            for c in comparison.finished:
                 own = [*c.values(tag).values()]
                 axes.scatter([scale.position(c) + 0.022 * side] * len(own), own, s=9, color=colour, alpha=0.6,
                              linewidths=0)  # fmt: skip
                 values += own
         as_x(axes, scale)
-        name_y(axes, measure_in_words(study, study.measure), values)
+        name_y(axes, measure_in_words(comparison, comparison.measure), values)
         figure.legend(loc="outside lower center", ncols=3)
-    lost = [c.label for c in study.configurations if not c.done]
+    lost = [c.label for c in comparison.configurations if not c.done]
     missing = f" No finished run: {'; '.join(lost)}." if lost else ""
     return Picture(
         "response",

@@ -1,4 +1,4 @@
-"""Tables of studies: as rows of text for a page and for LaTeX, and as numbers for CSV."""
+"""Tables of comparisons: as rows of text for a page and for LaTeX, and as numbers for CSV."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import floor, isnan, log10
 
 from fmnist.report.axes import in_words
-from fmnist.report.comparison import Configuration, Study, short, told
+from fmnist.report.comparison import Comparison, Configuration, short, value_in_words
 from fmnist.report.intervals import Interval
 
 LATEX = str.maketrans({
@@ -69,30 +69,30 @@ def bounds(interval: Interval) -> str:
     return "" if isnan(interval.low) else f"{number(interval.low)} to {number(interval.high)}"
 
 
-def summary(study: Study) -> Table:
+def summary(comparison: Comparison) -> Table:
     """One row a configuration, best first: its knobs, how many of its runs count, the objective, the test figures."""
-    others = [tag for tag in study.tags if tag.startswith("test/") and tag != study.test]
-    figures = [in_words(study.judged), "95 % interval", in_words(study.test), "95 % interval"]
-    header = ["rank", *map(short, study.varying), "n", *figures, *map(in_words, others)]
+    others = [tag for tag in comparison.tags if tag.startswith("test/") and tag != comparison.test]
+    figures = [in_words(comparison.judged), "95 % interval", in_words(comparison.test), "95 % interval"]
+    header = ["rank", *map(short, comparison.varying), "n", *figures, *map(in_words, others)]
     rows = []
-    for rank, c in enumerate(study.configurations, start=1):
-        knobs = [told(c.knobs[name], name) if name in c.knobs else "" for name in study.varying]
+    for rank, c in enumerate(comparison.configurations, start=1):
+        knobs = [value_in_words(c.knobs[name], name) if name in c.knobs else "" for name in comparison.varying]
         n = f"{len(c.done)} of {len(c.done) + len(c.others)}" if c.others else str(len(c.done))
-        cells = [text(c.interval(tag)) for tag in ("objective", study.test) for text in (spread, bounds)]
+        cells = [text(c.interval(tag)) for tag in ("objective", comparison.test) for text in (spread, bounds)]
         rows.append([str(rank) if c.done else "", *knobs, n, *cells, *(spread(c.interval(tag)) for tag in others)])
     used = [any(row[column] for row in rows) for column in range(len(header))]
     header, *rows = [[cell for cell, use in zip(row, used, strict=True) if use] for row in [header, *rows]]
-    return Table(header, rows, strong=(0,) if study.finished else ())
+    return Table(header, rows, strong=(0,) if comparison.finished else ())
 
 
-def differences(study: Study, baseline: Configuration, limit: int = 20) -> tuple[Table, int]:
+def differences(comparison: Comparison, baseline: Configuration, limit: int = 20) -> tuple[Table, int]:
     """The configurations against one of them, paired by seed; how many comparisons were made. The best `limit` are
     shown; those that share no two seeds with the baseline are left out."""
-    tags = ("objective", study.test)
-    compared = [[c.minus(baseline, tag) for tag in tags] for c in study.finished]
-    made = sum(c is not baseline and ours[0].n > 1 for c, (ours, _) in zip(study.finished, compared, strict=True))
+    tags = ("objective", comparison.test)
+    compared = [[c.minus(baseline, tag) for tag in tags] for c in comparison.finished]
+    made = sum(c is not baseline and ours[0].n > 1 for c, (ours, _) in zip(comparison.finished, compared, strict=True))
     rows: list[list[str]] = []
-    for c, results in zip(study.finished, compared, strict=True):
+    for c, results in zip(comparison.finished, compared, strict=True):
         if c is baseline or results[0][0].n < 2 or len(rows) == limit:
             continue
         row = [c.label, str(results[0][0].n)]
@@ -100,7 +100,7 @@ def differences(study: Study, baseline: Configuration, limit: int = 20) -> tuple
             row += [signed(difference), p_value(p), p_value(min(1.0, p * made))]
         rows.append(row)
     header = ["configuration", "pairs"]
-    for tag in (study.judged, tags[1]):
+    for tag in (comparison.judged, tags[1]):
         header += [f"{in_words(tag)}: difference [95 % interval]", "p", "p, Bonferroni"]
     return Table(header, rows), made
 
@@ -116,15 +116,18 @@ def p_value(p: float) -> str:
     return "" if isnan(p) else "<0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
-def numbers(studies: Sequence[Study]) -> str:
-    """All studies as CSV: knobs, n, then n, mean, sd and interval of every final figure, and the runs they are of."""
+def numbers(comparisons: Sequence[Comparison]) -> str:
+    """All comparisons as CSV: knobs, n, then n, mean, sd and interval of every final figure, and the runs they are of."""
     rows: list[dict[str, object]] = []
-    for study in studies:
-        for c in study.configurations:
-            row: dict[str, object] = {"study": study.title}
-            row |= {name: value if isinstance(value, float) else told(value, name) for name, value in c.knobs.items()}
+    for comparison in comparisons:
+        for c in comparison.configurations:
+            row: dict[str, object] = {"comparison": comparison.title}
+            row |= {
+                name: value if isinstance(value, float) else value_in_words(value, name)
+                for name, value in c.knobs.items()
+            }
             row |= {"n": len(c.done), "left_out": len(c.others)}
-            for tag in ["objective", *study.tags]:
+            for tag in ["objective", *comparison.tags]:
                 interval = c.interval(tag)
                 if interval.n:
                     parts = {"mean": interval.mean, "sd": interval.sd, "low": interval.low, "high": interval.high}
@@ -132,8 +135,8 @@ def numbers(studies: Sequence[Study]) -> str:
             rows.append(row | {"runs": " ".join(str(run.directory) for run in c.done)})
     file = io.StringIO()
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    knobs = [name for study in studies for name in study.varying]
-    columns.sort(key=lambda column: (column != "study", column not in knobs, column == "runs"))
+    knobs = [name for comparison in comparisons for name in comparison.varying]
+    columns.sort(key=lambda column: (column != "comparison", column not in knobs, column == "runs"))
     writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

@@ -34,7 +34,7 @@ class CudaGraphs:
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            do(operations)
+            perform(operations)
         torch.cuda.current_stream().wait_stream(stream)
 
     def __call__(self, operations: Sequence[Operation]) -> Callable[[], object]:
@@ -42,7 +42,7 @@ class CudaGraphs:
         self.pool = self.pool or torch.cuda.graph_pool_handle()
         try:
             with torch.cuda.graph(graph, pool=self.pool):
-                do(operations)
+                perform(operations)
         finally:
             torch.cuda.set_stream(stream)  # a capture that fails leaves its own
         return graph.replay
@@ -53,7 +53,7 @@ def capture_on(device: torch.device) -> Capture | None:
     return CudaGraphs() if device.type == "cuda" else None
 
 
-def do(operations: Sequence[Operation]) -> None:
+def perform(operations: Sequence[Operation]) -> None:
     """Do them one by one."""
     for f, args, kwargs in operations:
         f(*args, **kwargs)
@@ -73,6 +73,6 @@ def captured(operations: Sequence[Operation], capture: Capture) -> list[Operatio
                 kept = [(capture(kept), (), {})]
             except RuntimeError as error:
                 log.debug(f"{len(kept)} operations are not captured: {error}")
-        do(kept)
+        perform(kept)
         fewer += kept
     return fewer

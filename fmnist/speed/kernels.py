@@ -21,7 +21,7 @@ THIN = 1_300_000  # multiply-adds of a product below which the plain path wins: 
 @dataclass(frozen=True)
 class Kernels:
     """wide, thin: what torch.set_float32_matmul_precision is set to for large and for small products; cast: operands
-    are rounded to bfloat16 by us; integers: products with images use their whole grey levels, see fmnist.integers."""
+    are rounded to bfloat16 by us; integers: products with images use their whole grey levels, see fmnist.speed.integers."""
 
     wide: str = "highest"
     thin: str = "highest"

@@ -9,12 +9,12 @@ from fmnist.nn.optim import Optimizer
 from fmnist.nn.step import Step
 from fmnist.speed.graphs import capture_on
 from fmnist.speed.kernels import Kernels, choose
-from fmnist.speed.tape import Pools, Tape
-from fmnist.speed.taped import in_chunks, multiplies_only, record
-from fmnist.speed.taped_losses import record_loss
+from fmnist.speed.tape import Arenas, Tape
+from fmnist.speed.taped import in_chunks, multiplies_only, write
+from fmnist.speed.taped_losses import write_loss
 
 
-class RecordedStep(Step):
+class TapedStep(Step):
     """The step as a tape, recorded once for each pair of input buffers and replayed ever after.
 
     The buffers' contents may change between calls, the parameters' too; neither may be rebound.
@@ -24,7 +24,7 @@ class RecordedStep(Step):
         super().__init__(model, criterion, optimizer, precision)
         self.rows, self.whole = rows, not in_chunks(model, criterion)
         self.tapes: dict[tuple[int, int, torch.Size], tuple[Tape, Batch]] = {}
-        self.pools, self.capture = Pools(optimizer.flat.data.device), capture_on(optimizer.flat.data.device)
+        self.arenas, self.capture = Arenas(optimizer.flat.data.device), capture_on(optimizer.flat.data.device)
         self.go_on_with(None)
 
     def go_on_with(self, kernels: Kernels | None) -> None:
@@ -37,15 +37,15 @@ class RecordedStep(Step):
         """See Step."""
         key = (batch.x.data_ptr(), batch.labels.data_ptr(), batch.x.shape)
         if key not in self.tapes:
-            self.tapes[key] = self._record(batch), batch  # holding the buffers keeps their addresses theirs
+            self.tapes[key] = self._write(batch), batch  # holding the buffers keeps their addresses theirs
         self.tapes[key][0].replay()
 
-    def _record(self, batch: Batch) -> Tape:
+    def _write(self, batch: Batch) -> Tape:
         chunks = list(self.chunks(batch))
         sizes = [x.shape[-2] for x, _, _ in chunks]
-        tape = Tape(self.kernels, self.optimizer.flat.data.dtype, self.totals, self.pools, sizes, self.capture)
+        tape = Tape(self.kernels, self.optimizer.flat.data.dtype, self.totals, self.arenas, sizes, self.capture)
         for number, (x, labels, pixels) in enumerate(chunks):
             tape.start(number, x, pixels if self.kernels.integers else None)
-            output, back = record(self.model, tape, x)
-            back(record_loss(self.criterion, tape, output, x, labels, tape.rows))
+            output, back = write(self.model, tape, x)
+            back(write_loss(self.criterion, tape, output, x, labels, tape.rows))
         return tape

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fmnist.nn.totals import Figures, Later, Totals
-from fmnist.speed.graphs import Capture, Operation, captured, do
+from fmnist.nn.totals import Later, Metrics, Totals
+from fmnist.speed.graphs import Capture, Operation, captured, perform
 from fmnist.speed.integers import Digits
 from fmnist.speed.kernels import THIN, Kernels, float32_products
 
 
-class Pool:
+class Arena:
     """Blocks of memory, handed out in order: whoever begins again at 0 gets the same ones."""
 
     def __init__(self, device: torch.device) -> None:
@@ -33,11 +33,11 @@ class Pool:
         return self.blocks[self.at - 1][:count].view(dtype)
 
 
-class Pools:
+class Arenas:
     """The memory of a model's tapes, which they share: of each chunk, of all chunks together, of the moment."""
 
     def __init__(self, device: torch.device) -> None:
-        self.chunk, self.common, self.scratch = (Pool(device) for _ in range(3))
+        self.chunk, self.common, self.scratch = (Arena(device) for _ in range(3))
 
 
 class Tape:
@@ -55,13 +55,13 @@ class Tape:
     phase: int  # barriers that it has passed
 
     def __init__(
-        self, kernels: Kernels, dtype: torch.dtype, totals: Totals, pools: Pools, sizes: Sequence[int],
+        self, kernels: Kernels, dtype: torch.dtype, totals: Totals, arenas: Arenas, sizes: Sequence[int],
         capture: Capture | None = None,
     ) -> None:  # fmt: skip
         """sizes: rows of the chunks. capture: how to make a few graphs of the operations."""
         self.kernels, self.dtype, self.totals, self.sizes, self.rows = kernels, dtype, totals, sizes, sum(sizes)
-        self.pools, self.pool = pools, pools.chunk
-        self.pool.at = 0
+        self.arenas, self.arena = arenas, arenas.chunk
+        self.arena.at = 0
         self.phases: list[list[Operation]] = [[]]
         self.settings: list[str | None] = ["highest"]  # of float32 products at the end of each phase, where it is known
         self.digits: dict[int, Digits] = {}
@@ -72,9 +72,9 @@ class Tape:
         """Begin a chunk. pixels: x's grey levels, where products may use them."""
         self.chunk, self.data, self.pixels, self.phase = chunk, x, pixels, 0
         self.kept = [x]
-        self.pools.common.at = 0
+        self.arenas.common.at = 0
         if len(self.phases) == 1:
-            self.pool.at = 0
+            self.arena.at = 0
 
     @property
     def add(self) -> bool:
@@ -104,25 +104,25 @@ class Tape:
         with float32_products("highest"):
             if self.capture is None:
                 for phase in self.phases:
-                    do(phase)
+                    perform(phase)
             elif self.captured:
-                do(self.captured)
+                perform(self.captured)
             elif self.warm:
                 self.captured = captured(self.operations, self.capture)
             else:
                 self.capture.warm_up(self.operations)
                 self.warm = True
 
-    def later(self, figures: Figures, output: Tensor, labels: Tensor) -> None:
-        """Add figures of the output to the totals, of many batches at once: see Later."""
+    def later(self, metrics: Metrics, output: Tensor, labels: Tensor) -> None:
+        """Add metrics of the output to the totals, of many batches at once: see Later."""
         key = output.shape, labels.shape
         if key not in self.totals.later:
-            self.totals.later[key] = Later(self.totals, figures, output, labels)
+            self.totals.later[key] = Later(self.totals, metrics, output, labels)
         self(self.totals.later[key].keep, output, labels)
 
     def new(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """The next buffer; of its last two dimensions the first is the contiguous one."""
-        block = self.pool.take(math.prod(shape), dtype or self.dtype)
+        block = self.arena.take(math.prod(shape), dtype or self.dtype)
         return block.view(*shape[:-2], shape[-1], shape[-2]).mT if len(shape) > 1 else block.view(shape)
 
     def by_row(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
@@ -131,7 +131,7 @@ class Tape:
 
     def common(self, *shape: int) -> Tensor:
         """A buffer that all chunks have in common. Each must ask for the same ones, in the same order."""
-        return self.pools.common.take(math.prod(shape), self.dtype).view(shape)
+        return self.arenas.common.take(math.prod(shape), self.dtype).view(shape)
 
     def lasting(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """A buffer of its own, for what one chunk makes for all."""
@@ -141,12 +141,12 @@ class Tape:
     def scratch(self) -> Iterator[None]:
         """Buffers that are asked for within are for what is recorded within; their memory stays in the caches, since
         all others that scratch use it too."""
-        outer, self.pool = self.pool, self.pools.scratch
-        start = self.pool.at
+        outer, self.arena = self.arena, self.arenas.scratch
+        start = self.arena.at
         try:
             yield
         finally:
-            self.pool.at, self.pool = start, outer
+            self.arena.at, self.arena = start, outer
 
     def like(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """A new buffer of x's shape and layout."""
@@ -216,8 +216,8 @@ class Tape:
         self(torch.sum, x, tuple(range(1, x.dim())), out=part)
         return part
 
-    def figure(self, tag: str, summed: Tensor, factor: float | Tensor = 1.0) -> None:
-        """Add to a figure's total: sums (K,), times a number or one per run."""
+    def metric(self, tag: str, summed: Tensor, factor: float | Tensor = 1.0) -> None:
+        """Add to a metric's total: sums (K,), times a number or one per run."""
         total = self.totals.of(tag, len(summed))
         if isinstance(factor, Tensor):
             self(total.addcmul_, summed, factor)

@@ -24,13 +24,13 @@ aten = torch.ops.aten
 
 
 @singledispatch
-def record(module: nn.Module, do: Tape, x: Tensor) -> tuple[Any, Back]:
+def write(module: nn.Module, tape: Tape, x: Tensor) -> tuple[Any, Back]:
     """Record a module's forward pass on x; its output and what records its backward pass."""
-    inner, add = x is not do.data, do.add
+    inner, add = x is not tape.data, tape.add
     parameters = list(module.parameters())
     with torch.no_grad():
-        y = do.new(*module(x).shape)
-    dx = do.like(x) if inner else None
+        y = tape.new(*module(x).shape)
+    dx = tape.like(x) if inner else None
     held: dict[str, Tensor] = {}
 
     def forward() -> None:
@@ -49,19 +49,19 @@ def record(module: nn.Module, do: Tape, x: Tensor) -> tuple[Any, Back]:
 
     def back(g: Tensor) -> Tensor | None:
         if parameters or inner:
-            do(backward, g)
+            tape(backward, g)
         return dx
 
-    do.keep(x)
-    do(forward)
+    tape.keep(x)
+    tape(forward)
     return y, back
 
 
 def in_chunks(model: nn.Module, criterion: Criterion) -> bool:
     """Whether a batch may be recorded in chunks: rows see one another only in layers that record a barrier."""
-    unknown = record.dispatch(nn.Module)
+    unknown = write.dispatch(nn.Module)
     coupling = [layer for layer in model.modules() if getattr(layer, "couples_rows", False)]
-    return not criterion.couples_rows and all(record.dispatch(type(layer)) is not unknown for layer in coupling)
+    return not criterion.couples_rows and all(write.dispatch(type(layer)) is not unknown for layer in coupling)
 
 
 def multiplies_only(model: nn.Module) -> bool:
@@ -73,154 +73,158 @@ def multiplies_only(model: nn.Module) -> bool:
     return isinstance(model, Linear)
 
 
-@record.register
-def _(layer: Linear, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
+@write.register
+def _(layer: Linear, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
     weight, bias = layer.weight.detach(), layer.bias.detach()
     d_weight, d_bias = layer.weight.grad, layer.bias.grad
     assert d_weight is not None
     assert d_bias is not None
     shape = (*weight.shape[:-2], x.shape[-2], weight.shape[-2])
-    y = do.by_row(*shape) if layer is do.compared else do.new(*shape)
-    do.product(weight, x.mT, y.mT, fixed=True)
-    do(y.add_, bias[..., None, :])
+    y = tape.by_row(*shape) if layer is tape.compared else tape.new(*shape)
+    tape.product(weight, x.mT, y.mT, fixed=True)
+    tape(y.add_, bias[..., None, :])
 
     def back(g: Tensor) -> Tensor | None:
-        do.product(g.mT, x, d_weight, add=do.add)
-        do.sum(g, -2, d_bias)
-        if x is do.data:
+        tape.product(g.mT, x, d_weight, add=tape.add)
+        tape.sum(g, -2, d_bias)
+        if x is tape.data:
             return None
-        dx = do.like(x)
-        do.product(weight.mT, g.mT, dx.mT, fixed=True)
+        dx = tape.like(x)
+        tape.product(weight.mT, g.mT, dx.mT, fixed=True)
         return dx
 
     return y, back
 
 
-@record.register
-def _(layer: Activation, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
+@write.register
+def _(layer: Activation, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
     if layer.name == "identity":
         return x, lambda g: g
-    y = do.like(x) if layer.name == "gelu" else do.own(x)  # gelu's gradient needs its input, the others' their output
+    y = (
+        tape.like(x) if layer.name == "gelu" else tape.own(x)
+    )  # gelu's gradient needs its input, the others' their output
     if layer.name == "relu":
-        do(torch.clamp_min, x, 0, out=y)
+        tape(torch.clamp_min, x, 0, out=y)
     elif layer.name == "gelu":
-        do(aten.gelu.out, x, out=y)
+        tape(aten.gelu.out, x, out=y)
     else:
-        do(ACTIVATIONS[layer.name], x, out=y)
+        tape(ACTIVATIONS[layer.name], x, out=y)
 
     def back(g: Tensor) -> Tensor:
         if layer.name == "relu":
-            do(aten.threshold_backward.grad_input, g, y, 0, grad_input=g)
+            tape(aten.threshold_backward.grad_input, g, y, 0, grad_input=g)
         elif layer.name == "gelu":
-            do(aten.gelu_backward.grad_input, g, x, grad_input=g)
+            tape(aten.gelu_backward.grad_input, g, x, grad_input=g)
         elif layer.name == "sigmoid":
-            do(aten.sigmoid_backward.grad_input, g, y, grad_input=g)
+            tape(aten.sigmoid_backward.grad_input, g, y, grad_input=g)
         else:
-            do(aten.tanh_backward.grad_input, g, y, grad_input=g)
+            tape(aten.tanh_backward.grad_input, g, y, grad_input=g)
         return g
 
     return y, back
 
 
-@record.register
-def _(layer: Dropout, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
+@write.register
+def _(layer: Dropout, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
     if not any(layer.p):
         return x, lambda g: g
-    mask = do.new(len(layer.p), *x.shape[-2:])
-    y = do.like(mask)
-    do(layer.noise.keep_mask, mask.mT, [1 - p for p in layer.p], layer.rescale)
-    do(torch.mul, x, mask, out=y)
+    mask = tape.new(len(layer.p), *x.shape[-2:])
+    y = tape.like(mask)
+    tape(layer.noise.keep_mask, mask.mT, [1 - p for p in layer.p], layer.rescale)
+    tape(torch.mul, x, mask, out=y)
 
     def back(g: Tensor) -> Tensor | None:
-        do(g.mul_, mask)
-        return g if x is not do.data else None
+        tape(g.mul_, mask)
+        return g if x is not tape.data else None
 
     return y, back
 
 
-@record.register
-def _(layer: Corrupt, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
-    y = do.by_row(len(layer.noise.generators), *x.shape[-2:])
-    do(lambda: y.copy_(layer(x)))
-    do.data, do.pixels = y, None  # whatever comes next sees this as the data
-    do.keep(y)
+@write.register
+def _(layer: Corrupt, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
+    y = tape.by_row(len(layer.noise.generators), *x.shape[-2:])
+    tape(lambda: y.copy_(layer(x)))
+    tape.data, tape.pixels = y, None  # whatever comes next sees this as the data
+    tape.keep(y)
     return y, lambda g: None
 
 
-@record.register
-def _(layer: BatchNorm, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
-    if do.rows < 2:
+@write.register
+def _(layer: BatchNorm, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
+    if tape.rows < 2:
         raise ValueError("batch normalisation needs at least 2 examples a batch in training, got 1")
     gamma, beta = (p.detach()[..., None, :] for p in (layer.weight, layer.bias))
     d_gamma, d_beta = layer.weight.grad, layer.bias.grad
     assert d_gamma is not None
     assert d_beta is not None
-    means, variances = (do.common(len(do.sizes), *gamma.shape) for _ in range(2))  # by chunk
-    inverse, scale, slope = (do.common(*gamma.shape) for _ in range(3))
-    centred = do.own(x) if x.dim() == gamma.dim() else do.new(*gamma.shape[:-2], *x.shape[-2:])
-    do(torch.mean, x, -2, keepdim=True, out=means[do.chunk])
-    do(torch.sub, x, means[do.chunk], out=centred)
-    with do.scratch():
-        squares = do.like(centred)
-        do(torch.mul, centred, centred, out=squares)
-        do(torch.mean, squares, -2, keepdim=True, out=variances[do.chunk])
-    do.barrier()
-    if do.chunk == 0:
-        mean, variance = _moments(do, means, variances)
-        do(layer.running_mean.lerp_, mean.squeeze(-2), layer.momentum)
-        do(torch.add, variance, layer.eps, out=inverse)
-        do(inverse.rsqrt_)
-        do(torch.mul, gamma, inverse, out=scale)
-        do(variance.mul_, do.rows / (do.rows - 1))
-        do(layer.running_var.lerp_, variance.squeeze(-2), layer.momentum)
-        do(layer.num_batches_tracked.add_, 1)
-    if len(do.sizes) > 1:
-        do(centred.add_, means[do.chunk])
-    y = do.like(centred)
-    do(torch.mul, centred, scale, out=y)
-    do(y.add_, beta)
+    means, variances = (tape.common(len(tape.sizes), *gamma.shape) for _ in range(2))  # by chunk
+    inverse, scale, slope = (tape.common(*gamma.shape) for _ in range(3))
+    centred = tape.own(x) if x.dim() == gamma.dim() else tape.new(*gamma.shape[:-2], *x.shape[-2:])
+    tape(torch.mean, x, -2, keepdim=True, out=means[tape.chunk])
+    tape(torch.sub, x, means[tape.chunk], out=centred)
+    with tape.scratch():
+        squares = tape.like(centred)
+        tape(torch.mul, centred, centred, out=squares)
+        tape(torch.mean, squares, -2, keepdim=True, out=variances[tape.chunk])
+    tape.barrier()
+    if tape.chunk == 0:
+        mean, variance = _moments(tape, means, variances)
+        tape(layer.running_mean.lerp_, mean.squeeze(-2), layer.momentum)
+        tape(torch.add, variance, layer.eps, out=inverse)
+        tape(inverse.rsqrt_)
+        tape(torch.mul, gamma, inverse, out=scale)
+        tape(variance.mul_, tape.rows / (tape.rows - 1))
+        tape(layer.running_var.lerp_, variance.squeeze(-2), layer.momentum)
+        tape(layer.num_batches_tracked.add_, 1)
+    if len(tape.sizes) > 1:
+        tape(centred.add_, means[tape.chunk])
+    y = tape.like(centred)
+    tape(torch.mul, centred, scale, out=y)
+    tape(y.add_, beta)
 
     def back(g: Tensor) -> Tensor:
         # dx = gamma / deviation (g - mean(g) - normal mean(g normal)), normal = centred / deviation (Ioffe & Szegedy)
-        with do.scratch():
-            product = do.like(g)
-            do(torch.mul, g, centred, out=product)
-            do.sum(product, -2, d_gamma)
-        do.sum(g, -2, d_beta)
-        do.barrier()
-        if do.chunk == 0:
-            do(d_gamma.mul_, inverse.squeeze(-2))
-            do(torch.mul, d_gamma[..., None, :], inverse, out=slope)
-        do(g.addcmul_, centred, slope, value=-1 / do.rows)
-        do(g.sub_, d_beta[..., None, :], alpha=1 / do.rows)
-        do(g.mul_, scale)
+        with tape.scratch():
+            product = tape.like(g)
+            tape(torch.mul, g, centred, out=product)
+            tape.sum(product, -2, d_gamma)
+        tape.sum(g, -2, d_beta)
+        tape.barrier()
+        if tape.chunk == 0:
+            tape(d_gamma.mul_, inverse.squeeze(-2))
+            tape(torch.mul, d_gamma[..., None, :], inverse, out=slope)
+        tape(g.addcmul_, centred, slope, value=-1 / tape.rows)
+        tape(g.sub_, d_beta[..., None, :], alpha=1 / tape.rows)
+        tape(g.mul_, scale)
         return g
 
     return y, back
 
 
-def _moments(do: Tape, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+def _moments(tape: Tape, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of all rows from those of the chunks, (chunks, ...), by Chan, Golub & LeVeque 1979. What
     remains in `means` is how far each is from the mean."""
-    if len(do.sizes) == 1:
+    if len(tape.sizes) == 1:
         return means[0], variances[0]
-    shares = torch.tensor(do.sizes, dtype=do.dtype, device=means.device).view(-1, *[1] * (means.dim() - 1)) / do.rows
+    shares = (
+        torch.tensor(tape.sizes, dtype=tape.dtype, device=means.device).view(-1, *[1] * (means.dim() - 1)) / tape.rows
+    )
     mean, variance, work = torch.empty_like(means[0]), torch.empty_like(means[0]), torch.empty_like(means)
-    do(torch.mul, means, shares, out=work)
-    do(torch.sum, work, 0, out=mean)
-    do(means.sub_, mean)
-    do(torch.mul, means, means, out=work)
-    do(work.add_, variances)
-    do(work.mul_, shares)
-    do(torch.sum, work, 0, out=variance)
+    tape(torch.mul, means, shares, out=work)
+    tape(torch.sum, work, 0, out=mean)
+    tape(means.sub_, mean)
+    tape(torch.mul, means, means, out=work)
+    tape(work.add_, variances)
+    tape(work.mul_, shares)
+    tape(torch.sum, work, 0, out=variance)
     return mean, variance
 
 
-@record.register
-def _(layer: nn.Sequential, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
+@write.register
+def _(layer: nn.Sequential, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
     backs = []
     for module in layer:
-        x, back = record(module, do, x)
+        x, back = write(module, tape, x)
         backs.append(back)
 
     def all_back(g: Tensor) -> Tensor | None:
@@ -233,53 +237,53 @@ def _(layer: nn.Sequential, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
     return x, all_back
 
 
-@record.register
-def _(layer: Residual, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
-    do.keep(x)
-    inner, inner_back = record(layer.inner, do, x)
-    shortcut, shortcut_back = (x, None) if layer.projection is None else record(layer.projection, do, x)
-    y = do.like(inner)
-    do(torch.add, shortcut, inner, out=y)
+@write.register
+def _(layer: Residual, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
+    tape.keep(x)
+    inner, inner_back = write(layer.inner, tape, x)
+    shortcut, shortcut_back = (x, None) if layer.projection is None else write(layer.projection, tape, x)
+    y = tape.like(inner)
+    tape(torch.add, shortcut, inner, out=y)
 
     def back(g: Tensor) -> Tensor | None:
-        copy = do.like(g)
-        do(copy.copy_, g)
+        copy = tape.like(g)
+        tape(copy.copy_, g)
         dx: Tensor | None = inner_back(copy)
         straight = g if shortcut_back is None else shortcut_back(g)
         if dx is not None:
-            do(dx.add_, straight)
+            tape(dx.add_, straight)
         return dx
 
     return y, back
 
 
-@record.register
-def _(model: Autoencoder, do: Tape, x: Tensor) -> tuple[Tensor, Back]:
-    do.compared = model.decoder[-1]
-    return record(nn.Sequential(model.corrupt, model.encoder, model.decoder), do, x)
+@write.register
+def _(model: Autoencoder, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
+    tape.compared = model.decoder[-1]
+    return write(nn.Sequential(model.corrupt, model.encoder, model.decoder), tape, x)
 
 
-@record.register
-def _(model: VAE, do: Tape, x: Tensor) -> tuple[Encoded, Back]:
-    both, encoder_back = record(nn.Sequential(model.corrupt, model.encoder), do, x)
+@write.register
+def _(model: VAE, tape: Tape, x: Tensor) -> tuple[Encoded, Back]:
+    both, encoder_back = write(nn.Sequential(model.corrupt, model.encoder), tape, x)
     mean, log_variance = both.chunk(2, -1)
-    drawn = do.by_row(*mean.shape)  # as VAE.sample draws it
-    half, z = do.like(log_variance), do.like(log_variance)
-    do(model.noise.normal, drawn)
-    do(torch.div, log_variance, 2, out=half)
-    do(half.exp_)
-    do(torch.mul, half, drawn, out=half)
-    do(torch.add, mean, half, out=z)
-    do.compared = model.decoder[-1]
-    logits, decoder_back = record(model.decoder, do, z)
+    drawn = tape.by_row(*mean.shape)  # as VAE.sample draws it
+    half, z = tape.like(log_variance), tape.like(log_variance)
+    tape(model.noise.normal, drawn)
+    tape(torch.div, log_variance, 2, out=half)
+    tape(half.exp_)
+    tape(torch.mul, half, drawn, out=half)
+    tape(torch.add, mean, half, out=z)
+    tape.compared = model.decoder[-1]
+    logits, decoder_back = write(model.decoder, tape, z)
 
     def back(g: Encoded) -> None:
         dz = decoder_back(g.logits)
-        d_both = do.like(both)
+        d_both = tape.like(both)
         d_mean, d_log_variance = d_both.chunk(2, -1)
-        do(torch.add, g.mean, dz, out=d_mean)
-        do(torch.mul, dz, half, out=d_log_variance)  # half = deviation * noise; d z / d log variance is half of it
-        do(torch.add, g.log_variance, d_log_variance, alpha=0.5, out=d_log_variance)
+        tape(torch.add, g.mean, dz, out=d_mean)
+        tape(torch.mul, dz, half, out=d_log_variance)  # half = deviation * noise; d z / d log variance is half of it
+        tape(torch.add, g.log_variance, d_log_variance, alpha=0.5, out=d_log_variance)
         encoder_back(d_both)
 
     return Encoded(logits, mean, log_variance), back

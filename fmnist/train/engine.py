@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from fmnist import UserError
-from fmnist.config.schema import CLASSIFIERS, Config
+from fmnist.config.schema import MODELS, Config
 from fmnist.data.dataset import Dataset, Split, as_input, load
 from fmnist.record.progress import progress
-from fmnist.record.result import Outcome, read_result, told
+from fmnist.record.result import Outcome, metrics_in_words, read_result
 from fmnist.speed.kernels import flushed_denormals
 from fmnist.train.run import Run
 from fmnist.train.signals import catching
@@ -65,12 +65,12 @@ def fit(
 def _train(
     configs: Sequence[Config], directories: Sequence[Path], logs: Sequence[logging.Logger], audience: Audience
 ) -> list[Outcome]:
-    shape = configs[0]
-    device = pick_device(shape.device)
-    dataset = load(**asdict(shape.data), only=shape.anomaly.normal).to(device)
-    last = len(dataset.train.labels) % (shape.batch_size or 1)
-    if shape.batch_norm and last == 1:
-        raise UserError(f"batch_size must not leave a last batch of 1 row with batch_norm, got {shape.batch_size}")
+    common = configs[0]
+    device = pick_device(common.device)
+    dataset = load(**asdict(common.data), only=common.anomaly.normal).to(device)
+    last = len(dataset.train.labels) % (common.batch_size or 1)
+    if common.batch_norm and last == 1:
+        raise UserError(f"batch_size must not leave a last batch of 1 row with batch_norm, got {common.batch_size}")
     stack = Stack(configs, dataset, device)
     with ExitStack() as closing:
         caught = closing.enter_context(catching(_insist))
@@ -83,7 +83,7 @@ def _train(
         _epochs(stack, runs, dataset.validation, caught, audience)
         for run in runs:
             run.save()
-        pausing = _last_epoch(shape) < shape.epochs
+        pausing = _last_epoch(common) < common.epochs
         outcomes = [run.pause() for run in runs] if pausing else _conclude(stack, runs, dataset)
         for index, outcome in enumerate(outcomes):
             if outcome.error is None:
@@ -96,7 +96,7 @@ def _conclude(stack: Stack, runs: Sequence[Run], dataset: Dataset) -> list[Outco
     for run in runs:
         stack.load_weights(run.index, run.tested_weights())
     test = stack.test(dataset.test)
-    if stack.configs[0].model.name not in CLASSIFIERS:
+    if not MODELS[stack.configs[0].model.name].classifies:
         for run in runs:
             if run.error is None and run.config.figures:
                 _illustrate(run, dataset)
@@ -104,15 +104,15 @@ def _conclude(stack: Stack, runs: Sequence[Run], dataset: Dataset) -> list[Outco
 
 
 def _illustrate(run: Run, dataset: Dataset) -> None:
-    """An autoencoder's figures, in the run's directory and in TensorBoard."""
+    """An autoencoder's pictures, in the run's directory and in TensorBoard."""
     from fmnist.train.pictures import draw  # matplotlib comes with it
 
-    board, stack, shown = run.record.board, run.stack, slice(0, 1000)
+    mirror, stack, shown = run.record.mirror, run.stack, slice(0, 1000)
     for name, file in draw(stack, run.index, dataset, run.directory / "figures").items():
-        board.picture(f"figures/{name}", file, run.epoch)
+        mirror.picture(f"figures/{name}", file, run.epoch)
     some = Split(dataset.test.images[shown], dataset.test.labels[shown])
     thumbnails = as_input(some.images, torch.float32).view(-1, 1, dataset.height, dataset.width)
-    board.embedding(stack.codes(some)[run.index], [dataset.names[label] for label in some.labels], thumbnails)
+    mirror.embedding(stack.codes(some)[run.index], [dataset.names[label] for label in some.labels], thumbnails)
 
 
 def _last_epoch(config: Config) -> int:
@@ -124,7 +124,7 @@ def _last_epoch(config: Config) -> int:
 def _epochs(stack: Stack, runs: Sequence[Run], held_out: Split | None, caught: list[int], audience: Audience) -> None:
     """Train the runs of a stack from where they are until each has stopped or reached the last epoch, or until a
     signal is caught."""
-    shape = stack.configs[0]
+    common = stack.configs[0]
     active = {run.epoch for run in runs if run.state is None}
     if not active:
         return
@@ -132,27 +132,27 @@ def _epochs(stack: Stack, runs: Sequence[Run], held_out: Split | None, caught: l
         raise ValueError(f"the runs of a stack must go on from the same epoch, got {sorted(active)}")
     start = active.pop()
     saved = time.perf_counter()
-    with audience.bar(shape.epochs, start) as bar:
-        for epoch in range(start + 1, _last_epoch(shape) + 1):
+    with audience.bar(common.epochs, start) as bar:
+        for epoch in range(start + 1, _last_epoch(common) + 1):
             clock = time.perf_counter()
-            last = epoch == shape.epochs
-            figures = stack.epoch(epoch)
-            recorded = epoch % shape.eval_every == 0 or last
+            last = epoch == common.epochs
+            metrics = stack.epoch(epoch)
+            recorded = epoch % common.eval_every == 0 or last
             if recorded and held_out:
-                figures |= stack.measure("validation", held_out)
-            if recorded and shape.watch:
-                figures |= stack.watch()
+                metrics |= stack.measure("validation", held_out)
+            if recorded and common.watch:
+                metrics |= stack.watch()
             now = time.perf_counter()
             for run in (run for run in runs if run.state is None):
                 run.seconds += now - clock
-                run.end_epoch(epoch, {tag: values[run.index] for tag, values in figures.items()}, recorded)
+                run.end_epoch(epoch, {tag: values[run.index] for tag, values in metrics.items()}, recorded)
                 if run.error is not None:
                     audience.ended(run.index, run.finish({}))
-                elif recorded and (epoch % shape.log_every == 0 or last):
-                    run.record.say(f"epoch {epoch}/{shape.epochs}  {told(run.record.result['metrics'])}")
+                elif recorded and (epoch % common.log_every == 0 or last):
+                    run.record.say(f"epoch {epoch}/{common.epochs}  {metrics_in_words(run.record.result['metrics'])}")
             bar.update()
             leaving = bool(caught)  # asked once: a signal that comes later finds the next epoch saved as well
-            if leaving or now - saved >= shape.save_every:
+            if leaving or now - saved >= common.save_every:
                 saved = now
                 for run in runs:
                     run.save()

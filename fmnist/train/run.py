@@ -10,10 +10,10 @@ from torch import Tensor
 
 from fmnist import UserError
 from fmnist.config.parse import config_hash
-from fmnist.config.schema import JUDGED_BY, Config
+from fmnist.config.schema import MODELS, Config
 from fmnist.record import checkpoint
 from fmnist.record.record import Record
-from fmnist.record.result import Outcome, told
+from fmnist.record.result import Outcome, metrics_in_words
 from fmnist.speed.kernels import Kernels
 from fmnist.train.stack import Stack
 
@@ -61,17 +61,17 @@ class Run:
             self.record.finish("failed", error=f"{type(error).__name__}: {error}")
         self.record.close()
 
-    def end_epoch(self, epoch: int, figures: dict[str, float], recorded: bool) -> None:
+    def end_epoch(self, epoch: int, metrics: dict[str, float], recorded: bool) -> None:
         """Take note of an epoch; stop if a loss is not finite, or if validation has not improved for too long."""
         self.epoch = epoch
         for tag in ("train/loss", "validation/loss"):
-            if not math.isfinite(figures.get(tag, 0.0)):
+            if not math.isfinite(metrics.get(tag, 0.0)):
                 hint = f"try a smaller lr (now {self.config.lr:g}) or set grad_clip"
-                self.stop(f"{tag} is {figures[tag]} in epoch {epoch}: {hint}")
+                self.stop(f"{tag} is {metrics[tag]} in epoch {epoch}: {hint}")
                 return
         if recorded:
-            self.record.epoch({"epoch": epoch, **figures})
-            self._judge(figures)
+            self.record.epoch({"epoch": epoch, **metrics})
+            self._judge(metrics)
         if self._out_of_patience():
             self.record.say(f"epoch {epoch}: no better validation for {self.config.patience} epochs, stopped")
             self.stop()
@@ -80,10 +80,10 @@ class Run:
         patience = self.config.patience
         return bool(self.best and patience and self.epoch - self.best["epoch"] >= patience)
 
-    def _judge(self, figures: dict[str, float]) -> None:
-        measure, better = JUDGED_BY[self.config.model.name]
-        value = figures.get(f"validation/{measure}")
-        if value is None or (self.best and better(value, self.best["value"]) == self.best["value"]):
+    def _judge(self, metrics: dict[str, float]) -> None:
+        kind = MODELS[self.config.model.name]
+        value = metrics.get(f"validation/{kind.judged_by}")
+        if value is None or (self.best and kind.better(value, self.best["value"]) == self.best["value"]):
             return
         self.best = {"epoch": self.epoch, "value": value, "weights": self.stack.weights(self.index)}
 
@@ -126,7 +126,7 @@ class Run:
         metrics = self.record.metrics | test
         objective = self._objective(metrics)
         self.record.finish("done", metrics=metrics, objective=objective)
-        self.record.say(f"{told(test)}  ({self.config.select} weights)")
+        self.record.say(f"{metrics_in_words(test)}  ({self.config.select} weights)")
         self.record.say(f"run directory: {self.directory}\ncurves: tensorboard --logdir {self.directory}")
         return Outcome(objective, metrics)
 
@@ -140,6 +140,6 @@ class Run:
         return Outcome(objective, self.record.metrics)
 
     def _objective(self, metrics: dict[str, float]) -> float | None:
-        measure, _ = JUDGED_BY[self.config.model.name]
+        measure = MODELS[self.config.model.name].judged_by
         judged = metrics.get(f"validation/{measure}", metrics.get(f"train/{measure}"))
         return self.best["value"] if self.config.select == "best" and self.best else judged

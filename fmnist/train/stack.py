@@ -10,15 +10,14 @@ from torch import Tensor
 from fmnist.config.schema import Config
 from fmnist.data.batches import Batches
 from fmnist.data.dataset import Dataset, Split, as_input, derive
-from fmnist.nn import losses, metrics, models
+from fmnist.nn import losses, models
 from fmnist.nn.layers import initialise
+from fmnist.nn.metrics import auroc, holes
 from fmnist.nn.noise import Noise
 from fmnist.nn.optim import Flat, Optimizer, schedule
 from fmnist.nn.step import evaluate, negative_iwae, outputs
-from fmnist.speed.step import RecordedStep
+from fmnist.speed.step import TapedStep
 from fmnist.train.watch import ROWS, WATCHES
-
-NOT_SIZES = ("name", "activation", "beta", "iwae_samples")  # knobs of a model that do not shape it
 
 
 class Stack:
@@ -26,28 +25,27 @@ class Stack:
 
     def __init__(self, configs: Sequence[Config], dataset: Dataset, device: torch.device) -> None:
         self.configs = configs
-        shape = configs[0]
-        self.dtype = torch.float64 if shape.precision == "float64" else torch.float32
+        common = configs[0]
+        self.dtype = torch.float64 if common.precision == "float64" else torch.float32
         self.noise = Noise(len(configs), device)
-        sizes = {key: value for key, value in asdict(shape.model).items() if key not in NOT_SIZES}
         parts = models.Parts(
-            activation=shape.model.activation,
-            dropout=None if shape.dropout is None else [c.dropout or 0.0 for c in configs],
-            dropout_rescale=shape.dropout_rescale, batch_norm=bool(shape.batch_norm), skip=bool(shape.skip),
-            noise_deviation=None if shape.noise is None else [c.noise or 0.0 for c in configs],
-            mask=None if shape.mask is None else [c.mask or 0.0 for c in configs],
+            activation=common.model.activation,
+            dropout=None if common.dropout is None else [c.dropout or 0.0 for c in configs],
+            dropout_rescale=common.dropout_rescale, batch_norm=bool(common.batch_norm), skip=bool(common.skip),
+            noise_deviation=None if common.noise is None else [c.noise or 0.0 for c in configs],
+            mask=None if common.mask is None else [c.mask or 0.0 for c in configs],
             runs=(len(configs),), noise=self.noise, factory={"dtype": self.dtype, "device": device},
         )  # fmt: skip
         pixels = dataset.height * dataset.width
-        self.model = models.build(shape.model.name, parts, pixels, dataset.classes, **sizes)
+        self.model = models.build(common.model, parts, pixels, dataset.classes)
         for run, c in enumerate(configs):
             generator = torch.Generator().manual_seed(derive(c.seed, "weights"))
             initialise(self.model, run, c.init, c.init_scale, generator)
         self.criterion = self._criterion(device)
         self.inputs: dict[str, Tensor] = {}
-        self.optimizer = Optimizer(shape.optim.name, Flat(self.model), [asdict(c.optim) for c in configs])
-        rows = shape.batch_size or len(dataset.train.labels)
-        self.step = RecordedStep(self.model, self.criterion, self.optimizer, shape.precision, rows)
+        self.optimizer = Optimizer(common.optim.name, Flat(self.model), [asdict(c.optim) for c in configs])
+        rows = common.batch_size or len(dataset.train.labels)
+        self.step = TapedStep(self.model, self.criterion, self.optimizer, common.precision, rows)
         self.dataset = dataset
 
     @cached_property
@@ -64,16 +62,16 @@ class Stack:
         def per_run(values: list[float]) -> Tensor:
             return torch.tensor(values, dtype=self.dtype, device=device)
 
-        shape = self.configs[0]
-        if shape.model.name == "vae":
+        common = self.configs[0]
+        if common.model.name == "vae":
             return losses.NegativeELBO(per_run([c.model.beta for c in self.configs]))
-        if shape.model.name == "autoencoder":
-            return losses.Reconstruction(str(shape.loss))
+        if common.model.name == "autoencoder":
+            return losses.Reconstruction(str(common.loss))
         smoothing = [c.label_smoothing or 0.0 for c in self.configs]
-        return losses.Classification(str(shape.loss), per_run(smoothing) if any(smoothing) else None)
+        return losses.Classification(str(common.loss), per_run(smoothing) if any(smoothing) else None)
 
     def epoch(self, epoch: int) -> dict[str, list[float]]:
-        """Train for one pass; the means of its training figures by tag, one per run."""
+        """Train for one pass; the means of its training metrics by tag, one per run."""
         self.start_noise(epoch)
         per_epoch = len(self.feed.slices)
         total = per_epoch * self.configs[0].epochs
@@ -97,29 +95,29 @@ class Stack:
         return self._by_tag(part + "/", means)
 
     def watch(self) -> dict[str, list[float]]:
-        """The figures that the knob `watch` asks for, by tag, one per run; "fit" is `measure` of the training rows."""
-        shape, train = self.configs[0], self.dataset.train
-        if shape.watch == "fit":
+        """The metrics that the knob `watch` asks for, by tag, one per run; "fit" is `measure` of the training rows."""
+        common, train = self.configs[0], self.dataset.train
+        if common.watch == "fit":
             return self.measure("fit", train)
         self.start_noise("watch")
         x = as_input(train.images[:ROWS], self.dtype)
         lr = [c.lr for c in self.configs]
-        return self._by_tag("", WATCHES[str(shape.watch)](self.model, self.criterion, x, train.labels[:ROWS], lr))
+        return self._by_tag("", WATCHES[str(common.watch)](self.model, self.criterion, x, train.labels[:ROWS], lr))
 
     def test(self, split: Split) -> dict[str, list[float]]:
         """`measure` of the test rows and what is measured only once: the importance-weighted bound, the gaps in a
         latent space of two numbers, the AUROCs."""
-        shape = self.configs[0]
-        figures = self.measure("test", split)
-        if isinstance(self.model, models.VAE) and shape.model.iwae_samples:
+        common = self.configs[0]
+        metrics = self.measure("test", split)
+        if isinstance(self.model, models.VAE) and common.model.iwae_samples:
             self.start_noise("iwae")
             x = self._input("test", split)
-            figures["test/negative_iwae"] = negative_iwae(self.model, x, shape.model.iwae_samples).tolist()
+            metrics["test/negative_iwae"] = negative_iwae(self.model, x, common.model.iwae_samples).tolist()
         if isinstance(self.model, models.Autoencoder | models.VAE) and (codes := self.codes(split)).shape[-1] == 2:
-            figures["test/gaps"] = [metrics.gaps(run) for run in codes]
-        if shape.anomaly.normal is not None:
-            figures |= self._anomaly(split, shape.anomaly.normal)
-        return figures
+            metrics["test/holes"] = [holes(run) for run in codes]
+        if common.anomaly.normal is not None:
+            metrics |= self._anomaly(split, common.anomaly.normal)
+        return metrics
 
     def _anomaly(self, split: Split, normal: int) -> dict[str, list[float]]:
         assert not isinstance(self.criterion, losses.Classification)
@@ -129,7 +127,7 @@ class Stack:
         scores = [self.criterion.scores(*piece) for piece in pieces]
         strange = split.labels != normal
         return {
-            f"test/{name}": [metrics.auroc(run, strange) for run in torch.cat([s[name] for s in scores], -1)]
+            f"test/{name}": [auroc(run, strange) for run in torch.cat([s[name] for s in scores], -1)]
             for name in scores[0]
         }
 
@@ -155,9 +153,9 @@ class Stack:
         return self.inputs[part]
 
     @staticmethod
-    def _by_tag(prefix: str, figures: dict[str, Tensor]) -> dict[str, list[float]]:
-        together = torch.stack([figure.double() for figure in figures.values()]).tolist()  # waits for the device once
-        return {prefix + tag: values for tag, values in zip(figures, together, strict=True)}
+    def _by_tag(prefix: str, metrics: dict[str, Tensor]) -> dict[str, list[float]]:
+        together = torch.stack([metric.double() for metric in metrics.values()]).tolist()  # waits for the device once
+        return {prefix + tag: values for tag, values in zip(metrics, together, strict=True)}
 
     def weights(self, run: int) -> dict[str, Tensor]:
         """One run's state dict, as its solo model would have it."""

@@ -1,7 +1,7 @@
 """What can be watched while a model trains, on a batch that is always the same; nothing of it changes the training.
 
 Each function takes the model of K runs, its criterion, x (rows, features), labels (rows,), and the runs' learning
-rates; it gives figures by tag, each (K,). The model is as it is in training; its running statistics stay as they are.
+rates; it gives metrics by tag, each (K,). The model is as it is in training; its running statistics stay as they are.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +37,7 @@ def _slope(
 ) -> tuple[Tensor, list[Tensor]]:
     """The mean loss of each run, (K,), and its gradient, of the parameters' shapes."""
     with torch.enable_grad():
-        loss = criterion.figures(model(x), x, labels)["loss"].mean(-1)
+        loss = criterion.metrics(model(x), x, labels)["loss"].mean(-1)
         gradient = torch.autograd.grad(loss.sum(), parameters)
     return loss.detach(), list(gradient)
 

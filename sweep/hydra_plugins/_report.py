@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optuna.visualization.matplotlib as plots
 from hydra.errors import CompactHydraException
-from hydra_plugins._study import Study
+from hydra_plugins._search import Search
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
@@ -25,35 +25,35 @@ DRAWN: dict[str, Callable[..., Any]] = {  # name of the file: how Optuna draws i
 }
 
 
-def report(study: Study) -> None:
+def report(search: Search) -> None:
     """Write best.yaml and plots/*.png to the search's directory, and say how to run the best trial."""
-    trials = study.optuna.get_trials(deepcopy=False)
+    trials = search.optuna.get_trials(deepcopy=False)
     count = Counter(trial.state for trial in trials)
     if not count[TrialState.COMPLETE]:
         raise CompactHydraException(f"no trial was finished, {count[TrialState.FAIL]} of {len(trials)} failed: "
-                                    f"{study.directory}/NUMBER/result.json says why")  # fmt: skip
-    best = study.optuna.best_trial
-    command = "python train.py " + shlex.join([*study.fixed, *study.overrides(best)])
-    found = {"trial": best.number, study.measure: best.value, "overrides": [*study.fixed, *study.overrides(best)]}
-    with replacing(study.directory / "best.yaml") as file:
+                                    f"{search.directory}/NUMBER/result.json says why")  # fmt: skip
+    best = search.optuna.best_trial
+    command = "python train.py " + shlex.join([*search.fixed, *search.overrides(best)])
+    found = {"trial": best.number, search.measure: best.value, "overrides": [*search.fixed, *search.overrides(best)]}
+    with replacing(search.directory / "best.yaml") as file:
         file.write(f"# {command}\n{OmegaConf.to_yaml(found)}")
-    draw(study, study.directory / "plots")
+    draw(search, search.directory / "plots")
     print(f"{len(trials)} trials: {count[TrialState.COMPLETE]} finished, {count[TrialState.PRUNED]} pruned, "
-          f"{count[TrialState.FAIL]} failed; plots in {study.directory / 'plots'}")  # fmt: skip
-    print(f"best: trial {best.number}, {study.measure} {best.value:.4f}\n{command}", flush=True)
+          f"{count[TrialState.FAIL]} failed; plots in {search.directory / 'plots'}")  # fmt: skip
+    print(f"best: trial {best.number}, {search.measure} {best.value:.4f}\n{command}", flush=True)
 
 
-def draw(study: Study, directory: Path) -> None:
+def draw(search: Search, directory: Path) -> None:
     """Optuna's plots as PNG files. Importances need several finished trials that differ in their results."""
     directory.mkdir(exist_ok=True)
-    finished = study.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    finished = search.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     plt.switch_backend("agg")
     for name, plot in DRAWN.items():
         if name == "importances" and len({trial.value for trial in finished}) < 4:
             continue
         with plt.style.context("default"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the functions call themselves experimental; one trial has no range
-            axes = np.atleast_1d(plot(study.optuna, target_name=study.measure))
+            axes = np.atleast_1d(plot(search.optuna, target_name=search.measure))
         figure = axes[0].figure
         figure.set_size_inches(max(8, 3.5 * len(axes)), 5)
         figure.savefig(directory / f"{name}.png", dpi=100, bbox_inches="tight")

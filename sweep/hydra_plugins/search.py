@@ -16,12 +16,12 @@ from hydra_plugins.points import composed_alike, keep_settings, merged, one_line
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist import UserError
-from fmnist.config.schema import JUDGED_BY, NOT_HASHED
+from fmnist.config.schema import MODELS, NOT_HASHED
 from fmnist.record.record import restate
 from fmnist.record.result import read_result
 
 if TYPE_CHECKING:
-    from hydra_plugins._study import Study
+    from hydra_plugins._search import Search
     from optuna import Trial
 
 log = logging.getLogger(__name__)
@@ -75,13 +75,13 @@ class OptunaSweeper(Sweeper):
         """Search until there are n_trials, then say what was found."""
         with one_line():
             self._check_settings()
-            study = self._study(arguments)
+            search = self._search(arguments)
         from hydra_plugins._report import report
 
-        with study:
-            while trials := study.batch(self.settings.n_trials, self.settings.n_jobs):
-                self._train(study, trials)
-            report(study)
+        with search:
+            while trials := search.batch(self.settings.n_trials, self.settings.n_jobs):
+                self._train(search, trials)
+            report(search)
 
     def _check_settings(self) -> None:
         s = self.settings
@@ -97,62 +97,63 @@ class OptunaSweeper(Sweeper):
             if not kept:
                 raise UserError(f"hydra.sweeper.{rule}, got {getattr(s, rule.split()[0])}")
 
-    def _study(self, arguments: list[str]) -> "Study":
+    def _search(self, arguments: list[str]) -> "Search":
         assert self.config is not None
         assert self.hydra_context is not None
         try:
-            from hydra_plugins._study import Study
+            from hydra_plugins._search import Search
         except ModuleNotFoundError as error:
             raise UserError(f"hydra/sweeper=optuna needs {error.name}: pip install -e '.[search]'") from None
         if self.config.get("dry_run"):
             raise UserError("dry_run must be null with hydra/sweeper=optuna: proposals depend on results")
         loader = self.hydra_context.config_loader
-        study = Study(merged(arguments, self.settings.params, loader), self.settings.sampler, self.settings.seed)
-        kinds = composed_alike([study.fixed + corner for corner in study.corners()], loader)
+        search = Search(merged(arguments, self.settings.params, loader), self.settings.sampler, self.settings.seed)
+        kinds = composed_alike([search.fixed + corner for corner in search.corners()], loader)
         composed = [loader.load_sweep_config(self.config, list(job)) for job in kinds]
-        judged = {JUDGED_BY[config.model.name] for config in composed if config.model.name in JUDGED_BY}
+        kinds_of = [MODELS[config.model.name] for config in composed if config.model.name in MODELS]
+        judged = {(kind.judged_by, kind.better) for kind in kinds_of}
         if len(judged) != 1:
             raise UserError("a search must be over models that are judged alike")
         ((measure, better),) = judged
         keep_settings(self.config)
         direction = self.settings.direction or ("maximize" if better is max else "minimize")
-        study.open(Path(self.config.hydra.sweep.dir), f"validation {measure}", direction, NOT_HASHED)
-        return study
+        search.open(Path(self.config.hydra.sweep.dir), f"validation {measure}", direction, NOT_HASHED)
+        return search
 
-    def _train(self, study: "Study", trials: list["Trial"]) -> None:
+    def _train(self, search: "Search", trials: list["Trial"]) -> None:
         """Train a batch: all to each part of the epochs in prune_at, those that are not pruned then to the end."""
         for part in sorted(self.settings.prune_at):
             step = round(100 * part)
-            behind = [trial for trial in trials if study.step(trial) < step]
-            for trial, result in zip(behind, self._launch(study, behind, [f"until={part}"]), strict=True):
-                if self._ended(study, trial, result):
+            behind = [trial for trial in trials if search.step(trial) < step]
+            for trial, result in zip(behind, self._launch(search, behind, [f"until={part}"]), strict=True):
+                if self._ended(search, trial, result):
                     trials.remove(trial)
                 else:
                     trial.report(result.return_value, step)
-            for trial in [trial for trial in trials if study.step(trial) == step and trial.should_prune()]:
-                log.info(f"{study.directory_of(trial).name} is pruned: worse than the median after {step} %")
-                restate(study.directory_of(trial), "pruned")
-                study.tell_pruned(trial)
+            for trial in [trial for trial in trials if search.step(trial) == step and trial.should_prune()]:
+                log.info(f"{search.directory_of(trial).name} is pruned: worse than the median after {step} %")
+                restate(search.directory_of(trial), "pruned")
+                search.tell_pruned(trial)
                 trials.remove(trial)
-        for trial, result in zip(trials, self._launch(study, trials, []), strict=True):
-            self._ended(study, trial, result)
+        for trial, result in zip(trials, self._launch(search, trials, []), strict=True):
+            self._ended(search, trial, result)
 
-    def _launch(self, study: "Study", trials: list["Trial"], also: list[str]) -> Sequence[JobReturn]:
+    def _launch(self, search: "Search", trials: list["Trial"], also: list[str]) -> Sequence[JobReturn]:
         """Each trial has a directory of its number, whichever others are launched with it."""
         assert self.launcher is not None
         log.info(f"trials {', '.join(str(trial.number) for trial in trials)}: {' '.join(also) or 'to the end'}")
-        jobs = [[*study.fixed, *study.overrides(trial), *also, f"hydra.sweep.subdir={study.directory_of(trial).name}"]
+        jobs = [[*search.fixed, *search.overrides(trial), *also, f"hydra.sweep.subdir={search.directory_of(trial).name}"]
                 for trial in trials]  # fmt: skip
         return self.launcher.launch(jobs, initial_job_idx=trials[0].number) if trials else []
 
     @staticmethod
-    def _ended(study: "Study", trial: "Trial", result: JobReturn) -> bool:
-        """Tell the study of a trial that has failed or is done; False of one that is paused."""
+    def _ended(search: "Search", trial: "Trial", result: JobReturn) -> bool:
+        """Tell the search of a trial that has failed or is done; False of one that is paused."""
         if result.status != JobStatus.COMPLETED or result.return_value is None:
-            study.tell_failed(trial)
+            search.tell_failed(trial)
             return True
-        recorded = read_result(study.directory_of(trial))
+        recorded = read_result(search.directory_of(trial))
         if recorded and recorded["status"] == "paused":
             return False
-        study.tell(trial, result.return_value)
+        search.tell(trial, result.return_value)
         return True

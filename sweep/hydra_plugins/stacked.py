@@ -46,14 +46,14 @@ class Job:
     directory: Path
     name: str
     returned: JobReturn
-    checked: Any = None  # fmnist.schema.Config
+    checked: Any = None  # fmnist.config.schema.Config
     error: str | None = None
     done: bool = False
     ours: bool = True  # False: the directory holds another run, and is not touched
 
 
 class StackedLauncher(BasicLauncher):
-    """Trains a task function's jobs in stacks if it is marked by `fmnist.groups.stackable`; others run
+    """Trains a task function's jobs in stacks if it is marked by `fmnist.launch.groups.stackable`; others run
     one after another, as with Hydra's basic launcher."""
 
     def __init__(self, workers: int | None, stack: int | None, dry_run: bool) -> None:
@@ -183,13 +183,13 @@ class StackedLauncher(BasicLauncher):
         log.error(f"{job.name}: {error}")
 
     def _open_pool(self) -> Any:
-        """What trains the stacks: see fmnist.pool.Pool."""
-        from fmnist.launch.pool import Pool
+        """What trains the stacks: see fmnist.launch.pool.Workers."""
+        from fmnist.launch.pool import Workers
 
-        return Pool()
+        return Workers()
 
     def _plan(self, configs: Sequence[Any], pool: Any) -> Any:
-        """In which stacks: a fmnist.plan.Plan."""
+        """In which stacks: a fmnist.launch.plan.Plan."""
         from fmnist.launch.plan import plan
 
         return plan(configs, pool, self.workers, self.stack)
@@ -260,11 +260,11 @@ class StackedLauncher(BasicLauncher):
 
     def _conclude(self, jobs: Sequence[Job]) -> None:
         """If jobs have failed: the leaderboard, for which Hydra calls nobody at the end then, and all failures."""
-        from fmnist.report.leaderboard import Board, table
+        from fmnist.report.leaderboard import Leaderboard, table
 
         failed = [job for job in jobs if job.error is not None]
         if failed:
-            print(f"\n{table(Board(self.sweep).write())}\n")
+            print(f"\n{table(Leaderboard(self.sweep).write())}\n")
             log.error(f"{len(failed)} of {len(jobs)} jobs failed:")
             for job in failed:
                 log.error(f"  {job.name}: {job.error}")

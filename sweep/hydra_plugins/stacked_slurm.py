@@ -78,7 +78,7 @@ class StackTask:
     """What a task of the array does; queued again, it does the same: its runs go on from their checkpoints."""
 
     def __call__(self, *arguments: Any) -> Any:
-        """Train a stack; see fmnist.worker.train_group."""
+        """Train a stack; see fmnist.launch.worker.train_group."""
         from fmnist.launch.worker import train_group
 
         return train_group(*arguments)
@@ -91,7 +91,7 @@ class StackTask:
 
 
 class Array:
-    """Stands in for the worker processes of fmnist.pool.Pool."""
+    """Stands in for the worker processes of fmnist.launch.pool.Workers."""
 
     def __init__(self, queue: dict[str, Any]) -> None:
         self.queue = queue
@@ -110,7 +110,7 @@ class Array:
         self, tasks: Sequence[Any], workers: int, threads: int | None, ended: Callable[[int, Any], None],
         epoch: Callable[[int], None],
     ) -> int | None:  # fmt: skip
-        """See Pool.train; of epochs it hears when a stack has ended. A signal ends the array, whose runs are saved."""
+        """See Workers.train; of epochs it hears when a stack has ended. A signal ends the array, whose runs are saved."""
         from fmnist.train.signals import catching
 
         self._refuse_if_queued()

@@ -6,17 +6,18 @@ import sys
 
 import pytest
 
-from fmnist.bench import entrants as bench_workers
+from fmnist import ROOT
+from fmnist.bench import entrants as processes
 from fmnist.bench import sweeps as bench_sweep
 from fmnist.bench.__main__ import DEEP, MODELS, cells, main, parse
-from fmnist.bench.entrants import PEERS, Peer, Worker, WorkerError, command_line
+from fmnist.bench.entrants import PEERS, Entrant, EntrantError, Peer, command_line
 from fmnist.bench.race import LOOSE, Cell, race, summarise
 
 SMALL = ["--rows", "500", "--threads", "1", "--repeats", "2"]
 
 
 def test_one_cell_from_the_command_line_to_the_chart(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(bench_workers, "ENVIRONMENTS", tmp_path / "nowhere")
+    monkeypatch.setattr(processes, "ENVIRONMENTS", tmp_path / "nowhere")
     asked = ["peers", "--peers", "ours", "plain", "jax", "--models", "mlp1", "--batches", "full", *SMALL]
     chart = tmp_path / "chart.png"
     assert main([*asked, "--output", str(tmp_path), "--plot", str(chart)]) == 0
@@ -29,7 +30,7 @@ def test_one_cell_from_the_command_line_to_the_chart(tmp_path, monkeypatch, capf
 
     (file,) = tmp_path.glob("*.json")
     record = json.loads(file.read_text())
-    assert str(bench_workers.ROOT) not in file.read_text()
+    assert str(ROOT) not in file.read_text()
     (cell,) = record["cells"]
     assert set(cell["peers"]) == {"ours", "plain"}
     assert set(record["versions"]) == {"ours", "plain", "ceiling"}
@@ -54,12 +55,12 @@ def test_mini_batches_train_to_the_same_loss_and_answers_are_one_epoch_each():
     line = command_line(MODELS["mlp1"], 64, parse(SMALL))
     losses = {}
     for name in ("ours", "plain"):
-        with Worker(PEERS[name], line) as worker:
-            assert "torch" in worker.ready()
-            assert worker.epochs(2) > 0
-            worker.epochs(1)
-        assert worker.process.returncode == 0
-        losses[name] = worker.losses
+        with Entrant(PEERS[name], line) as entrant:
+            assert "torch" in entrant.ready()
+            assert entrant.epochs(2) > 0
+            entrant.epochs(1)
+        assert entrant.process.returncode == 0
+        losses[name] = entrant.losses
     assert len(losses["ours"]) == 3
     assert losses["ours"] == sorted(losses["ours"], reverse=True)
     assert losses["ours"] == pytest.approx(losses["plain"], rel=0.1)
@@ -67,13 +68,13 @@ def test_mini_batches_train_to_the_same_loss_and_answers_are_one_epoch_each():
 
 
 def figures(**losses):
-    """What the referee makes of workers with these losses, in a cell at full batch."""
+    """What the referee makes of entrants with these losses, in a cell at full batch."""
     entrants = {name: Peer("plain", own_loss=name == "report") for name in losses}
-    workers = {name: Worker(peer, [], losses=[loss] * 3, last={"accuracy": 0.5}) for (name, peer), loss
+    entrants = {name: Entrant(peer, [], losses=[loss] * 3, last={"accuracy": 0.5}) for (name, peer), loss
                in zip(entrants.items(), losses.values(), strict=True)}  # fmt: skip
     seconds = {name: [0.1 * place, 0.3 * place, 0.1 * place] for place, name in enumerate(losses, start=1)}
     return summarise(
-        Cell("peers", "mlp1", [200], None, entrants), parse([]), workers, seconds, dict.fromkeys(losses, 1)
+        Cell("peers", "mlp1", [200], None, entrants), parse([]), entrants, seconds, dict.fromkeys(losses, 1)
     )
 
 
@@ -89,15 +90,15 @@ def test_ratios_are_medians_within_rounds():
 
 
 def test_a_worker_that_fails_says_why():
-    with Worker(Peer("nothing"), []) as worker, pytest.raises(WorkerError, match="No such file"):
-        worker.ready()
+    with Entrant(Peer("nothing"), []) as entrant, pytest.raises(EntrantError, match="No such file"):
+        entrant.ready()
 
 
 STAND_IN = """
 import sys, time
 sys.path.insert(0, {peers!r})
-import worker
-turns = worker.Turns()
+import entrant
+turns = entrant.Turns()
 for epoch in range({epochs}):
     turns.wait()
     turns.answer(0.5, 0.9)
@@ -116,12 +117,12 @@ turns.wait()
 def test_a_worker_that_hangs_or_fails_is_left_out_and_the_others_go_on(
     epochs, then, told, tmp_path, monkeypatch, capsys
 ):
-    peers = tmp_path / "tests" / "peers"
+    peers = tmp_path / "peers"
     peers.mkdir(parents=True)
-    here = str(bench_workers.ROOT / "tests" / "peers")
+    here = str(processes.SCRIPTS)
     (peers / "sound.py").write_text(STAND_IN.format(peers=here, epochs=1000, then=""))
     (peers / "broken.py").write_text(STAND_IN.format(peers=here, epochs=epochs, then=then))
-    monkeypatch.setattr(bench_workers, "ROOT", tmp_path)
+    monkeypatch.setattr(processes, "SCRIPTS", peers)
     monkeypatch.setattr("fmnist.bench.race.TURN", 1e-9)
     monkeypatch.setattr("fmnist.bench.race.PAUSE", 0.0)
     entrants = {name: Peer(name) for name in ("sound", "broken")}

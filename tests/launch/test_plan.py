@@ -9,7 +9,7 @@ from helpers import make_config
 from fmnist.data.dataset import load
 from fmnist.launch import plan
 from fmnist.launch.costs import memory, parameters, rows, steps, work
-from fmnist.launch.groups import cut, groups, shape, stacks
+from fmnist.launch.groups import cut, groups, kind_of, stacks
 from fmnist.train.stack import Stack
 
 
@@ -21,9 +21,9 @@ def test_runs_that_differ_in_per_run_knobs_alone_train_together():
               {"model.activation": "gelu"}, {"optim": "sgd"}, {"data.limit": 100}, {"precision": "float64"},
               {"grad_clip": 1.0}, {"loss": "report"}, {"device": "cpu"}, {"save_every": 1.0}]  # fmt: skip
     for knobs in alike:
-        assert shape(make_config(**{"dropout": 0.1, **knobs})) == shape(base), knobs
+        assert kind_of(make_config(**{"dropout": 0.1, **knobs})) == kind_of(base), knobs
     for knobs in unlike:
-        assert shape(make_config(**{"dropout": 0.1, **knobs})) != shape(base), knobs
+        assert kind_of(make_config(**{"dropout": 0.1, **knobs})) != kind_of(base), knobs
 
 
 def test_groups_hold_every_run_once_and_the_most_work_comes_first():
@@ -32,7 +32,7 @@ def test_groups_hold_every_run_once_and_the_most_work_comes_first():
     found = groups(configs)
     assert sorted(itertools.chain(*found)) == list(range(8))
     for group in found:
-        assert len({shape(configs[run]) for run in group}) == 1
+        assert len({kind_of(configs[run]) for run in group}) == 1
         assert [configs[run].order_seed for run in group] == [0, 1]  # those that share an order are neighbours
     assert [configs[group[0]].model.hidden for group in found] == [[300], [300], [20], [20]]
 

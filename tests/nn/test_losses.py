@@ -76,10 +76,10 @@ def test_losses_and_measures_of_a_stack_are_those_of_its_solos(name):
         solo = Classification(name, None if smoothing is None else smoothing[run : run + 1])
         alone = logits[run : run + 1]
         torch.testing.assert_close(
-            stack.figures(logits, x, LABELS)["loss"][run], solo.figures(alone, x, LABELS)["loss"][0], **CLOSE
+            stack.metrics(logits, x, LABELS)["loss"][run], solo.metrics(alone, x, LABELS)["loss"][0], **CLOSE
         )
-        measured = stack.figures(logits, x, LABELS)["accuracy"][run]
-        assert torch.equal(measured, solo.figures(alone, x, LABELS)["accuracy"][0])
+        measured = stack.metrics(logits, x, LABELS)["accuracy"][run]
+        assert torch.equal(measured, solo.metrics(alone, x, LABELS)["accuracy"][0])
 
 
 def test_each_run_may_have_labels_of_its_own():
@@ -91,10 +91,10 @@ def test_accuracy_counts_the_right_ones_and_row_softmax_counts_by_its_own_scores
     logits = torch.tensor([[2.0, 0.0], [3.0, 1.5], [9.0, 1.0]])  # the first class is likelier in every row ...
     labels = torch.tensor([0, 0, 0])
     x = torch.empty(0)
-    assert Classification("cross_entropy").figures(logits, x, labels)["accuracy"].tolist() == [1, 1, 1]
+    assert Classification("cross_entropy").metrics(logits, x, labels)["accuracy"].tolist() == [1, 1, 1]
     by_rows = logits.softmax(0).argmax(1)  # ... but the first column's probability lies in the last row
     expected = (by_rows == labels).float().tolist()
-    assert Classification("report_rows").figures(logits, x, labels)["accuracy"].tolist() == expected
+    assert Classification("report_rows").metrics(logits, x, labels)["accuracy"].tolist() == expected
     assert expected != [1, 1, 1]
 
 
@@ -140,10 +140,10 @@ def test_an_autoencoders_figures_are_per_pixel_and_its_accuracy_has_a_ceiling():
     x = torch.tensor([[0.0, 1.0, 0.5, 0.25]])
     output = torch.tensor([[-9.0, 9.0, 0.0, -9.0]], dtype=torch.float64)  # right, right, right but not countable, wrong
     criterion = Reconstruction("mae")
-    figures = criterion.figures(output, x, LABELS) | criterion.closer(output, x, LABELS)
-    assert figures["mae"].item() == pytest.approx(0.25 / 4, abs=1e-3)
-    assert figures["loss"].item() == pytest.approx(4 * figures["mae"].item())
-    assert figures["mse"].item() == pytest.approx(0.0625 / 4, abs=1e-3)
-    assert figures["psnr"].item() == pytest.approx(-10 * torch.tensor(0.0625 / 4).log10().item(), abs=0.1)
-    assert figures["within_16th"].item() == 0.75
-    assert figures["accuracy"].item() == figures["accuracy_ceiling"].item() == 0.5
+    metrics = criterion.metrics(output, x, LABELS) | criterion.evaluation_only(output, x, LABELS)
+    assert metrics["mae"].item() == pytest.approx(0.25 / 4, abs=1e-3)
+    assert metrics["loss"].item() == pytest.approx(4 * metrics["mae"].item())
+    assert metrics["mse"].item() == pytest.approx(0.0625 / 4, abs=1e-3)
+    assert metrics["psnr"].item() == pytest.approx(-10 * torch.tensor(0.0625 / 4).log10().item(), abs=0.1)
+    assert metrics["within_16th"].item() == 0.75
+    assert metrics["accuracy"].item() == metrics["accuracy_ceiling"].item() == 0.5

@@ -41,7 +41,7 @@ def test_records_come_back_as_they_went(tmp_path):
     assert [r.knobs for r in back] == [r.knobs for r in runs]
     assert [(r.commit, r.config_hash, r.seed) for r in back] == [(r.commit, r.config_hash, r.seed) for r in runs]
     for one, other in zip(back, runs, strict=True):
-        assert one.figures == pytest.approx(other.figures, rel=1e-5)
+        assert one.metrics == pytest.approx(other.metrics, rel=1e-5)
         for row, original in zip(one.rows, other.rows, strict=True):
             assert row == pytest.approx(original, rel=1e-5)
     before = (tmp_path / "kept" / "study.jsonl.gz").read_bytes()
@@ -92,8 +92,8 @@ def made(rows, seed=0, **knobs):
     rows = [{"epoch": epoch, **row} for epoch, row in rows.items()]
     named = {name.replace("__", "."): value for name, value in knobs.items()}
     named |= {"seed": seed, "order_seed": seed, "model.name": named.get("model.name", "mlp")}
-    figures = {"objective": 0.5, "test/accuracy": 0.5, **knobs.get("figures", {})}
-    return Result(ROOT, "done", None, named, figures, 1.0, str((named, rows)), None, rows)
+    metrics = {"objective": 0.5, "test/accuracy": 0.5, **knobs.get("metrics", {})}
+    return Result(ROOT, "done", None, named, metrics, 1.0, str((named, rows)), None, rows)
 
 
 def test_first_and_gap_by_rows_that_are_known():
@@ -138,7 +138,7 @@ def test_a_system_agrees_with_what_its_seeds_can_tell_from_it(accuracies, verdic
     system = BY_NAME["q1_3_1_plain"]
     rows = {epoch: {"train/loss": loss} for epoch, loss in ((5, 2.0), (10, 0.1), (15, 0.4), (20, 0.3))}
     knobs = {name.replace("__", "."): value for name, value in system.knobs.items()} | {"data.split": 1.0}
-    runs = [made(rows, seed, **knobs, figures={"test/accuracy": a}) for seed, a in enumerate(accuracies)]
+    runs = [made(rows, seed, **knobs, metrics={"test/accuracy": a}) for seed, a in enumerate(accuracies)]
     measured, told = system.judge(system, Runs(runs))
     assert told == verdict
     assert measured == f"test accuracy {spread(interval(accuracies))}"
@@ -152,7 +152,7 @@ def test_what_explains_a_difference_can_fail_to(losses, holds):
     def runs(losses, accuracy, **knobs):
         for seed, own in enumerate(losses):
             rows = {5 * (i + 1): {"train/loss": loss} for i, loss in enumerate(own)}
-            yield made(rows, seed, batch_size=6000, **knobs, figures={"test/accuracy": accuracy + 0.001 * seed})
+            yield made(rows, seed, batch_size=6000, **knobs, metrics={"test/accuracy": accuracy + 0.001 * seed})
 
     of = {
         SYSTEMS_STUDY: Runs(
@@ -175,7 +175,7 @@ def test_a_gap_opens_about_when_the_report_says_or_does_not(start, verdict):
     for seed in range(3):
         gaps = {epoch: 0.02 if epoch >= start + 10 * seed else 0.0 for epoch in range(10, 1001, 10)}
         rows = {epoch: {"train/accuracy": 0.87 + gap, "validation/accuracy": 0.87} for epoch, gap in gaps.items()}
-        runs.append(made(rows, seed, **knobs, figures={"test/accuracy": 0.87}))
+        runs.append(made(rows, seed, **knobs, metrics={"test/accuracy": 0.87}))
     measured, told = system.judge(system, Runs(runs))
     assert told == verdict
     assert f"from iteration {start + 10} ± 10, 2.0 points in the end" in measured

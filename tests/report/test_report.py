@@ -20,7 +20,7 @@ from fmnist import ROOT, UserError
 from fmnist.record.record import Record
 from fmnist.report import landscapes, plots
 from fmnist.report.axes import Scale
-from fmnist.report.comparison import Configuration, find, in_order, natural, read, studies
+from fmnist.report.comparison import Configuration, comparisons, find, in_order, natural, read
 from fmnist.report.intervals import curve, interval, paired
 from fmnist.report.page import html, pictures, report
 from fmnist.report.tables import Table, spread
@@ -35,9 +35,9 @@ def write_run(directory, objective, status="done", model="mlp", test=None, epoch
     for epoch in range(1, epochs + 1):
         row = {"epoch": epoch, "train/loss": 2.0 / epoch, f"train/{measure}": objective * epoch / epochs}
         record.epoch(row | {"validation/loss": 3.0 / epoch, f"validation/{measure}": objective * epoch / epochs})
-    figures = {tag: value for tag, value in record.result["metrics"].items() if tag != "epoch"}
-    figures |= {"test/loss": 1.0, f"test/{measure}": objective - 0.01 if test is None else test}
-    record.finish(status, epoch=epochs, seconds=2.0, error=error, metrics=figures if status == "done" else {},
+    metrics = {tag: value for tag, value in record.result["metrics"].items() if tag != "epoch"}
+    metrics |= {"test/loss": 1.0, f"test/{measure}": objective - 0.01 if test is None else test}
+    record.finish(status, epoch=epochs, seconds=2.0, error=error, metrics=metrics if status == "done" else {},
                   **({"objective": objective} if status == "done" else {}))  # fmt: skip
     return directory
 
@@ -52,9 +52,9 @@ def sweep(root, values, **fixed):
     return root
 
 
-def study_of(root):
-    (study,) = studies(read([root]))
-    return study
+def comparison_of(root):
+    (comparison,) = comparisons(read([root]))
+    return comparison
 
 
 LR = [({"lr": 1e-3}, [0.80, 0.82, 0.87]), ({"lr": 1e-2}, [0.81, 0.84, 0.885]), ({"lr": 1e-1}, [0.1, 0.1, 0.1])]
@@ -127,27 +127,27 @@ def test_a_curve_has_mean_and_range_and_ends_with_the_first_run():
 
 
 def test_runs_that_differ_in_seed_alone_are_one_configuration(lr):
-    study = study_of(lr)
-    assert study.varying == ["lr"]
-    assert [c.label for c in study.configurations] == ["lr 0.01", "lr 0.001", "lr 0.1"]
-    second = study.configurations[1].interval("objective")
+    comparison = comparison_of(lr)
+    assert comparison.varying == ["lr"]
+    assert [c.label for c in comparison.configurations] == ["lr 0.01", "lr 0.001", "lr 0.1"]
+    second = comparison.configurations[1].interval("objective")
     assert (second.n, second.mean) == (3, pytest.approx(0.83))
-    assert study.configurations[1].interval("test/accuracy").mean == pytest.approx(0.82)
-    assert study.shared["data.limit"] == 500
-    assert "seed" not in study.shared
+    assert comparison.configurations[1].interval("test/accuracy").mean == pytest.approx(0.82)
+    assert comparison.shared["data.limit"] == 500
+    assert "seed" not in comparison.shared
 
 
 def test_validation_chooses_and_the_test_does_not(tmp_path):
     write_run(tmp_path / "a", 0.9, lr=1e-3, test=0.1)
     write_run(tmp_path / "b", 0.8, lr=1e-2, test=0.99)
-    assert study_of(tmp_path).finished[0].knobs == {"lr": 1e-3}
+    assert comparison_of(tmp_path).finished[0].knobs == {"lr": 1e-3}
 
 
 def test_a_loss_is_better_when_it_is_lower_and_losses_of_two_kinds_are_not_compared(tmp_path):
     for number, (loss, rate, value) in enumerate([("mae", 1e-3, 90.0), ("mae", 1e-2, 70.0), ("mse", 1e-3, 9.0)]):
         write_run(tmp_path / str(number), value, model="autoencoder", loss=loss, lr=rate)
     write_run(tmp_path / "classifier", 0.8)
-    found = {study.title: study for study in studies(read([tmp_path]))}
+    found = {comparison.title: comparison for comparison in comparisons(read([tmp_path]))}
     assert set(found) == {"classifiers", "autoencoder, loss mae", "autoencoder, loss mse"}
     absolute = found["autoencoder, loss mae"]
     assert (absolute.judged, absolute.finished[0].knobs) == ("validation/loss", {"lr": 1e-2})
@@ -170,7 +170,7 @@ def test_what_did_not_finish_is_listed_and_never_averaged(tmp_path):
     write_run(tmp_path / "10", float("nan"), seed=10)
     said = report([tmp_path], tmp_path / "report")
     assert said[0] == "2 finished runs of 11"
-    (configuration,) = study_of(tmp_path).configurations
+    (configuration,) = comparison_of(tmp_path).configurations
     assert configuration.interval("objective").mean == pytest.approx(0.85)
     page = (tmp_path / "report" / "index.md").read_text()
     plain = page.replace("\\_", "_")
@@ -187,9 +187,9 @@ def test_what_did_not_finish_is_listed_and_never_averaged(tmp_path):
 def test_a_choice_of_a_group_is_one_knob_and_none_and_lists_are_values(tmp_path):
     write_run(tmp_path / "0", 0.8, optim="adam", batch_size=None)
     write_run(tmp_path / "1", 0.7, optim="sgd", batch_size=32)
-    study = study_of(tmp_path)
-    assert study.varying == ["batch_size", "optim.name"]  # not the betas, not the momentum
-    assert study.finished[0].label == "batch_size full, optim adam"
+    comparison = comparison_of(tmp_path)
+    assert comparison.varying == ["batch_size", "optim.name"]  # not the betas, not the momentum
+    assert comparison.finished[0].label == "batch_size full, optim adam"
     assert in_order([None, 64, 8], "batch_size") == [8, 64, None]
     assert in_order([0.5, None, 0.1], "dropout") == [None, 0.1, 0.5]
     assert in_order([[64], [16, 8], [16]]) == [[16], [16, 8], [64]]
@@ -206,7 +206,7 @@ def test_differences_are_of_shared_seeds_only(tmp_path):
         write_run(tmp_path / f"a{seed}", accuracy, seed=seed, lr=1e-3)
     for seed, accuracy in {0: 0.4, 1: 0.45, 2: 0.65, 8: 0.0}.items():
         write_run(tmp_path / f"b{seed}", accuracy, seed=seed, lr=1e-2)
-    one, two = study_of(tmp_path).configurations
+    one, two = comparison_of(tmp_path).configurations
     difference, _ = two.minus(one, "objective")
     assert (difference.n, difference.mean) == (3, pytest.approx(-0.1))
 
@@ -235,7 +235,7 @@ def test_ticks_have_room_and_the_ends_are_among_them(values):
 
 
 def names_of(root):
-    return [picture.name for picture in pictures(study_of(root))]
+    return [picture.name for picture in pictures(comparison_of(root))]
 
 
 def test_one_knob_gives_a_response_two_a_heat_map_more_parallel_coordinates(lr, grid, tmp_path):
@@ -250,7 +250,7 @@ def test_one_knob_gives_a_response_two_a_heat_map_more_parallel_coordinates(lr, 
 
 
 def test_the_response_is_the_means_on_a_log_axis(lr):
-    (axes,) = plots.response(study_of(lr)).figure.axes
+    (axes,) = plots.response(comparison_of(lr)).figure.axes
     validation = axes.containers[0].lines[0]
     assert validation.get_ydata() == pytest.approx([0.83, 0.845, 0.1])
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0.001", "0.01", "0.1"]
@@ -260,13 +260,13 @@ def test_the_response_is_the_means_on_a_log_axis(lr):
 
 def test_names_are_not_joined_by_lines(tmp_path):
     sweep(tmp_path, [({"optim": name}, [0.8, 0.9]) for name in ("adam", "sgd")])
-    (axes,) = plots.response(study_of(tmp_path)).figure.axes
+    (axes,) = plots.response(comparison_of(tmp_path)).figure.axes
     assert [text.get_text() for text in axes.get_xticklabels()] == ["adam", "sgd"]
     assert axes.containers[0].lines[0].get_linestyle() == "None"
 
 
 def test_the_cells_of_a_heat_map_are_the_means(grid):
-    axes = landscapes.heat_map(study_of(grid)).figure.axes[0]
+    axes = landscapes.heat_map(comparison_of(grid)).figure.axes[0]
     cells = {text.get_position(): text.get_text() for text in axes.texts}
     across = [label.get_text() for label in axes.get_xticklabels()]
     down = [label.get_text() for label in axes.get_yticklabels()]
@@ -282,17 +282,17 @@ def test_the_cells_of_a_heat_map_are_the_means(grid):
 
 @pytest.mark.parametrize("better", [max, min])
 def test_darker_is_better(grid, better):
-    study = replace(study_of(grid), better=better)
-    study = replace(study, configurations=study.configurations[:: 1 if better is max else -1])
-    colours = landscapes.Colours(study)
-    light = [sum(colours.of(c.interval("objective").mean)[:3]) for c in study.finished]
+    comparison = replace(comparison_of(grid), better=better)
+    comparison = replace(comparison, configurations=comparison.configurations[:: 1 if better is max else -1])
+    colours = landscapes.Colours(comparison)
+    light = [sum(colours.of(c.interval("objective").mean)[:3]) for c in comparison.finished]
     assert light == sorted(light)
 
 
 def test_curves_have_bands_and_too_many_are_the_best_and_the_worst(tmp_path, lr):
     values = [({"lr": n / 100}, [0.1 * n, 0.1 * n - 0.05]) for n in range(1, 10)]
-    study = study_of(sweep(tmp_path, values))
-    picture = plots.curves(study, "accuracy")
+    comparison = comparison_of(sweep(tmp_path, values))
+    picture = plots.curves(comparison, "accuracy")
     assert "The best 6 of 9 configurations by validation accuracy, and the worst." in picture.caption
     assert "n = 2" in picture.caption
     training, validation = picture.figure.axes
@@ -301,8 +301,8 @@ def test_curves_have_bands_and_too_many_are_the_best_and_the_worst(tmp_path, lr)
     band = validation.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == (pytest.approx(0.85 / 3), pytest.approx(0.9))
     assert training.get_title() == "training"
-    assert "The best" not in plots.curves(study_of(lr), "accuracy").caption
-    assert plots.curves(study, "kl") is None
+    assert "The best" not in plots.curves(comparison_of(lr), "accuracy").caption
+    assert plots.curves(comparison, "kl") is None
 
 
 # --- Pages
@@ -386,7 +386,7 @@ def test_a_baseline_is_named_by_its_knobs(grid, tmp_path):
 
 
 def command(*arguments, cwd):
-    code = "import sys; from fmnist.report import main; main(); print('torch' in sys.modules)"
+    code = "import sys; from fmnist.report.__main__ import main; main(); print('torch' in sys.modules)"
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *map(str, arguments)], cwd=cwd, capture_output=True, text=True,
         env={"PYTHONPATH": str(ROOT), "PATH": ""},

@@ -1,4 +1,4 @@
-"""The recorded step is the formulas' step: gradients, figures and statistics of autograd, for all there is."""
+"""The recorded step is the formulas' step: gradients, metrics and statistics of autograd, for all there is."""
 
 import itertools
 from types import FunctionType, MethodType
@@ -14,7 +14,7 @@ from fmnist.nn.models import Parts
 from fmnist.nn.noise import Noise
 from fmnist.nn.step import AutogradStep
 from fmnist.speed import integers
-from fmnist.speed.graphs import CudaGraphs, capture_on, do
+from fmnist.speed.graphs import CudaGraphs, capture_on, perform
 from fmnist.speed.kernels import FLOAT32_ERROR, Kernels, choose, float32_products
 from fmnist.train.stack import Stack
 
@@ -41,7 +41,7 @@ def twins(configs, dataset, device="cpu"):
 
 
 def assert_same_steps(configs, dataset, device="cpu", rtol=1e-11, atol=1e-12, steps=3):
-    """The first step's gradient and, after some steps, weights, running statistics and figures agree."""
+    """The first step's gradient and, after some steps, weights, running statistics and metrics agree."""
     slow, fast = twins(configs, dataset, device)
     for stack in (slow, fast):
         stack.start_noise(1)
@@ -49,10 +49,10 @@ def assert_same_steps(configs, dataset, device="cpu", rtol=1e-11, atol=1e-12, st
     scale = slow.optimizer.flat.grad.abs().max()
     torch.testing.assert_close(fast.optimizer.flat.grad / scale, slow.optimizer.flat.grad / scale, rtol=rtol, atol=atol)
     for epoch in range(1, steps + 1):
-        figures = [stack.epoch(epoch) for stack in (slow, fast)]
-        assert figures[0].keys() == figures[1].keys()
-        for tag, values in figures[0].items():
-            assert figures[1][tag] == pytest.approx(values, rel=rtol * 100, abs=1e-12), tag
+        metrics = [stack.epoch(epoch) for stack in (slow, fast)]
+        assert metrics[0].keys() == metrics[1].keys()
+        for tag, values in metrics[0].items():
+            assert metrics[1][tag] == pytest.approx(values, rel=rtol * 100, abs=1e-12), tag
     torch.testing.assert_close(fast.model.state_dict(), slow.model.state_dict(), rtol=rtol * 1e4, atol=atol * 1e4)
 
 
@@ -158,14 +158,14 @@ class StandIn:
         self.refused, self.groups, self.warmed = refused, [], 0
 
     def warm_up(self, operations):
-        do(operations)
+        perform(operations)
         self.warmed += 1
 
     def __call__(self, operations):
         self.groups.append(operations)
         if len(self.groups) - 1 in self.refused:
             raise RuntimeError("operation not permitted when stream is capturing")
-        return lambda: do(operations)
+        return lambda: perform(operations)
 
 
 @pytest.mark.parametrize("refused", [(), (0, 2), range(1000)], ids=["all", "some", "none"])
@@ -321,6 +321,6 @@ def test_recording_draws_no_noise(dataset):
     batch = next(stack.feed.epoch(1))
     stack.start_noise(1)
     before = stack.noise.generators[0].get_state()
-    stack.step._record(batch)
+    stack.step._write(batch)
     assert torch.equal(stack.noise.generators[0].get_state(), before)
     assert isinstance(stack.noise, Noise)

@@ -17,7 +17,7 @@ import yaml
 from helpers import run_cli
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra_plugins._report import draw
-from hydra_plugins._study import Study, distribution
+from hydra_plugins._search import Search, distribution
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
@@ -39,15 +39,15 @@ def parabola(job):
 
 def study_in(directory, overrides=(SPACE,)):
     """The search that a directory holds."""
-    study = Study(OverridesParser.create().parse_overrides(list(overrides)), "tpe", 0)
-    study.open(directory, "validation accuracy", "maximize", ())
-    return study
+    search = Search(OverridesParser.create().parse_overrides(list(overrides)), "tpe", 0)
+    search.open(directory, "validation accuracy", "maximize", ())
+    return search
 
 
 def told(directory, overrides=(SPACE,)):
     """(state, value, params, what was reported) of each trial, from the file."""
-    with study_in(directory, overrides) as study:
-        return [(t.state, t.value, t.params, t.intermediate_values) for t in study.optuna.trials]
+    with study_in(directory, overrides) as search:
+        return [(t.state, t.value, t.params, t.intermediate_values) for t in search.optuna.trials]
 
 
 @pytest.mark.parametrize(("text", "expected"), [
@@ -226,7 +226,7 @@ def test_what_cannot_be_searched_is_one_line_and_leaves_nothing(arguments, messa
 
 def test_optuna_is_asked_for_by_name_where_it_is_missing(sweep, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    monkeypatch.delitem(sys.modules, "hydra_plugins._study")
+    monkeypatch.delitem(sys.modules, "hydra_plugins._search")
     assert sweep(*OPTUNA, SPACE) == 2
     assert capsys.readouterr().err == "error: hydra/sweeper=optuna needs optuna: pip install -e '.[search]'\n"
 
@@ -236,10 +236,10 @@ def test_plots_of_few_and_of_equal_trials(tmp_path):
     for count, value in ((1, 0.5), (6, 0.5)):
         directory = tmp_path / str(count)
         directory.mkdir()
-        with study_in(directory) as study:
-            for trial in study.batch(count, count):
-                study.tell(trial, value)
-            draw(study, directory / "plots")
+        with study_in(directory) as search:
+            for trial in search.batch(count, count):
+                search.tell(trial, value)
+            draw(search, directory / "plots")
         assert {path.name for path in (directory / "plots").iterdir()} >= {"history.png", "slices.png"}
 
 

@@ -14,7 +14,7 @@ from fmnist.evaluate import evaluate
 from fmnist.figures import main
 from fmnist.nn import metrics
 from fmnist.nn.losses import NegativeELBO
-from fmnist.nn.metrics import gaps
+from fmnist.nn.metrics import holes
 from fmnist.nn.models import VAE, Parts
 from fmnist.nn.noise import Noise
 from fmnist.record import checkpoint
@@ -102,7 +102,7 @@ def test_the_gradient_of_the_elbo_against_finite_differences():
     def loss(*parameters):
         noise.start([7])  # the same sample each time
         output = torch.func.functional_call(model, dict(zip(names, parameters, strict=True)), (x,))
-        return NegativeELBO(0.7).figures(output, x, torch.empty(0))["loss"]
+        return NegativeELBO(0.7).metrics(output, x, torch.empty(0))["loss"]
 
     assert torch.autograd.gradcheck(loss, [value.requires_grad_() for value in values])
 
@@ -127,12 +127,12 @@ def test_the_importance_weighted_bound_is_tighter_and_is_the_elbo_for_one_sample
 
 
 def test_the_ceiling_of_the_reports_accuracy_is_counted_from_the_data(tmp_path):
-    figures = fit(tmp_path, **AUTOENCODER, **{"data.limit": None}, epochs=1, batch_size=6000, precision="float32")
+    metrics = fit(tmp_path, **AUTOENCODER, **{"data.limit": None}, epochs=1, batch_size=6000, precision="float32")
     pixels = load(**vars(make_config().data)).test.images
     counted = ((pixels == 0) | (pixels == 255)).double().mean().item()
-    assert figures["test/accuracy_ceiling"] == pytest.approx(counted, abs=1e-6)
+    assert metrics["test/accuracy_ceiling"] == pytest.approx(counted, abs=1e-6)
     assert counted == pytest.approx(0.508, abs=0.0005)
-    assert figures["test/accuracy"] <= counted
+    assert metrics["test/accuracy"] <= counted
 
 
 def test_one_class_is_learnt_and_told_from_the_others(tmp_path):
@@ -154,11 +154,11 @@ def test_auroc_is_the_share_of_pairs_in_order():
 
 
 def test_a_denoiser_is_measured_on_noisy_input_and_beats_leaving_it_as_it_is(tmp_path):
-    figures = fit(tmp_path, **{**AUTOENCODER, "model.hidden": [64, 32]}, noise=0.25, loss="mse", lr=3e-3, epochs=15,
+    metrics = fit(tmp_path, **{**AUTOENCODER, "model.hidden": [64, 32]}, noise=0.25, loss="mse", lr=3e-3, epochs=15,
                   precision="float32", **{"data.limit": 6000})  # fmt: skip
-    assert figures["test/mse"] < 0.0382  # of the noisy images themselves
+    assert metrics["test/mse"] < 0.0382  # of the noisy images themselves
     again = evaluate(tmp_path)
-    assert again["test/mse"] == figures["test/mse"]  # the noise of the test rows belongs to the run
+    assert again["test/mse"] == metrics["test/mse"]  # the noise of the test rows belongs to the run
 
 
 def test_figures_are_written_and_shown_and_the_code_is_probed(tmp_path):
@@ -190,8 +190,8 @@ def test_gaps_are_measured():
     generator = torch.Generator().manual_seed(0)
     full = torch.randn(2000, 2, generator=generator)
     clumps = torch.randn(2000, 2, generator=generator) * 0.05 + torch.tensor([[-1.0, 0], [1, 0]]).repeat(1000, 1)
-    assert gaps(full) < 0.03
-    assert gaps(clumps) > 0.5
+    assert holes(full) < 0.03
+    assert holes(clumps) > 0.5
 
 
 @pytest.mark.parametrize(("knobs", "message"), [

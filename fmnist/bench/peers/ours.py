@@ -1,4 +1,4 @@
-"""This project: `fmnist.stack.Stack`, as `fmnist.engine` trains it; with --runs K, K runs at once."""
+"""This project: `fmnist.train.stack.Stack`, as `fmnist.train.engine` trains it; with --runs K, K runs at once."""
 
 from dataclasses import asdict
 
@@ -55,8 +55,8 @@ def serve(work, configs, seeds) -> None:
     def train() -> tuple[float, float | None]:
         nonlocal epoch
         epoch += 1
-        figures = stack.epoch(epoch)
-        return figures["train/loss"][0], figures.get("train/accuracy", [None])[0]
+        metrics = stack.epoch(epoch)
+        return metrics["train/loss"][0], metrics.get("train/accuracy", [None])[0]
 
     worker.serve(train, "torch", "fmnist")
 

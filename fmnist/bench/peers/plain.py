@@ -70,7 +70,7 @@ def start(model: nn.Module, seed: int) -> None:
         layer.bias.zero_()
 
 
-def figures(kind: str, model: nn.Module, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def metrics(kind: str, model: nn.Module, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """The loss to minimise, a mean over the rows, and sums over the rows of what is measured along with it."""
     output = model(x)
     if kind == "vae":
@@ -99,7 +99,7 @@ def main() -> None:
         total, measured = torch.zeros(()), torch.zeros(())
         order = [] if work.full else torch.randperm(work.rows).split(work.batch)
         for batch_x, batch_labels in [(x, labels)] if work.full else ((x[rows], labels[rows]) for rows in order):
-            loss, sums = figures(work.kind, model, batch_x, batch_labels)
+            loss, sums = metrics(work.kind, model, batch_x, batch_labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -30,9 +30,9 @@ def main() -> None:
 
     def step(state, batch):
         parameters, moments = state
-        gradient, figures = jax.grad(loss_of, has_aux=True)(parameters, *batch)
+        gradient, metrics = jax.grad(loss_of, has_aux=True)(parameters, *batch)
         updates, moments = optimizer.update(gradient, moments)
-        return (optax.apply_updates(parameters, updates), moments), figures
+        return (optax.apply_updates(parameters, updates), moments), metrics
 
     @partial(jax.jit, donate_argnums=0)
     def epoch(state, key, x, labels):

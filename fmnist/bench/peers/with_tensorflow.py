@@ -12,7 +12,7 @@ REPORT_WEIGHTS = ((0.0, 0.05), (0.1, 0.08), (0.2, 0.03))  # mean and standard de
 
 
 def compiled(work):
-    """A graph for the whole epoch: shuffle, batches and figures included."""
+    """A graph for the whole epoch: shuffle, batches and metrics included."""
     x, labels = (tf.constant(array) for array in worker.load(work))
     weights = [tf.Variable(w.T) for w in worker.initial(worker.layers(work), work.seed)]
     biases = [tf.Variable(tf.zeros(w.shape[1])) for w in weights]

@@ -103,7 +103,7 @@ class Turns:
         sys.exit()
 
     def answer(self, loss: float | None, accuracy: float | None, **more: Any) -> None:
-        """The epoch's figures; they must be numbers on the host: an accelerator's queue is then empty."""
+        """The epoch's metrics; they must be numbers on the host: an accelerator's queue is then empty."""
         seconds = time.perf_counter() - self.clock + self.spent
         finite = loss is not None and math.isfinite(loss)
         self.say(seconds=seconds, loss=loss if finite else None, accuracy=accuracy, **more)

@@ -22,8 +22,8 @@ from fmnist.record.files import replacing
 FILE = "study.jsonl"
 
 
-class Study:
-    """An Optuna study over overrides; `open` loads or makes its file in the sweep's directory.
+class Search:
+    """An Optuna search over overrides; `open` loads or makes its file in the sweep's directory.
 
     Optuna's journal, one line of JSON per step, and not a database: there is nothing to migrate, and it lies as well on
     a network drive. One process writes at a time, as its lock sees to.
@@ -74,7 +74,7 @@ class Study:
             raise UserError(f"{directory} holds another search ({'; '.join(changed)}): choose another hydra.sweep.dir")
         self.optuna.set_user_attr("asked", asked)
 
-    def __enter__(self) -> "Study":
+    def __enter__(self) -> "Search":
         return self
 
     def __exit__(self, *_: object) -> None:
