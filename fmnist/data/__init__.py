@@ -1,6 +1,7 @@
 """The images: found, split, cut into batches.
 
-fetch     the files, found or fetched, and verified. No torch
+sources   where Fashion-MNIST is downloaded from. No torch
+fetch     the files of a data set: found or fetched, and verified. No torch
 dataset   the splits as uint8 tensors; seeds
 batches   the batches of an epoch
 """
