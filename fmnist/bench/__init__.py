@@ -1,8 +1,8 @@
-"""The referee: this project beside its peers on the same work.
+"""The referee: it times this project beside its peers on the same work.
 
-entrants  the programs that are timed: who they are, what they are asked
-race      one piece of work by many entrants in turns
-sweeps    whole sweeps beside Hydra's own launchers
+entrants  the peers, and an entrant: one of them as a running program that is timed
+race      one piece of work, done by many entrants in turns; starts from the command to the first step
+sweeps    whole sweeps, beside Hydra's own launchers
 show      a record as tables and as a picture
-peers/    the programs themselves; each runs alone, with no import from this package
+peers/    the programs; each runs alone, in an environment of its own, and imports nothing from this package
 """

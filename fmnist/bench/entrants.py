@@ -1,4 +1,4 @@
-"""The processes that the referee times: who they are, what they are asked, and an end to those that hang."""
+"""The peers; and entrants, which are peers as running programs: started, asked for epochs, killed if they hang."""
 
 import argparse
 import json
@@ -23,9 +23,10 @@ SCRIPTS = Path(__file__).parent / "peers"
 
 @dataclass(frozen=True)
 class Peer:
-    """One way to train: a script of fmnist/bench/peers/ and the environment it needs, "" for the project's own.
+    """One way to train: a script of fmnist/bench/peers/ with its arguments.
 
-    runs: how many it trains at once. own_loss: its loss is another, and not compared. noisy: equal only on average.
+    environment: the folder of .bench/ that it needs, "" for the project's own. runs: how many runs it trains at once.
+    own_loss: it minimises another loss, which is not compared. noisy: its losses equal the others' only on average.
     """
 
     script: str
@@ -37,7 +38,7 @@ class Peer:
 
     @property
     def python(self) -> Path:
-        """The interpreter that runs it."""
+        """The interpreter that runs the script."""
         return ENVIRONMENTS / self.environment / "bin" / "python" if self.environment else Path(sys.executable)
 
 
@@ -59,14 +60,15 @@ PEERS = {
 
 
 class EntrantError(Exception):
-    """A entrant ended before its time, or did not answer in time; in one line."""
+    """An entrant ended too early or did not answer in time. The message is one line."""
 
 
 @contextmanager
 def deadline(process: subprocess.Popen[str], seconds: float) -> Iterator[None]:
-    """Kill a process that leads a session, and its children, if what is done within lasts longer, or is broken off.
+    """Kill a process and its children if the block lasts longer, or if it raises an error.
 
-    Whoever reads from it then sees the end of its output. Raises EntrantError for one that was late.
+    The process must lead a session. A block that reads from it then sees the end of its output.
+    Errors: EntrantError if the block lasted longer.
     """
 
     late = Event()
@@ -94,9 +96,10 @@ def deadline(process: subprocess.Popen[str], seconds: float) -> Iterator[None]:
 
 @dataclass
 class Entrant:
-    """A running entrant of peers/; see worker.py there for what it answers. A context manager: it ends with it.
+    """A peer that runs; peers/worker.py says what it answers. A context manager: the program ends with the block.
 
-    limit: seconds an answer may take, after which the entrant is killed.
+    arguments: those of the work, before the peer's own. limit: seconds an answer may take; then the entrant is killed.
+    losses: of each epoch so far; None is not finite. last: its last answer to "epoch".
     """
 
     peer: Peer
@@ -106,25 +109,21 @@ class Entrant:
     last: dict[str, Any] = field(default_factory=dict)
 
     def __enter__(self) -> "Entrant":
-        self.errors = tempfile.TemporaryFile("w+", errors="replace")
-        command = [
-            str(self.peer.python),
-            str(SCRIPTS / f"{self.peer.script}.py"),
-            *self.arguments,
-        ]
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        script = SCRIPTS / f"{self.peer.script}.py"
         self.process = subprocess.Popen(
-            command + list(self.peer.arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
-            text=True, cwd=ROOT, start_new_session=True,
+            [str(self.peer.python), str(script), *self.arguments, *self.peer.arguments], cwd=ROOT, encoding="utf-8",
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, start_new_session=True,
         )  # fmt: skip
         return self
 
     def ready(self) -> dict[str, str]:
-        """Wait until it is prepared; its versions."""
+        """Wait until it is prepared. Returns its packages' versions."""
         versions: dict[str, str] = self._answer()["versions"]
         return versions
 
     def epochs(self, count: int) -> float:
-        """Train so many epochs; mean seconds of one, per run."""
+        """Train so many epochs. Returns the mean seconds of one, per run."""
         seconds = 0.0
         for _ in range(count):
             self.last = self._ask("epoch")
@@ -133,7 +132,7 @@ class Entrant:
         return seconds / count / self.peer.runs
 
     def memory(self) -> int:
-        """Its peak resident memory so far in bytes."""
+        """Its peak resident memory so far, in bytes."""
         return int(self._ask("memory")["bytes"])
 
     def _ask(self, line: str) -> dict[str, Any]:
@@ -165,7 +164,7 @@ class Entrant:
 
 @contextmanager
 def reported(name: str, among: MutableMapping[str, Any] | None = None) -> Iterator[None]:
-    """Print the failure of a entrant in one line, leave it out from `among`, and go on without it."""
+    """Print an EntrantError in one line and go on. The entrant's name is removed from `among`."""
     try:
         yield
     except EntrantError as error:
@@ -175,7 +174,7 @@ def reported(name: str, among: MutableMapping[str, Any] | None = None) -> Iterat
 
 
 def command_line(hidden: Sequence[int], batch: int | None, asked: argparse.Namespace) -> list[str]:
-    """A entrant's arguments."""
+    """The arguments that say to an entrant what the work is."""
     given = {"data": DATA / "fashion-mnist", "hidden": ",".join(map(str, hidden)), "batch": batch or 0,
              "rows": asked.rows, "seed": asked.seed, "threads": asked.threads}  # fmt: skip
     return [word for name, value in given.items() for word in (f"--{name}", str(value))]

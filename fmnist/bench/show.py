@@ -1,4 +1,4 @@
-"""A record of the bench as tables, and as a figure for print."""
+"""A record of the bench as tables of text, and as a figure for print."""
 
 import json
 from pathlib import Path
@@ -21,9 +21,9 @@ IN_WORDS = {
 
 
 def read(file: Path) -> dict[str, Any]:
-    """A record that the bench has written. Raises UserError for any other file."""
+    """A record that the bench has written. Errors: UserError for any other file, OSError if it cannot be read."""
     try:
-        record: dict[str, Any] = {"sweeps": [], "startup": {}} | json.loads(file.read_text())
+        record: dict[str, Any] = {"sweeps": [], "startup": {}} | json.loads(file.read_text(encoding="utf-8"))
         record["cells"]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{file}: must be a record of `python -m fmnist.bench`") from None
@@ -48,7 +48,7 @@ def _line(name: str, *columns: str) -> str:
 
 
 def _cell(cell: dict[str, Any]) -> str:
-    """A cell's figures. speed: plain PyTorch = 1; "ours is": how many times as fast as this peer ours is."""
+    """A cell's table. speed: that of plain PyTorch is 1. ours is: how many times as fast as this peer ours is."""
     per = "epoch and run" if cell["work"] == "stacks" else "epoch"
     title = f"{cell['model']}, {_batch(cell)}, {cell['rows']:,} rows: ms per {per}, n = {cell['n']}"
     lines = [title, _line("", *HEADER)]
@@ -83,20 +83,20 @@ def _startup(rows: dict[str, Any]) -> str:
 
 
 def _sweep(record: dict[str, Any]) -> str:
-    """Seconds of the whole command, and how many times as fast as it the stacked launcher is."""
+    """A sweep's table: seconds of each whole command, and how many times as fast the stacked launcher is."""
     title = "{model}, batches of {batch}, {runs} runs of {epochs} epochs, {rows:,} rows: seconds, n = {n}"
     lines = [title.format(**record), f"{'':20}{'median':>9}{'ours is':>10}{'validation':>12}"]
     ours = record["entrants"].get(STACKED)
-    for name, told in sorted(record["entrants"].items(), key=lambda item: item[1]["median"]):
-        ratios = [theirs / own for theirs, own in zip(told["seconds"], ours["seconds"], strict=True)] if ours else []
+    for name, entrant in sorted(record["entrants"].items(), key=lambda item: item[1]["median"]):
+        ratios = [theirs / own for theirs, own in zip(entrant["seconds"], ours["seconds"], strict=True)] if ours else []
         gain = f"{median(ratios):.2f}x" if ratios else ""
-        differs = "" if told["agrees"] else "  DIFFERS"
-        lines.append(f"{name:20}{told['median']:9.1f}{gain:>10}{told['objective']:12.4f}{differs}")
+        differs = "" if entrant["agrees"] else "  DIFFERS"
+        lines.append(f"{name:20}{entrant['median']:9.1f}{gain:>10}{entrant['objective']:12.4f}{differs}")
     return "\n".join(lines)
 
 
 def plot(record: dict[str, Any], file: Path) -> None:
-    """Draw the times of the cells of `peers`, a panel each, on logarithmic axes. Raises UserError if there is none."""
+    """Draw the times of the cells of `peers`, a panel each, on logarithmic axes. Errors: UserError if there is none."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter

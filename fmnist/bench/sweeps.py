@@ -15,11 +15,11 @@ from typing import Any
 
 from fmnist import ROOT
 from fmnist.bench.entrants import EntrantError, deadline, reported
-from fmnist.data.fetch import DATA
 
 PLAIN = "fmnist/bench/peers/sweep_plain.py"
-# The same jobs: nn.Linear under Hydra's basic and joblib launchers, train.py under the basic one and under ours.
-ENTRANTS = {
+# The same jobs by four commands: nn.Linear under Hydra's basic and joblib launchers, train.py under the basic one and
+# under this project's. Of each: the script, and the overrides that choose the launcher.
+COMMANDS = {
     "plain, basic": (PLAIN, "hydra/launcher=basic"),
     "plain, joblib": (PLAIN, "hydra/launcher=joblib", f"hydra.launcher.n_jobs={os.cpu_count()}"),
     "train.py, basic": ("train.py", "hydra/launcher=basic"),
@@ -30,8 +30,11 @@ STACKED = "train.py, stacked"
 
 @dataclass(frozen=True)
 class Sweep:
-    """Jobs that differ in their seeds; ours: the model in the words of train.py; close: how near the mean accuracies
-    must be to one another to show that it is the same work."""
+    """Jobs that differ in their seeds.
+
+    hidden: widths of the layers. ours: the same model in the words of train.py. batch: rows. close: how far a mean
+    accuracy may be from the median of all, where the work is the same.
+    """
 
     name: str
     hidden: Sequence[int]
@@ -47,55 +50,59 @@ SWEEPS = [
 ]
 
 
-def command(entrant: str, sweep: Sweep, runs: int, epochs: int, rows: int, folder: Path) -> list[str]:
-    """What one types for it."""
-    script, *launcher = ENTRANTS[entrant]
-    hidden = ",".join(map(str, sweep.hidden))
+def sweep_command(name: str, sweep: Sweep, runs: int, epochs: int, rows: int) -> list[str]:
+    """What one types for a sweep. It leaves its runs in the folder `sweep`, below the folder where it is typed.
+
+    No path is part of an override: Hydra's grammar refuses one with a space or with a letter beyond ASCII.
+    """
+    script, *launcher = COMMANDS[name]
     if script == PLAIN:
-        work = [f"hidden=[{hidden}]", f"batch={sweep.batch}", f"rows={rows}", f"data={DATA / 'fashion-mnist'}"]
+        work = [f"hidden=[{','.join(map(str, sweep.hidden))}]", f"batch={sweep.batch}", f"rows={rows}"]
     else:
         work = [*sweep.ours, f"batch_size={sweep.batch}", f"data.limit={rows + rows // 4}", "schedule=constant"]
-    given = [*work, f"seed=range({runs})", f"epochs={epochs}", f"hydra.sweep.dir={folder}", *launcher]
+    given = [*work, f"seed=range({runs})", f"epochs={epochs}", "hydra.sweep.dir=sweep", *launcher]
     return [sys.executable, str(ROOT / script), "-m", *given]
 
 
 def timed(line: list[str], folder: Path, runs: int, limit: float) -> tuple[float, float]:
-    """Seconds that a command takes, and the mean objective of the runs it leaves. Raises EntrantError where it fails."""
+    """Run a command in an empty folder. Returns its seconds, and the mean objective of the runs that it leaves.
+
+    limit: seconds after which it is killed. Errors: EntrantError if it fails, lasts longer, or leaves too few runs.
+    """
     start = time.perf_counter()
-    with (
-        subprocess.Popen(
-            line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        ) as process,
-        deadline(process, limit),
-    ):
+    with subprocess.Popen(
+        line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace",
+        start_new_session=True,
+    ) as process, deadline(process, limit):  # fmt: skip
         out, errors = process.communicate()
     seconds = time.perf_counter() - start
-    results = [json.loads(path.read_text())["objective"] for path in folder.glob("sweep/*/result.json")]
+    files = folder.glob("sweep/*/result.json")
+    results = [json.loads(file.read_text(encoding="utf-8"))["objective"] for file in files]
     if process.returncode or len(results) != runs:
-        raise EntrantError((errors.strip() or out.strip() or "nothing was said").splitlines()[0])
+        said = errors.strip() or out.strip() or f"{len(results)} of {runs} runs are done"
+        raise EntrantError(said.splitlines()[0])
     return seconds, mean(results)
 
 
-def race(
+def time_sweep(
     sweep: Sweep, runs: int, epochs: int, rows: int, repeats: int, seed: int = 0, limit: float = 300.0
 ) -> dict[str, Any]:
-    """Time all entrants on a sweep, in turns, in a new order each round; those that fail are reported and left out.
+    """Time all commands on a sweep, in turns, in a new order each round. Those that fail are reported and left out.
 
-    limit: seconds a command may take for each of the runs.
+    limit: seconds that a command may take for each of the runs. Returns the sweep's part of the record.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in ENTRANTS}
+    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     reached: dict[str, float] = {}
     shuffle = random.Random(seed).shuffle
     for _ in range(repeats):
         turns = list(seconds)
         shuffle(turns)
         for name in turns:
-            with tempfile.TemporaryDirectory() as folder:
-                line = command(name, sweep, runs, epochs, rows, Path(folder) / "sweep")
-                with reported(name, seconds):
-                    taken, reached[name] = timed(line, Path(folder), runs, limit * runs)
-                    seconds[name].append(taken)
-    middle = median(reached[name] for name in seconds)
+            with tempfile.TemporaryDirectory() as folder, reported(name, seconds):
+                line = sweep_command(name, sweep, runs, epochs, rows)
+                taken, reached[name] = timed(line, Path(folder), runs, limit * runs)
+                seconds[name].append(taken)
+    middle = median([reached[name] for name in seconds] or [0.0])
     entrants = {
         name: {"seconds": taken, "median": median(taken), "objective": reached[name],
                "agrees": abs(reached[name] - middle) <= sweep.close}

@@ -1,6 +1,6 @@
 """The ceiling: nothing but the matrix products of an epoch, each by the fastest of torch's float32 ways.
 
-Its answers have the seconds that they take, the floating-point operations, and the ways that were chosen.
+Its answers have their seconds, the number of floating-point operations, and the settings that were chosen.
 """
 
 import time
@@ -10,7 +10,7 @@ import torch
 import worker
 
 FLOAT32_ERROR = 1e-5  # largest error, relative to the largest element, that still is float32 arithmetic
-PIECES = (3000, 6000)  # rows at a time: a large batch may be faster in pieces whose operands stay in the caches
+CHUNKS = (3000, 6000)  # rows at a time: a large batch may be faster in chunks whose operands stay in the caches
 
 
 def float32_settings() -> list[str]:
@@ -62,7 +62,7 @@ def main() -> None:
         for kind in ("forward", "weights", "data")[: 3 if depth else 2]:
             operations += 2 * out * inputs * work.rows
             tried = []
-            for rows in {work.batch, *(piece for piece in PIECES if piece < work.batch)}:
+            for rows in {work.batch, *(chunk for chunk in CHUNKS if chunk < work.batch)}:
                 calls = -(-work.rows // rows)
                 for way in ways(kind, out, inputs, rows).values():
                     for setting in settings:

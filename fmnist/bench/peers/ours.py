@@ -1,8 +1,12 @@
 """This project: `fmnist.train.stack.Stack`, as `fmnist.train.engine` trains it; with --runs K, K runs at once."""
 
+import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import worker
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # time this checkout, whichever one is installed
 
 from fmnist.config.parse import parse
 from fmnist.data.fetch import read_ahead

@@ -62,7 +62,7 @@ def build(kind: str, hidden: list[int]) -> nn.Module:
 
 @torch.no_grad()
 def start(model: nn.Module, seed: int) -> None:
-    """The initial weights that all workers share."""
+    """The initial weights that all entrants share."""
     linears = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     drawn = worker.initial([(layer.out_features, layer.in_features) for layer in linears], seed)
     for layer, weight in zip(linears, drawn, strict=True):

@@ -1,6 +1,7 @@
 """A sweep as one would write it: Hydra, nn.Linear, torch.optim.Adam, tensors in memory; validation after every epoch.
 
-python sweep_plain.py -m seed=0,1,2 hidden=[200] batch=128 epochs=3 data=FOLDER leaves result.json in each job's folder.
+`python sweep_plain.py -m seed=0,1,2 hidden=[200] batch=128 epochs=3` leaves result.json in each job's folder. The data
+lie in data/fashion-mnist of the checkout; data=FOLDER names another folder.
 """
 
 import json
@@ -15,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 
 @dataclass
 class Work:
-    data: str = "data/fashion-mnist"
+    data: str = str(Path(__file__).resolve().parents[3] / "data" / "fashion-mnist")
     hidden: list[int] = field(default_factory=lambda: [200])
     batch: int = 128
     epochs: int = 3
@@ -66,7 +67,7 @@ def main(work: Work) -> float:
         reached = accuracy(*validation)
     test = accuracy(*part("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"))
     record = {"objective": reached, "metrics": {"test/accuracy": test}}
-    (Path(HydraConfig.get().runtime.output_dir) / "result.json").write_text(json.dumps(record))
+    (Path(HydraConfig.get().runtime.output_dir) / "result.json").write_text(json.dumps(record), encoding="utf-8")
     return reached
 
 

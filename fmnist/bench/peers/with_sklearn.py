@@ -6,7 +6,7 @@ from sklearn.neural_network import MLPClassifier
 
 
 class Started(MLPClassifier):
-    """With the initial weights that all workers share: scikit-learn has no argument for them."""
+    """With the initial weights that all entrants share: scikit-learn has no argument for them."""
 
     def _init_coef(self, fan_in, fan_out, dtype):
         return next(self.drawn).T.astype(dtype, order="C"), np.zeros(fan_out, dtype)

@@ -48,7 +48,7 @@ def compiled(work):
 
 
 def report(work):
-    """To the letter: weights (out, in), its initial values, its softmax over the rows, its loss."""
+    """The report's own recipe: weights (out, in), its initial values, its softmax over the rows, its loss."""
     x, labels = worker.load(work)
     x, targets = tf.constant(x, tf.float64), tf.one_hot(labels, worker.CLASSES, dtype=tf.float64)
     scales = [REPORT_WEIGHTS[min(depth, 2)] for depth in range(len(work.hidden) + 1)]

@@ -1,13 +1,13 @@
-"""What every worker of the bench shares: arguments, data, initial weights and the protocol. Standard library and numpy.
+"""What all entrants of the bench share: arguments, data, initial weights, protocol. Standard library and numpy alone.
 
-A worker prepares, says that it is ready, and then answers each line on stdin with one line of JSON:
+An entrant prepares, says that it is ready, and then answers each line on stdin with one line of JSON:
 
-    epoch    trains one pass -> {"seconds", "loss", "accuracy"}: the means over the rows as they were trained on;
-             loss in nats; null for what the model does not have, and for a loss that is not finite
+    epoch    trains one pass -> {"seconds", "loss", "accuracy"}: the means over the rows as they were trained on; loss
+             in nats; null for an accuracy that the model does not have, and for a loss that is not finite
     memory   -> {"bytes"}: its peak resident memory so far
     quit     ends it, as the end of stdin does
 
-Between answers it sleeps in a blocking read.
+Between answers it sleeps in a blocking read, and takes no time from the others.
 """
 
 import argparse
@@ -30,9 +30,10 @@ FILES = {"images": ("train-images-idx3-ubyte", 16), "labels": ("train-labels-idx
 
 
 def arguments(**own: list[str]) -> argparse.Namespace:
-    """The command line of a worker; own: a worker's further options by name with their choices, the first by default.
+    """The command line of an entrant.
 
-    batch is a number of rows, 0 on the command line for all of them; steps is the number of batches in an epoch.
+    own: the choices of its further options, by name; the first is the default. batch: rows, on the command line 0 for
+    all of them. full: whether a batch is all of them. steps: batches in an epoch.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True, help="folder of the raw IDX files")
@@ -61,7 +62,7 @@ def load(work: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
 
 
 def initial(shapes: list[tuple[int, int]], seed: int) -> Iterator[np.ndarray]:
-    """He's initial weights for layers of shape (out, in), float32, the same for every worker; biases start at zero."""
+    """He's initial weights for layers of shape (out, in), float32, the same for all entrants; biases start at zero."""
     generator = np.random.default_rng(seed)
     for out, inputs in shapes:
         yield (generator.standard_normal((out, inputs)) * np.sqrt(2 / inputs)).astype(np.float32)
@@ -73,13 +74,13 @@ def layers(work: argparse.Namespace) -> list[tuple[int, int]]:
 
 
 class Turns:
-    """The worker's side of the protocol, for libraries that own the loop: `wait` for a turn, then `answer`.
+    """The entrant's side of the protocol, for libraries that own the loop: `wait` for a turn, then `answer`.
 
-    A turn lasts from the last answer to the next but for the waiting: what a library does between epochs counts.
+    A turn lasts from one answer to the next, without the waiting: what a library does between epochs counts.
     """
 
     def __init__(self, *packages: str) -> None:
-        self.channel = os.fdopen(os.dup(1), "w")
+        self.channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)  # what libraries print must not get between the answers
         self.clock = 0.0
         self.spent = 0.0
@@ -118,8 +119,8 @@ def serve(train: Callable[[], tuple[float | None, float | None]], *packages: str
 
 
 def peak_memory() -> int:
-    """Bytes; the kernel's mark of this program alone (getrusage's would begin with that of its parent)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    """Bytes. The kernel's mark of this program alone: getrusage's begins with that of its parent."""
+    for line in Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
