@@ -105,7 +105,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def measure(asked: argparse.Namespace) -> dict[str, Any]:
     """Do the work that is asked for. Each table is printed when it is complete; the JSON file then has all so far."""
     fashion(None)  # found or fetched, and verified, before anything is timed
-    wanted = asked.peers or list(PEERS)
+    wanted = (asked.peers or list(PEERS)) if {"peers", "startup"} & set(asked.work) else []
     asked.peers = [name for name in wanted if PEERS[name].python.exists()]
     for environment in sorted({PEERS[name].environment for name in wanted if name not in asked.peers}):
         names = ", ".join(name for name in wanted if PEERS[name].environment == environment)

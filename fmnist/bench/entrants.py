@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -57,6 +58,13 @@ PEERS = {
     "tensorflow": Peer("with_tensorflow", ("--recipe", "function"), "tensorflow"),
     "report": Peer("with_tensorflow", ("--recipe", "report"), "tensorflow", own_loss=True),
 }
+
+
+def reason(output: str) -> str:
+    """Why a program failed, in one line of what it printed: the first that names an error, or else the first of all."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line)]
+    return (named + lines + ["it printed nothing"])[0]
 
 
 class EntrantError(Exception):

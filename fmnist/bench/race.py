@@ -13,7 +13,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from fmnist import ROOT
-from fmnist.bench.entrants import PEERS, Entrant, EntrantError, Peer, command_line, deadline, reported
+from fmnist.bench.entrants import PEERS, Entrant, EntrantError, Peer, command_line, deadline, reason, reported
 
 PAUSE = 0.15  # seconds before each turn, in which the threads of the last one stop spinning and fall asleep
 TURN = 0.3  # seconds a turn should last at least: as many epochs as the fastest entrant needs for it
@@ -150,7 +150,7 @@ def _first_step(name: str, asked: argparse.Namespace, versions: dict[str, Any]) 
         limit = round(asked.rows / 0.8)  # four fifths are trained on
         given = ("model=mlp1", "batch_size=null", "epochs=1", f"data.limit={limit}", "hydra.run.dir=run")
         command = [str(ROOT / name), *given] if name == "train.py" else ["-c", f"{name}; print('epoch 1/1')"]
-        step, line = None, ""
+        step, printed = None, ""
         with subprocess.Popen(
             [sys.executable, "-u", *command], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             encoding="utf-8", errors="replace", start_new_session=True,
@@ -159,6 +159,7 @@ def _first_step(name: str, asked: argparse.Namespace, versions: dict[str, Any]) 
             for line in run.stdout:
                 if "epoch 1/1" in line:
                     step = time.perf_counter()
+                printed += line
         if run.returncode or step is None:
-            raise EntrantError(line.strip())
+            raise EntrantError(reason(printed))
     return step

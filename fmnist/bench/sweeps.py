@@ -14,7 +14,7 @@ from statistics import mean, median
 from typing import Any
 
 from fmnist import ROOT
-from fmnist.bench.entrants import EntrantError, deadline, reported
+from fmnist.bench.entrants import EntrantError, deadline, reason, reported
 
 PLAIN = "fmnist/bench/peers/sweep_plain.py"
 # The same jobs by four commands: nn.Linear under Hydra's basic and joblib launchers, train.py under the basic one and
@@ -79,8 +79,7 @@ def timed(line: list[str], folder: Path, runs: int, limit: float) -> tuple[float
     files = folder.glob("sweep/*/result.json")
     results = [json.loads(file.read_text(encoding="utf-8"))["objective"] for file in files]
     if process.returncode or len(results) != runs:
-        said = errors.strip() or out.strip() or f"{len(results)} of {runs} runs are done"
-        raise EntrantError(said.splitlines()[0])
+        raise EntrantError(f"{len(results)} of {runs} runs are done: {reason(errors + out)}")
     return seconds, mean(results)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from fmnist.bench import entrants as processes
 from fmnist.bench.__main__ import MODELS, parse
-from fmnist.bench.entrants import PEERS, Entrant, EntrantError, Peer, command_line
+from fmnist.bench.entrants import PEERS, Entrant, EntrantError, Peer, command_line, reason
 from fmnist.bench.race import Cell, race
 
 SHARED = str(processes.SCRIPTS)  # where worker.py is
@@ -35,6 +35,14 @@ def test_mini_batches_train_to_the_same_loss_and_answers_are_one_epoch_each(chec
 def test_an_entrant_that_fails_says_why():
     with Entrant(Peer("nothing"), []) as entrant, pytest.raises(EntrantError, match="No such file"):
         entrant.ready()
+
+
+def test_the_reason_of_a_failure_is_the_line_that_names_an_error():
+    hydra = "Error executing job with overrides: ['a=1']\nTraceback ...\n  raise\nValueError: bad\n\nSet the ... trace."
+    assert reason(hydra) == "ValueError: bad"
+    assert reason("error: a must be 1\nSet the ... trace.\n") == "error: a must be 1"
+    assert reason("LexerNoViableAltException: a=é\n ^\nSee https://hydra.cc") == "LexerNoViableAltException: a=é"
+    assert reason("\n") == "it printed nothing"
 
 
 STAND_IN = """
