@@ -11,7 +11,7 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 
 from fmnist import UserError
-from fmnist.config.parse import parse
+from fmnist.config.parse import check_machine, parse
 from fmnist.data.fetch import read_ahead
 from fmnist.launch.groups import stackable
 from fmnist.record.result import check_directory
@@ -27,6 +27,7 @@ def main(given: Any) -> float | None:
     directory = Path(settings.runtime.output_dir)
     try:
         config = parse(given)
+        check_machine(config)
         check_directory(config, directory)
         read_ahead(config.data.name, config.data.dir)
         from fmnist.train.engine import fit  # torch comes with it: only now, when the config is known to be right

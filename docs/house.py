@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "launch": {"config", "record", "data", "train", "report"},
     "replication": {"config", "record", "report"},
     "bench": {"data", "record", "report"},
+    "ideas": {"config", "data", "nn", "speed"},
 }
 CORE = ("config", "record", "data", "nn", "train")
 CEILING = 3200  # lines of the core

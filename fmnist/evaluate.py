@@ -1,4 +1,4 @@
-"""The metrics of finished runs, from their own configs and weights and nothing else."""
+"""`python -m fmnist.evaluate`: the metrics of finished runs, from their own configs and weights and nothing else."""
 
 import argparse
 import json
@@ -11,33 +11,33 @@ from typing import Any
 import torch
 
 from fmnist import UserError
-from fmnist.data.dataset import as_input
 from fmnist.nn.losses import Classification
-from fmnist.nn.metrics import confusion, precision, probe, recall
+from fmnist.nn.metrics import by_class, probe
 from fmnist.nn.step import outputs
 from fmnist.record.result import metrics_in_words, read_result
+from fmnist.train.measure import codes, test
 from fmnist.train.restore import restore
 
 
 def evaluate(directory: Path, weights: str | None = None) -> dict[str, Any]:
     """validation/* and test/* metrics by tag; for classifiers, recall and precision by class name and confusion counts;
     for autoencoders probe/accuracy, of a linear classifier on the code."""
-    config, stack, dataset = restore(directory, weights)
-    metrics: dict[str, Any] = {}
-    if dataset.validation is not None:
-        metrics |= {tag: values[0] for tag, values in stack.measure("validation", dataset.validation).items()}
-    metrics |= {tag: values[0] for tag, values in stack.test(dataset.test).items()}
+    stack = restore(directory, weights)
+    dataset = stack.dataset
+    found = stack.measure("validation", dataset.validation) if dataset.validation else {}
+    found |= test(stack, dataset.test)
+    metrics: dict[str, Any] = {tag: values[0] for tag, values in found.items()}
     if isinstance(stack.criterion, Classification):
-        x = as_input(dataset.test.images, stack.dtype)
-        pieces = outputs(stack.model, stack.criterion, x, dataset.test.labels, config.precision)
-        predicted = torch.cat([stack.criterion.predict(output)[0] for output, _, _ in pieces])
-        counts = confusion(predicted, dataset.test.labels, dataset.classes)
-        for name, figure in (("recall", recall(counts)), ("precision", precision(counts))):
-            metrics[name] = dict(zip(dataset.names, figure.tolist(), strict=True))
-        metrics["confusion"] = counts.tolist()
+        x, labels = stack.input(dataset.test), dataset.test.labels
+        chunks = outputs(stack.model, stack.criterion, x, labels, stack.common.precision)
+        predicted = torch.cat([stack.criterion.predict(output)[0] for output, _, _ in chunks])
+        counts, recall, precision = by_class(predicted, labels, dataset.classes)
+        for name, values in (("recall", recall), ("precision", precision)):
+            metrics[name] = dict(zip(dataset.names, values, strict=True))
+        metrics["confusion"] = counts
     else:
-        train, test = (stack.codes(split)[0] for split in (dataset.train, dataset.test))
-        metrics["probe/accuracy"] = probe(train, dataset.train.labels, test, dataset.test.labels)
+        inside, outside = (codes(stack, part)[0] for part in (dataset.train, dataset.test))
+        metrics["probe/accuracy"] = probe(inside, dataset.train.labels, outside, dataset.test.labels)
     return metrics
 
 

@@ -1,4 +1,4 @@
-"""Pictures of autoencoders: reconstructions, samples, interpolations, latent spaces."""
+"""`python -m fmnist.figures`: the pictures of finished autoencoders again; latent spaces side by side."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from fmnist import UserError
-from fmnist.nn import metrics
+from fmnist.nn.metrics import holes
 from fmnist.nn.models import VAE, Autoencoder
 from fmnist.train.pictures import GRID, Artist, draw, plane
 from fmnist.train.restore import restore
@@ -22,7 +22,7 @@ def compare(artists: Sequence[Artist]) -> Figure:
         points = artist.codes()
         artist.scatter(maps, points)
         maps.set_title(
-            f"{artist.stack.configs[artist.run].model.name}: {metrics.holes(points):.0%} of the space without an image"
+            f"{artist.stack.configs[artist.run].model.name}: {holes(points):.0%} of the space without an image"
         )
         planes.imshow(artist.tile(artist.decode(plane(points)), GRID), cmap="gray", vmin=0, vmax=1)
         planes.set_axis_off()
@@ -34,7 +34,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m fmnist.figures",
-        description="Draw a finished autoencoder's figures again; with more runs of 2-d codes, compare their spaces.",
+        description="Draw a finished autoencoder's pictures again; with more runs of 2-d codes, compare their spaces.",
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="directories of finished runs")
     parser.add_argument("--out", type=Path, default=Path("outputs/latent_spaces.png"), help="where to put a comparison")
@@ -42,12 +42,12 @@ def main() -> None:
     try:
         artists = []
         for directory in arguments.runs:
-            _, stack, dataset = restore(directory)
+            stack = restore(directory)
             if not isinstance(stack.model, Autoencoder | VAE):
-                raise UserError(f"{directory} is no autoencoder: it has no figures")
-            for file in draw(stack, 0, dataset, directory / "figures").values():
+                raise UserError(f"{directory} is no autoencoder: it has no pictures")
+            for file in draw(stack, 0, directory / "figures").values():
                 print(file)
-            artists.append(Artist(stack, 0, dataset))
+            artists.append(Artist(stack, 0))
         if len(artists) > 1:
             if any(artist.width != 2 for artist in artists):
                 raise UserError("only codes of two numbers can be compared: model.hidden=[...,2] or model.latent=2")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Collection
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -15,7 +16,18 @@ from omegaconf.errors import OmegaConfBaseException
 from fmnist import UserError
 from fmnist.config.manual import manual
 from fmnist.config.names import job_name, sweep_name
-from fmnist.config.schema import ASIDE, GROUPS, MODELS, NOT_HASHED, AnomalyConfig, Config, Knobs
+from fmnist.config.schema import (
+    ASIDE,
+    AUGMENTATIONS,
+    GROUPS,
+    NOT_HASHED,
+    AnomalyConfig,
+    Config,
+    Kind,
+    Knobs,
+    kind,
+    load_ideas,
+)
 
 
 def config_hash(config: Config) -> str:
@@ -43,10 +55,18 @@ def parse(given: Any) -> Config:
 
 
 def _group(group: str, plain: Any) -> Any:
-    if not isinstance(plain, dict) or plain.get("name") not in GROUPS[group]:
-        got = plain.get("name") if isinstance(plain, dict) else plain
-        raise UserError(f"{group}.name must be one of {', '.join(GROUPS[group])}, got {got!r}")
-    return _typed(GROUPS[group][plain["name"]], plain, f"{group}.")
+    name: Any = plain.get("name") if isinstance(plain, dict) else plain
+    if not isinstance(plain, dict) or not _known(name, GROUPS[group]):
+        raise UserError(f"{group}.name must be one of {', '.join(GROUPS[group])}, got {name!r}")
+    entry = GROUPS[group][name]
+    return _typed(entry.config if isinstance(entry, Kind) else entry, plain, f"{group}.")
+
+
+def _known(name: Any, table: Collection[str]) -> bool:
+    """Whether a table has a name; the files of fmnist/ideas/ may add to it."""
+    if name not in table:
+        load_ideas()
+    return name in table
 
 
 @functools.cache
@@ -73,9 +93,14 @@ def _typed(schema: type, plain: dict[Any, Any], prefix: str, also: tuple[str, ..
         value = getattr(typed, f.name)
         allowed = f.metadata.get("allowed")
         for element in value if isinstance(value, list) else [value]:
-            if element is not None and allowed is not None and not _allows(allowed, element):
-                raise UserError(f"{prefix}{f.name} must be {_describe(allowed)}, got {value!r}")
+            _check(f"{prefix}{f.name}", element, allowed, value)
     return typed
+
+
+def _check(name: str, element: Any, allowed: str | Collection[str] | None, value: Any) -> None:
+    """Refuse an element of a knob's value that is not allowed."""
+    if element is not None and allowed is not None and not _allows(allowed, element):
+        raise UserError(f"{name} must be {_describe(allowed)}, got {value!r}")
 
 
 def _kind(annotation: Any) -> str:
@@ -92,17 +117,17 @@ def _interval(allowed: str) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _allows(allowed: str | tuple[str, ...], value: Any) -> bool:
-    if isinstance(allowed, tuple):
-        return value in allowed
+def _allows(allowed: str | Collection[str], value: Any) -> bool:
+    if not isinstance(allowed, str):
+        return _known(value, allowed)
     low, high = _interval(allowed)
     above = value >= low if allowed[0] == "[" else value > low
     below = value <= high if allowed[-1] == "]" else value < high
     return bool(above and below and math.isfinite(value))
 
 
-def _describe(allowed: str | tuple[str, ...]) -> str:
-    if isinstance(allowed, tuple):
+def _describe(allowed: str | Collection[str]) -> str:
+    if not isinstance(allowed, str):
         return f"one of {', '.join(allowed)}"
     low, high = _interval(allowed)
     if high == math.inf:
@@ -112,38 +137,71 @@ def _describe(allowed: str | tuple[str, ...]) -> str:
 
 def _check_combination(config: Config) -> None:
     """Refuse what each knob allows by itself but not together with the others; fill in what follows from them."""
-    losses = MODELS[config.model.name].losses
-    config.loss = config.loss or losses[0]
-    if config.loss not in losses:
-        raise UserError(f"loss must be one of {', '.join(losses)} for model {config.model.name}, got {config.loss!r}")
+    model, of = config.model, kind(config.model.name)
+    config.loss = config.loss or of.losses[0]
+    if not _known(config.loss, of.losses):
+        raise UserError(f"loss must be one of {', '.join(of.losses)} for model {model.name}, got {config.loss!r}")
     if config.label_smoothing is not None and config.loss != "cross_entropy":
         raise UserError(f"label_smoothing must be null unless loss=cross_entropy, got loss={config.loss}")
-    if MODELS[config.model.name].classifies:
-        for name, value in {**vars(config), "anomaly.normal": config.anomaly.normal}.items():
-            if name in ("noise", "mask", "anomaly.normal") and value is not None:
-                raise UserError(
-                    f"{name} must be null for model {config.model.name}, got {value}: it is for autoencoders"
-                )
+    _check_norm(config)
+    _check_augment(config)
+    switches = {"dropout": config.dropout, "norm": config.norm, "skip": config.skip}
+    images_only = {"noise": config.noise, "mask": config.mask, "anomaly.normal": config.anomaly.normal}
+    refused = dict.fromkeys(images_only, "it is for autoencoders") if of.classifies else {}
+    refused |= {} if of.classifies else {"augment.mixup": "it is for classifiers"}
+    if len(of.widths(model, 1, 1)) == 2:
+        refused |= dict.fromkeys(switches, "it has no hidden layer") | {"watch": "it has no hidden layer"}
+    given = switches | images_only | {"augment.mixup": config.augment.get("mixup")}
+    given |= {"watch": config.watch if config.watch == "inputs" else None}
+    for name, why in refused.items():
+        if given[name] not in (None, False):
+            raise UserError(f"{name} must be null for model {model.name}, got {given[name]}: {why}")
     if config.data.name == "fashion" and config.anomaly.normal is not None and config.anomaly.normal > 9:
         raise UserError(f"anomaly.normal must be a class, 0 to 9, got {config.anomaly.normal}")
-    if hasattr(config.model, "hidden") and not config.model.hidden:
+    if hasattr(model, "hidden") and not model.hidden:
         raise UserError("model.hidden must name at least one hidden layer, e.g. [300,100], got []")
-    if config.optim.name != "sgd" and len(config.optim.betas) != 2:
+    if len(getattr(config.optim, "betas", (0, 0))) != 2:
         raise UserError(f"optim.betas must be two numbers in [0, 1), got {config.optim.betas}")
     if config.optim.name == "sgd" and config.optim.nesterov and not config.optim.momentum:
         raise UserError("optim.nesterov must be null unless optim.momentum is greater than 0")
-    if config.batch_norm and config.batch_size == 1:
+    if config.norm == "batch" and config.batch_size == 1:
         raise UserError("batch_size must be at least 2 with batch_norm, got 1")
+    if not config.skip:
+        config.skip_scale = "depth"  # without skip connections it makes no difference, and is no other run
+    if config.select == "average" and config.ema is None:
+        raise UserError("ema must be set for select=average, e.g. ema=0.999, got null")
     if config.data.split == 1 and (config.select == "best" or config.patience):
         raise UserError("data.split must be below 1 for select=best or patience: they need validation rows")
     if config.data.name == "idx" and config.data.dir is None:
         raise UserError("data.dir must name the folder of the IDX files with data=idx, got null")
-    if config.data.dir is not None and not os.path.isdir(config.data.dir):
-        raise UserError(f"data.dir must be an existing folder, got {config.data.dir!r}")
-    kind, _, index = config.device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):
+    device, _, index = config.device.partition(":")
+    if device not in ("auto", "cpu", "cuda") or (index and not (device == "cuda" and index.isdecimal())):
         raise UserError(f"device must be auto, cpu, cuda or cuda:N, got {config.device!r}")
-    if kind == "cuda":
+
+
+def _check_norm(config: Config) -> None:
+    """norm=batch and batch_norm=true are one thing: both are set where either is."""
+    if config.batch_norm and config.norm not in (None, "batch"):
+        raise UserError(f"norm must be batch or null with batch_norm=true, got {config.norm!r}")
+    config.norm = "batch" if config.batch_norm else config.norm
+    config.batch_norm = True if config.norm == "batch" else config.batch_norm
+
+
+def _check_augment(config: Config) -> None:
+    """Keep the augmentations that are on, in the order of their table, which is the order in which they are done."""
+    for name, strength in config.augment.items():
+        if not _known(name, AUGMENTATIONS):
+            raise UserError(f"unknown knob augment.{name}: there are {', '.join(AUGMENTATIONS)}")
+        _check(f"augment.{name}", strength, AUGMENTATIONS[name], strength)
+    config.augment = {name: config.augment[name] for name in AUGMENTATIONS if config.augment.get(name)}
+
+
+def check_machine(config: Config) -> None:
+    """Refuse what a config asks for and this machine does not have: a folder, a device."""
+    if config.data.dir is not None and not os.path.isdir(os.path.expanduser(config.data.dir)):
+        raise UserError(f"data.dir must be an existing folder, got {config.data.dir!r}")
+    device, _, index = config.device.partition(":")
+    if device == "cuda":
         import torch
 
         if int(index or 0) >= torch.cuda.device_count():

@@ -1,24 +1,38 @@
 """The knobs of a run: names, types, defaults and what each allows. conf/ says in words what they mean."""
 
-from collections.abc import Callable
+import importlib
+import pkgutil
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 
-def knob(default: Any, allowed: str | tuple[str, ...] | None = None, per_run: bool = False) -> Any:
-    """A field with what it allows: an interval such as "[0, 1)" or a tuple of names.
+def knob(default: Any, allowed: str | Collection[str] | None = None, per_run: bool = False, before: Any = None) -> Any:
+    """A field with what it allows: an interval such as "[0, 1)" or a collection of names.
 
-    per_run marks the knobs in which the runs of one stack may differ (null or not must still agree).
+    per_run marks the knobs in which the runs of one stack may differ (null or not must still agree). before: what runs
+    did that were recorded before there was this knob, where that is not its default.
     """
-    metadata = {"allowed": allowed, "per_run": per_run}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
+    metadata = {"allowed": allowed, "per_run": per_run, "before": before}
+    if isinstance(default, list | dict):
+        return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
 POSITIVE, COUNT, FRACTION, AT_LEAST_0 = "(0, inf)", "[1, inf)", "[0, 1)", "[0, inf)"
 INITS = ("he", "glorot", "report", "report_weights", "report_biases")
-ACTIVATIONS = ("relu", "gelu", "sigmoid", "tanh")
+# Lists and dicts of names can be added to: see fmnist/ideas/.
+ACTIVATIONS = ["relu", "leaky_relu", "gelu", "silu", "sigmoid", "tanh"]
+NORMS = ["batch", "layer"]
+CLASS_LOSSES = ["cross_entropy", "brier", "report", "report_rows"]
+AUGMENTATIONS = {"shift": "[0, inf)", "flip": "[0, 1]", "cutout": "[0, inf)", "mixup": "[0, inf)"}
+
+
+@dataclass
+class LinearConfig:
+    """inputs - classes: softmax regression, without a hidden layer."""
+
+    name: str = "linear"
 
 
 @dataclass
@@ -47,7 +61,7 @@ class AutoencoderConfig:
     name: str = "autoencoder"
     hidden: list[int] = knob([128, 64, 32], COUNT)
     activation: str = knob("relu", ACTIVATIONS)
-    code: str = knob("relu", (*ACTIVATIONS, "identity"))
+    code: str = knob("relu", [*ACTIVATIONS, "identity"])
 
 
 @dataclass
@@ -101,11 +115,32 @@ class AdamConfig:
     weight_decay: float | None = knob(None, AT_LEAST_0, per_run=True)
 
 
+@dataclass
+class LionConfig:
+    """Of Lion (Chen et al. 2023)."""
+
+    name: str = "lion"
+    betas: list[float] = knob([0.9, 0.99], FRACTION, per_run=True)
+    weight_decay: float | None = knob(None, AT_LEAST_0, per_run=True)
+
+
+@dataclass
+class MuonConfig:
+    """Of Muon (Jordan et al. 2024); betas and eps are those of AdamW, which updates what is no matrix."""
+
+    name: str = "muon"
+    momentum: float = knob(0.95, FRACTION, per_run=True)
+    betas: list[float] = knob([0.9, 0.999], FRACTION, per_run=True)
+    eps: float = knob(1e-8, POSITIVE, per_run=True)
+    weight_decay: float | None = knob(None, AT_LEAST_0, per_run=True)
+
+
 @dataclass(frozen=True)
 class Kind:
     """All that is to be known of a model without torch.
 
-    config: its own knobs; build: its class, "module:name"; losses: those it can be trained by, the first by default.
+    config: its own knobs; build: its class, "module:name"; criterion: the class by which it is trained and measured;
+    losses: those it can be trained by, the first by default.
     judged_by: the metric of the validation rows (of the training rows where there are none) by which runs are compared;
     better: max or min. charts: the metrics that have training and validation in one chart. widths: from its config, the
     number of inputs and of classes to the widths of its layers, both ends included, for estimates of time and memory.
@@ -113,10 +148,11 @@ class Kind:
 
     config: type
     build: str
-    losses: tuple[str, ...]
+    criterion: str
+    losses: Sequence[str]
     judged_by: str
     better: Callable[..., Any]
-    charts: tuple[str, ...]
+    charts: Sequence[str]
     widths: Callable[[Any, int, int], list[int]]
 
     @property
@@ -125,37 +161,59 @@ class Kind:
         return self.judged_by == "accuracy"
 
 
-def _classifier(config: type, build: str, widths: Callable[[Any], list[int]]) -> Kind:
-    def ends(model: Any, inputs: int, classes: int) -> list[int]:
-        return [inputs, *widths(model), classes]
-
-    losses = ("cross_entropy", "report", "report_rows")
-    return Kind(config, f"fmnist.nn.models:{build}", losses, "accuracy", max, ("loss", "accuracy"), ends)
+def classifier(config: type, build: str, hidden: Callable[[Any], list[int]]) -> Kind:
+    """A model that tells classes apart. hidden: from its config to the widths of its hidden layers."""
+    return Kind(config, build, "fmnist.nn.losses:Classification", CLASS_LOSSES, "accuracy", max, ("loss", "accuracy"),
+                lambda model, inputs, classes: [inputs, *hidden(model), classes])  # fmt: skip
 
 
-def _autoencoder(
-    config: type, build: str, losses: tuple[str, ...], charts: tuple[str, ...], widths: Callable[[Any], list[int]]
-) -> Kind:
-    def ends(model: Any, inputs: int, classes: int) -> list[int]:
-        down = widths(model)
-        return [inputs, *down, *down[-2::-1], inputs]
+def autoencoder(
+    config: type, build: str, criterion: str, losses: Sequence[str], charts: Sequence[str],
+    hidden: Callable[[Any], list[int]],
+) -> Kind:  # fmt: skip
+    """A model that gives images back, its decoder the mirror of its encoder. hidden: the widths of the encoder."""
 
-    return Kind(config, f"fmnist.nn.models:{build}", losses, "loss", min, charts, ends)
+    def widths(model: Any, inputs: int, classes: int) -> list[int]:
+        down = [inputs, *hidden(model)]
+        return [*down, *down[-2::-1]]
+
+    return Kind(config, build, criterion, losses, "loss", min, charts, widths)
 
 
 MODELS: dict[str, Kind] = {
-    "mlp": _classifier(MLPConfig, "MLP", lambda m: m.hidden),
-    "deep": _classifier(DeepConfig, "Deep", lambda m: [m.width] * m.depth),
-    "autoencoder": _autoencoder(
-        AutoencoderConfig, "Autoencoder", ("mae", "mse", "bce"), ("loss", "mae", "mse"), lambda m: m.hidden
-    ),
-    "vae": _autoencoder(VAEConfig, "VAE", ("bce",), ("loss", "nll", "kl"), lambda m: [*m.hidden, 2 * m.latent]),
-}
-GROUPS: dict[str, dict[str, type]] = {
-    "model": {name: kind.config for name, kind in MODELS.items()},
-    "data": {"fashion": DataConfig, "idx": DataConfig},
-    "optim": {"sgd": SGDConfig, "adam": AdamConfig, "adamw": AdamConfig},
-}
+    "linear": classifier(LinearConfig, "fmnist.nn.models:SoftmaxRegression", lambda model: []),
+    "mlp": classifier(MLPConfig, "fmnist.nn.models:MLP", lambda model: model.hidden),
+    "deep": classifier(DeepConfig, "fmnist.nn.models:Deep", lambda model: [model.width] * model.depth),
+    "autoencoder": autoencoder(AutoencoderConfig, "fmnist.nn.models:Autoencoder", "fmnist.nn.losses:Reconstruction",
+                               ("mae", "mse", "bce"), ("loss", "mae", "mse"), lambda model: model.hidden),
+    "vae": autoencoder(VAEConfig, "fmnist.nn.models:VAE", "fmnist.nn.losses:NegativeELBO", ("bce",),
+                       ("loss", "nll", "kl"), lambda model: [*model.hidden, 2 * model.latent]),
+}  # fmt: skip
+DATA: dict[str, type] = {"fashion": DataConfig, "idx": DataConfig}
+OPTIMIZERS: dict[str, type] = {
+    "sgd": SGDConfig, "adam": AdamConfig, "adamw": AdamConfig, "lion": LionConfig, "muon": MuonConfig,
+}  # fmt: skip
+GROUPS: dict[str, dict[str, Any]] = {"model": MODELS, "data": DATA, "optim": OPTIMIZERS}
+
+
+def kind(model: str) -> Kind:
+    """What is to be known of the model of that name, wherever it is defined. Raises KeyError if it is nowhere."""
+    if model not in MODELS:
+        load_ideas()
+    return MODELS[model]
+
+
+def imported(reference: str) -> Any:
+    """What "module:name" refers to."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def load_ideas() -> None:
+    """Import the files of fmnist/ideas/: each adds its names to the tables above."""
+    folder = importlib.import_module("fmnist.ideas")
+    for file in pkgutil.iter_modules(folder.__path__, "fmnist.ideas."):
+        importlib.import_module(file.name)
 
 
 @dataclass
@@ -171,16 +229,20 @@ class Knobs:
     grad_clip: float | None = knob(None, POSITIVE, per_run=True)
     dropout: float | None = knob(None, FRACTION, per_run=True)
     dropout_rescale: bool = True
+    norm: str | None = knob(None, NORMS)
     batch_norm: bool | None = None
     skip: bool | None = None
+    skip_scale: str = knob("depth", ("depth", "none"), before="none")
     loss: str | None = None
     label_smoothing: float | None = knob(None, FRACTION, per_run=True)
+    augment: dict[str, float | None] = knob({})
     noise: float | None = knob(None, AT_LEAST_0, per_run=True)
     mask: float | None = knob(None, FRACTION, per_run=True)
     init: str = knob("he", INITS, per_run=True)
     init_scale: float = knob(1.0, POSITIVE, per_run=True)
+    ema: float | None = knob(None, FRACTION, per_run=True)
     patience: int | None = knob(None, COUNT, per_run=True)
-    select: str = knob("last", ("last", "best"), per_run=True)
+    select: str = knob("last", ("last", "best", "average"), per_run=True)
     precision: str = knob("float32", ("float32", "float64", "bfloat16"))
     device: str = "auto"
     eval_every: int = knob(1, COUNT)

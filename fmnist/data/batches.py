@@ -1,12 +1,15 @@
-"""The batches of an epoch, gathered from a split in an order of its own."""
+"""The batches of an epoch, gathered from a part of the data in an order of its own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fmnist.data.dataset import Split, as_input, derive
+from fmnist.data.augment import augmenters
+from fmnist.data.dataset import Dataset, as_input, derive
+
+GATHERED = 512  # rows that are gathered at a time, small batches several together: a call costs as much as 20 rows
 
 
 def order(n: int, seed: int, epoch: int) -> Tensor:
@@ -14,67 +17,103 @@ def order(n: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(derive(seed, "order", epoch)))
 
 
-def slices(n: int, batch_size: int | None) -> list[slice]:
-    """Slices that cut n rows into batches, one if None (full batch); the last may be shorter, none is empty."""
-    size = batch_size or max(n, 1)
-    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
-
-
-GATHERED = 512  # rows that are gathered at a time, small batches several together: a call costs as much as 20 rows
-
-
 class Batch(NamedTuple):
     """x (*runs, rows, features) in [0, 1] or the pixels themselves, labels (*runs, rows), and the pixels, uint8. The
-    runs' axis is there only where the runs differ in their order."""
+    runs' axis is there only where the runs differ in their order. mix: of mixed images, the other label of each row and
+    the share of its own."""
 
     x: Tensor
     labels: Tensor
     pixels: Tensor
+    mix: tuple[Tensor, Tensor] | None = None
+
+    def chunk(self, start: int, stop: int) -> "Batch":
+        """Some of its rows."""
+        rows = slice(start, stop)
+        mix = self.mix and (self.mix[0][..., rows], self.mix[1][..., rows])
+        return Batch(self.x[..., rows, :], self.labels[..., rows], self.pixels[..., rows, :], mix)
 
 
 class Batches:
     """The batches of each epoch.
 
     The images stay uint8 on the device; each batch is gathered into the same buffers, and overwritten by the next. The
-    order of an epoch depends on (order_seed, epoch) alone. dtype: that of x; as uint8 it is the pixels.
+    order of an epoch depends on (order_seed, epoch) alone, and so do augmentations; a full batch has the file's order.
+    batch_size: rows, None for all of them. dtype: that of x; as uint8 it is the pixels. augment: strengths by name.
     """
 
-    def __init__(self, split: Split, batch_size: int | None, order_seeds: Sequence[int], dtype: torch.dtype) -> None:
-        self.images, self.labels, self.dtype = split.images, split.labels, dtype
+    def __init__(
+        self, dataset: Dataset, batch_size: int | None, order_seeds: Sequence[int], dtype: torch.dtype,
+        augment: Mapping[str, float | None] | None = None,
+    ) -> None:  # fmt: skip
+        part = dataset.train
+        self.images, self.labels, self.dtype = part.images, part.labels, dtype
         shared = all(seed == order_seeds[0] for seed in order_seeds)
         self.seeds = list(order_seeds[:1] if shared else order_seeds)
         self.runs = () if shared else (len(order_seeds),)
-        self.slices = slices(len(split.labels), batch_size)
-        self.whole = None
-        if batch_size is None:
-            x = split.images if dtype == torch.uint8 else as_input(split.images, dtype)
-            self.whole = Batch(x, split.labels, split.images)
+        rows, self.shuffled = len(self.labels), batch_size is not None
+        self.size = min(batch_size or rows, rows)
+        self.count = -(-rows // self.size)  # batches
+        self.augmenters = augmenters(augment or {}, (dataset.height, dataset.width), self.seeds)
+        self.full = None
+        if not self.shuffled and not self.augmenters:
+            x = part.images if dtype == torch.uint8 else as_input(part.images, dtype)
+            self.full = Batch(x, part.labels, part.images)
             return
-        rows, size, orders = len(self.labels), self.slices[0].stop, len(self.seeds)
-        step, even = max(1, GATHERED // (size * orders)) * size, rows // size * size
-        self.blocks = [(start, min(start + step, even)) for start in range(0, even, step)]
+        orders = len(self.seeds)
+        step, even = max(1, GATHERED // (self.size * orders)) * self.size, rows // self.size * self.size
+        self.chunks = [(start, min(start + step, even)) for start in range(0, even, step)]
         if even < rows:
-            self.blocks.append((even, rows))
-        count, device = max(stop - start for start, stop in self.blocks) * orders, self.images.device
-        pixels = torch.empty(count, self.images.shape[1], dtype=torch.uint8, device=device)
+            self.chunks.append((even, rows))
+        most, device = max(stop - start for start, stop in self.chunks) * orders, self.images.device
+        pixels = torch.empty(most, self.images.shape[1], dtype=torch.uint8, device=device)
         x = pixels if dtype == torch.uint8 else torch.empty_like(pixels, dtype=dtype)
-        self.buffers = Batch(x, torch.empty(count, dtype=torch.int64, device=device), pixels)
+        labels, other = (torch.empty(most, dtype=torch.int64, device=device) for _ in range(2))
+        mixes = any(augmenter.alpha is not None for augmenter in self.augmenters)
+        self.buffers = Batch(x, labels, pixels, (other, torch.empty(most, device=device)) if mixes else None)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The epoch's batches."""
-        if self.whole is not None:
-            yield self.whole
+        if self.full is not None:
+            yield self.full
             return
-        rows = len(self.labels)
-        orders = torch.stack([order(rows, seed, epoch) for seed in self.seeds]).to(self.labels.device)
-        for start, stop in self.blocks:
-            length = min(self.slices[0].stop, stop - start)
+        rows, device = len(self.labels), self.labels.device
+        orders = torch.stack([order(rows, seed, epoch) if self.shuffled else torch.arange(rows) for seed in self.seeds])
+        orders = orders.to(device)
+        for augmenter in self.augmenters:
+            augmenter.start(epoch, rows, self.count, device)
+        for start, stop in self.chunks:
+            length = min(self.size, stop - start)
             index = orders[:, start:stop].reshape(len(orders), -1, length).transpose(0, 1).flatten()
-            gathered = Batch(*(buffer[: len(index)] for buffer in self.buffers))
+            gathered = self.buffers.chunk(0, len(index))
             torch.index_select(self.images, 0, index, out=gathered.pixels)
             torch.index_select(self.labels, 0, index, out=gathered.labels)
+            self._augment(gathered, start, stop, length)
             if self.dtype != torch.uint8:
                 gathered.x.copy_(gathered.pixels).div_(255)
-            shape = (-1, *self.runs, length)
-            parts = [part.view(*shape, *part.shape[1:]) for part in gathered]
-            yield from map(Batch, *parts)
+            yield from self._cut(gathered, length)
+
+    def _augment(self, gathered: Batch, start: int, stop: int, length: int) -> None:
+        """Change what was gathered from these places of the orders, in the buffers: each run's by its own augmenter."""
+        shape = (-1, len(self.seeds), length)
+        for run, augmenter in enumerate(self.augmenters):
+            pixels = gathered.pixels.view(*shape, gathered.pixels.shape[-1])[:, run]
+            changed = augmenter.change(pixels.reshape(stop - start, -1), slice(start, stop)).view(pixels.shape)
+            if gathered.mix is not None:
+                labels = gathered.labels.view(shape)[:, run]
+                changed, other, share = augmenter.mix(changed, labels, start // self.size)
+                for buffer, values in zip(gathered.mix, (other, share), strict=True):
+                    buffer.view(shape)[:, run] = values
+            pixels.copy_(changed)
+
+    def _cut(self, gathered: Batch, length: int) -> Iterator[Batch]:
+        """The single batches of several."""
+        shape = (-1, *self.runs, length)
+
+        def by_batch(values: Tensor) -> Tensor:
+            return values.view(*shape, *values.shape[1:])
+
+        mixes = [None] * self.count if gathered.mix is None else zip(*map(by_batch, gathered.mix), strict=True)
+        x, labels, pixels = map(by_batch, gathered[:3])
+        for batch in zip(x, labels, pixels, mixes, strict=False):
+            yield Batch(*batch)

@@ -6,19 +6,26 @@ without the run axes is shared by all runs.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fmnist.config.schema import INITS
 from fmnist.nn.noise import Noise
-from fmnist.speed import integers
+
+
+def product_with_images(weight: Tensor, images: Tensor) -> Tensor:
+    """weight @ images.mT / 255: weight (*runs, out, in), uint8 images (*runs, batch, in) -> (*runs, out, batch)."""
+    return weight @ (images.to(weight.dtype) / 255).mT
 
 
 class Linear(nn.Module):
     """y = W x + b for each example: x (*runs, batch, in) -> (*runs, batch, out). Starts at zero: see `initialise`.
-    x may be 8-bit images: a grey level of 255 is 1.
+    x may be 8-bit images: a grey level of 255 is 1. `of_images` computes their product; a faster one may be put in its
+    place.
 
     The product is written W @ x.T, so that activations lie feature-major in memory and K runs that share x are one
     product: (K out, in) @ (in, batch).
@@ -28,30 +35,54 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(*runs, outputs, inputs, **factory))
         self.bias = nn.Parameter(torch.zeros(*runs, outputs, **factory))
+        self.of_images: Callable[[Tensor, Tensor], Tensor] = product_with_images
 
     def forward(self, x: Tensor) -> Tensor:
-        product = integers.product(self.weight, x) if x.dtype == torch.uint8 else self.weight @ x.mT
+        product = self.of_images(self.weight, x) if x.dtype == torch.uint8 else self.weight @ x.mT
         return (product + self.bias[..., None]).mT
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[-1]} -> {self.weight.shape[-2]}, runs {tuple(self.weight.shape[:-2])}"
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu, "gelu": nn.functional.gelu, "sigmoid": torch.sigmoid, "tanh": torch.tanh,
-    "identity": lambda x: x,
-}  # fmt: skip
+@dataclass(frozen=True)
+class Elementwise:
+    """An activation: a function of each number by itself. `f` alone is enough: autograd differentiates it.
+
+    What follows makes it fast. forward: an operation that writes f(x) into a buffer, and its further arguments, called
+    as op(x, *arguments, out=y). backward: one that turns the gradient by the output into that by the input, called as
+    op(g, kept, *arguments, grad_input=g), where `kept` is the "input" or the "output", as `of` says.
+    """
+
+    f: Callable[[Tensor], Tensor]
+    forward: tuple[Any, ...] = ()
+    backward: tuple[Any, ...] = ()
+    of: str = "output"
+
+
+aten = torch.ops.aten
+SLOPE = 0.01  # of leaky_relu where x < 0, as in torch.nn.LeakyReLU
+ACTIVATIONS: dict[str, Elementwise] = {
+    "relu": Elementwise(torch.relu, (torch.clamp_min, 0), (aten.threshold_backward.grad_input, 0)),
+    "leaky_relu": Elementwise(
+        functional.leaky_relu, (aten.leaky_relu.out, SLOPE), (aten.leaky_relu_backward.grad_input, SLOPE, True)
+    ),
+    "gelu": Elementwise(functional.gelu, (aten.gelu.out,), (aten.gelu_backward.grad_input,), of="input"),
+    "silu": Elementwise(functional.silu, (aten.silu.out,), (aten.silu_backward.grad_input,), of="input"),
+    "sigmoid": Elementwise(torch.sigmoid, (torch.sigmoid,), (aten.sigmoid_backward.grad_input,)),
+    "tanh": Elementwise(torch.tanh, (torch.tanh,), (aten.tanh_backward.grad_input,)),
+}
 
 
 class Activation(nn.Module):
-    """An elementwise function by name: relu, gelu (the exact one), sigmoid, tanh or identity. Keeps the shape."""
+    """An elementwise function by its name in ACTIVATIONS; gelu is the exact one. Keeps the shape."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.name = name
+        self.name, self.function = name, ACTIVATIONS[name]
 
     def forward(self, x: Tensor) -> Tensor:
-        return ACTIVATIONS[self.name](x)
+        return self.function.f(x)
 
     def extra_repr(self) -> str:
         return self.name
@@ -135,6 +166,26 @@ class BatchNorm(nn.Module):
         return f"{self.weight.shape[-1]}, runs {tuple(self.weight.shape[:-1])}"
 
 
+class LayerNorm(nn.Module):
+    """y = gamma (x - mean) / sqrt(variance + eps) + beta over the features of each example (Ba, Kiros & Hinton 2016),
+    in training and in evaluation; gamma is `weight`, beta `bias`; as torch.nn.LayerNorm. Keeps the shape of x (*runs,
+    batch, features)."""
+
+    def __init__(self, features: int, runs: Sequence[int] = (), eps: float = 1e-5, **factory: Any) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(*runs, features, **factory))
+        self.bias = nn.Parameter(torch.zeros(*runs, features, **factory))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        normal = centred * (centred.square().mean(-1, keepdim=True) + self.eps).rsqrt()
+        return normal * self.weight[..., None, :] + self.bias[..., None, :]
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[-1]}, runs {tuple(self.weight.shape[:-1])}"
+
+
 class Residual(nn.Module):
     """y = S x + F(x) (He et al. 2015): S is the identity, or a projection where F changes the width."""
 
@@ -153,20 +204,25 @@ class Residual(nn.Module):
 REPORT_WEIGHTS = ((0.0, 0.05), (0.1, 0.08), (0.2, 0.03))
 
 
-def initialise(model: nn.Module, run: int, kind: str, scale: float, generator: torch.Generator) -> None:
+def initialise(
+    model: nn.Module, run: int, kind: str, scale: float, generator: torch.Generator, skip_scale: str = "none"
+) -> None:
     """Draw the weights of one run of a model with run axes (K,), in the order of its Linear layers.
 
     kind: "he" N(0, 2/in) (He et al. 2015), "glorot" N(0, 2/(in + out)) (Glorot & Bengio 2010), both with zero biases;
     "report" the report's own, biases from N(0, 1), "report_weights" and "report_biases" one of the two and the other as
-    in he. scale multiplies the weights. The numbers are drawn on the CPU in float64, so that they are the same for
-    every device and precision.
+    in he. scale multiplies the weights. skip_scale="depth" divides the weights inside residual blocks by the square
+    root of the number of blocks: then the sum over all blocks does not grow with depth (Hayou et al. 2021).
+    The numbers are drawn on the CPU in float64, so that they are the same for every device and precision.
     """
+    if kind not in INITS:
+        raise ValueError(f"init must be one of {', '.join(INITS)}, got {kind!r}")
+    blocks = [layer for layer in model.modules() if isinstance(layer, Residual)]
+    inside = {layer for block in blocks for layer in block.inner.modules()} if skip_scale == "depth" else set()
     linears = [layer for layer in model.modules() if isinstance(layer, Linear)]
     for depth, layer in enumerate(linears):
         out, inputs = layer.weight.shape[-2:]
         drawn = torch.randn(out, inputs, generator=generator, dtype=torch.float64)
-        if kind not in INITS:
-            raise ValueError(f"init must be one of {', '.join(INITS)}, got {kind!r}")
         if kind in ("report", "report_weights"):
             mean, deviation = REPORT_WEIGHTS[min(depth, len(REPORT_WEIGHTS) - 1)]
         else:
@@ -174,6 +230,7 @@ def initialise(model: nn.Module, run: int, kind: str, scale: float, generator: t
         bias = torch.zeros(out)
         if kind in ("report", "report_biases"):
             bias = torch.randn(out, generator=generator, dtype=torch.float64)
+        own = scale / math.sqrt(len(blocks)) if layer in inside else scale
         with torch.no_grad():
-            layer.weight[run].copy_((mean + deviation * drawn) * scale)
+            layer.weight[run].copy_((mean + deviation * drawn) * own)
             layer.bias[run].copy_(bias)

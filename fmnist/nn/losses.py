@@ -1,9 +1,12 @@
 """Losses per example, from the model's raw output: output (*runs, batch, n) -> (*runs, batch)."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from fmnist.config.schema import Config
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: Tensor | float = 0.0) -> Tensor:
@@ -30,6 +33,18 @@ def report(logits: Tensor, labels: Tensor, over_rows: bool = False) -> Tensor:
     log_not_p = torch.log(-torch.expm1(log_p.clamp_max(-torch.finfo(log_p.dtype).eps)))
     target = labels.expand(log_p.shape[:-1])[..., None]
     return -(log_not_p.sum(-1) + (log_p.gather(-1, target) - log_not_p.gather(-1, target)).squeeze(-1))
+
+
+def report_rows(logits: Tensor, labels: Tensor) -> Tensor:
+    """The report's loss with its softmax over the rows of the batch."""
+    return report(logits, labels, over_rows=True)
+
+
+def brier(logits: Tensor, labels: Tensor) -> Tensor:
+    """sum_c (p_c - t_c)^2 with p = softmax(logits): the Brier score (Brier 1950), in [0, 2]."""
+    p = logits.softmax(-1)
+    own = p.gather(-1, labels.expand(p.shape[:-1])[..., None]).squeeze(-1)
+    return p.square().sum(-1) - 2 * own + 1
 
 
 def bernoulli(logits: Tensor, x: Tensor) -> Tensor:
@@ -63,49 +78,92 @@ def kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     return (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1) / 2
 
 
-RECONSTRUCTION = {"mae": absolute, "mse": squared, "bce": bernoulli}
+# By the name of the knob `loss`: of a classifier from logits and labels, of an autoencoder from logits and images.
+CLASSIFICATION: dict[str, Callable[..., Tensor]] = {
+    "cross_entropy": cross_entropy, "brier": brier, "report": report, "report_rows": report_rows,
+}  # fmt: skip
+COUPLING = {"report_rows"}  # losses by which the rows of a batch see one another
+RECONSTRUCTION: dict[str, Callable[..., Tensor]] = {"mae": absolute, "mse": squared, "bce": bernoulli}
 
 
-class Classification:
-    """What a classifier is trained and measured by. name: cross_entropy, report or report_rows."""
+Mix = tuple[Tensor, Tensor]  # of mixed images, the other label of each row, and the share of its own: (*runs, rows)
+
+
+class Criterion:
+    """What a model is trained and measured by: metrics per example from its output, (*runs, batch) each."""
+
+    couples_rows = False  # whether the metrics of a row depend on the others of its batch: then it cannot be cut
+
+    def metrics(self, output: Any, x: Tensor, labels: Tensor, training: bool = False) -> dict[str, Tensor]:
+        """The "loss", to be minimised, and what is measured along with it. training: with what is for training alone,
+        such as label smoothing; without it the losses of runs that were trained in different ways can be compared."""
+        raise NotImplementedError
+
+    def evaluation_only(self, output: Any, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Metrics that are worth their cost only in evaluation."""
+        return {}
+
+    def scores(self, output: Any, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """How unlike the training images each example is; nothing where it cannot be said."""
+        return {}
+
+    @classmethod
+    def of(cls, configs: Sequence[Config], factory: dict[str, Any]) -> "Criterion":
+        """The criterion of K runs that agree in all but their per-run knobs. factory: dtype and device."""
+        raise NotImplementedError
+
+
+class Classification(Criterion):
+    """What a classifier is trained and measured by. name: one of CLASSIFICATION; any other is a KeyError.
+
+    mix: where images are mixed in training (Zhang et al. 2018), the other label of each row and the share of its own:
+    the loss is the mean of the losses by both labels with these shares; the accuracy is that of the own label.
+    """
 
     def __init__(self, name: str, label_smoothing: Tensor | None = None) -> None:
-        self.name = name
-        self.label_smoothing: Tensor | float = 0.0 if label_smoothing is None else label_smoothing
-        self.couples_rows = name == "report_rows"  # such a batch cannot be cut into chunks
+        self.name, self.loss = name, CLASSIFICATION[name]
+        self.label_smoothing = label_smoothing
+        self.couples_rows = name in COUPLING
 
-    def metrics(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    @classmethod
+    def of(cls, configs: Sequence[Config], factory: dict[str, Any]) -> "Classification":
+        """See Criterion."""
+        smoothing = [config.label_smoothing or 0.0 for config in configs]
+        return cls(str(configs[0].loss), torch.tensor(smoothing, **factory) if any(smoothing) else None)
+
+    def metrics(
+        self, output: Tensor, x: Tensor, labels: Tensor, training: bool = False, mix: Mix | None = None
+    ) -> dict[str, Tensor]:
         """Per example, (*runs, batch): "loss", to be minimised, and accuracy as 0 or 1."""
-        if self.name == "cross_entropy":
-            loss = cross_entropy(output, labels, self.label_smoothing)
-        else:
-            loss = report(output, labels, over_rows=self.couples_rows)
+        extra = (self.label_smoothing,) if training and self.label_smoothing is not None else ()
+        loss = self.loss(output, labels, *extra)
+        if mix is not None:
+            other, share = mix
+            loss = torch.lerp(self.loss(output, other, *extra), loss, share.to(loss.dtype).expand(loss.shape))
         return {"loss": loss, "accuracy": (self.predict(output) == labels).to(output.dtype)}
 
     def predict(self, output: Tensor) -> Tensor:
         """The class each example is taken for, (*runs, batch)."""
-        return (
-            (output.log_softmax(-2) if self.couples_rows else output).max(-1).indices
-        )  # argmax is several times slower
-
-    def evaluation_only(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Metrics per example that are worth their cost only in evaluation."""
-        return {}
+        by_class = output.log_softmax(-2) if self.couples_rows else output
+        return by_class.max(-1).indices  # argmax is several times slower
 
 
-class Reconstruction:
-    """What an autoencoder is trained and measured by. name: mae, mse or bce, summed over pixels."""
+class Reconstruction(Criterion):
+    """What an autoencoder is trained and measured by. name: one of RECONSTRUCTION, summed over pixels."""
 
-    couples_rows = False
+    @classmethod
+    def of(cls, configs: Sequence[Config], factory: dict[str, Any]) -> "Reconstruction":
+        """See Criterion."""
+        return cls(str(configs[0].loss))
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name, self.loss = name, RECONSTRUCTION[name]
 
-    def metrics(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def metrics(self, output: Tensor, x: Tensor, labels: Tensor, training: bool = False) -> dict[str, Tensor]:
         """Per example, (*runs, batch): "loss", and the absolute and squared error per pixel; x is the clean image."""
         error = output.detach().sigmoid() - x
         return {
-            "loss": RECONSTRUCTION[self.name](output, x),
+            "loss": self.loss(output, x),
             "mae": error.abs().mean(-1),
             "mse": error.square().mean(-1),
         }
@@ -126,23 +184,26 @@ class Reconstruction:
     def scores(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """How unlike the training images each example is, by the reconstruction error; a likelihood's is what it has
         above its floor, which differs from image to image."""
-        error = RECONSTRUCTION[self.name](output, x)
+        error = self.loss(output, x)
         return {"auroc": error - floor(x) if self.name == "bce" else error}
 
 
-class NegativeELBO:
+class NegativeELBO(Criterion):
     """What a VAE is trained and measured by: -log p(x|z) + beta KL(q(z|x) || p(z)), in nats per image.
 
     beta: a number or one per run (Higgins et al. 2017; 1 is the evidence lower bound).
     """
 
-    couples_rows = False
+    @classmethod
+    def of(cls, configs: Sequence[Config], factory: dict[str, Any]) -> "NegativeELBO":
+        """See Criterion."""
+        return cls(torch.tensor([config.model.beta for config in configs], **factory))
 
     def __init__(self, beta: Tensor | float = 1.0) -> None:
         self.beta = beta[:, None] if isinstance(beta, Tensor) else beta
         self.pixels = Reconstruction("bce")
 
-    def metrics(self, output: Any, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def metrics(self, output: Any, x: Tensor, labels: Tensor, training: bool = False) -> dict[str, Tensor]:
         """Per example, (*runs, batch): "loss", its terms "nll" and "kl", and their sum, "negative_elbo"."""
         nll, divergence = bernoulli(output.logits, x), kl(output.mean, output.log_variance)
         return {"loss": nll + self.beta * divergence, "nll": nll, "kl": divergence, "negative_elbo": nll + divergence}
@@ -157,6 +218,3 @@ class NegativeELBO:
         floor of the image."""
         metrics = self.metrics(output, x, labels)
         return {"auroc": metrics["nll"] - floor(x), "auroc_elbo": metrics["negative_elbo"] - floor(x)}
-
-
-Criterion = Classification | Reconstruction | NegativeELBO

@@ -1,4 +1,4 @@
-"""Metrics of predictions, with optional leading run axes."""
+"""Metrics of a whole set of predictions or codes, by scikit-learn; nan where one is not defined."""
 
 import math
 
@@ -6,30 +6,24 @@ import torch
 from torch import Tensor
 
 
-def confusion(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Counts of class i taken for class j: predicted (*runs, n), labels (n,) -> (*runs, classes, classes)."""
-    cells = labels * classes + predicted
-    counts = torch.zeros(*predicted.shape[:-1], classes * classes, dtype=torch.int64, device=predicted.device)
-    counts.scatter_add_(-1, cells, torch.ones_like(cells))
-    return counts.view(*predicted.shape[:-1], classes, classes)
+def by_class(predicted: Tensor, labels: Tensor, classes: int) -> tuple[list[list[int]], list[float], list[float]]:
+    """Counts of class i taken for class j, and recall and precision of each class, 0 where there is nothing to count:
+    predicted, labels (n,)."""
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-
-def recall(counts: Tensor) -> Tensor:
-    """The accuracy on each class: confusion (*runs, classes, classes) -> (*runs, classes); nan if absent."""
-    return counts.diagonal(dim1=-2, dim2=-1) / counts.sum(-1)
-
-
-def precision(counts: Tensor) -> Tensor:
-    """The share of right ones among what was taken for a class: like `recall`; nan for a class never predicted."""
-    return counts.diagonal(dim1=-2, dim2=-1) / counts.sum(-2)
+    known, given = labels.cpu().numpy(), predicted.cpu().numpy()
+    every = list(range(classes))
+    counts = confusion_matrix(known, given, labels=every)
+    precision, recall, _, _ = precision_recall_fscore_support(known, given, labels=every, zero_division=0.0)
+    return counts.tolist(), recall.tolist(), precision.tolist()
 
 
 def auroc(scores: Tensor, positive: Tensor) -> float:
     """The probability that a positive example scores higher than a negative one: scores (n,), positive (n,) bool; nan
-    where a score is none."""
+    where a score is no number, or where all examples are of one kind."""
     from sklearn.metrics import roc_auc_score
 
-    if not scores.isfinite().all():
+    if not scores.isfinite().all() or positive.all() or not positive.any():
         return math.nan
     return float(roc_auc_score(positive.cpu().numpy(), scores.double().cpu().numpy()))
 
@@ -37,12 +31,14 @@ def auroc(scores: Tensor, positive: Tensor) -> float:
 def probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> float:
     """How much of the class a code still holds: the test accuracy of a logistic regression on it (Alain & Bengio 2016).
 
-    train, test: codes (n, code), standardised here; labels (n,).
+    train, test: codes (n, code), standardised here; labels (n,). nan for codes that are no numbers, or of one class.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    if len(torch.unique(train_labels)) < 2 or not (train.isfinite().all() and test.isfinite().all()):
+        return math.nan
     fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(train.cpu(), train_labels.cpu())
     return float(fitted.score(test.cpu(), test_labels.cpu()))
 
@@ -51,11 +47,14 @@ def holes(points: Tensor, seed: int = 0) -> float:
     """The share of the latent space without an image: of points drawn from the Gaussian with the codes' own mean and
     covariance, how many lie farther from every code than 99 % of the codes lie from their nearest other one.
 
-    points (n, code). 0.01 where the codes fill their Gaussian; near 1 where they lie in scattered clumps.
+    points (n, code). 0.01 where the codes fill their Gaussian; near 1 where they lie in scattered clumps; nan for codes
+    that are no numbers, or fewer than two.
     """
     import numpy as np
     from sklearn.neighbors import NearestNeighbors
 
+    if len(points) < 2 or not points.isfinite().all():
+        return math.nan
     known = points.double().cpu().numpy()
     nearest = NearestNeighbors().fit(known)
     usual = np.quantile(nearest.kneighbors(known, n_neighbors=2)[0][:, 1], 0.99)

@@ -1,8 +1,7 @@
 """Models composed of the layers: `build` makes K runs of one at once."""
 
-import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -10,9 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fmnist.config.schema import MODELS
-from fmnist.nn.layers import Activation, BatchNorm, Dropout, Linear, Residual
+from fmnist.config.schema import Config, imported, kind
+from fmnist.nn.layers import Activation, BatchNorm, Dropout, LayerNorm, Linear, Residual
 from fmnist.nn.noise import Corrupt, Noise
+
+NORMS: dict[str, Callable[..., nn.Module]] = {"batch": BatchNorm, "layer": LayerNorm}
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Parts:
     activation: str = "relu"
     dropout: Sequence[float] | None = None
     dropout_rescale: bool = True
-    batch_norm: bool = False
+    norm: str | None = None
     skip: bool = False
     noise_deviation: Sequence[float] | None = None
     mask: Sequence[float] | None = None
@@ -33,7 +34,22 @@ class Parts:
     noise: Noise = field(default_factory=lambda: Noise(1))
     factory: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, configs: Sequence[Config], noise: Noise, **factory: Any) -> "Parts":
+        """The parts of K runs that agree in all but their per-run knobs. noise: has a generator for each of them."""
+        common = configs[0]
+
+        def per_run(name: str) -> list[float] | None:
+            values = [getattr(config, name) for config in configs]
+            return None if values[0] is None else values
+
+        return cls(
+            getattr(common.model, "activation", "relu"), per_run("dropout"), common.dropout_rescale, common.norm,
+            bool(common.skip), per_run("noise"), per_run("mask"), (len(configs),), noise, factory,
+        )  # fmt: skip
+
     def linear(self, inputs: int, outputs: int) -> Linear:
+        """A linear layer: inputs -> outputs."""
         return Linear(inputs, outputs, self.runs, **self.factory)
 
     def corrupt(self) -> list[nn.Module]:
@@ -43,16 +59,24 @@ class Parts:
         return [Corrupt(self.noise_deviation, self.mask, self.noise)]
 
     def hidden(self, inputs: int, outputs: int, skip: bool = True, activation: str | None = None) -> list[nn.Module]:
-        """One hidden layer: product, batch norm, activation, dropout; with a skip connection around it."""
+        """One hidden layer: product, normalisation, activation, dropout; with a skip connection around it."""
+        name = activation or self.activation
         layers: list[nn.Module] = [self.linear(inputs, outputs)]
-        if self.batch_norm:
-            layers.append(BatchNorm(outputs, self.runs, **self.factory))
-        layers.append(Activation(activation or self.activation))
+        if self.norm is not None:
+            layers.append(NORMS[self.norm](outputs, self.runs, **self.factory))
+        layers.append(nn.Identity() if name == "identity" else Activation(name))
         if self.dropout is not None:
             layers.append(Dropout(self.dropout, self.noise, self.dropout_rescale))
         if not (self.skip and skip):
             return layers
         return [Residual(nn.Sequential(*layers), None if inputs == outputs else self.linear(inputs, outputs))]
+
+
+class SoftmaxRegression(nn.Sequential):
+    """x (*runs, batch, inputs) -> logits (*runs, batch, outputs) by one linear layer."""
+
+    def __init__(self, parts: Parts, inputs: int, outputs: int) -> None:
+        super().__init__(parts.linear(inputs, outputs))
 
 
 class MLP(nn.Sequential):
@@ -157,11 +181,9 @@ class VAE(nn.Module):
 
 
 def build(model: Any, parts: Parts, inputs: int, outputs: int) -> nn.Module:
-    """The model of a model's config, all weights zero. It is given those of its knobs that its class asks for by name."""
-    module, _, name = MODELS[model.name].build.partition(":")
-    made = getattr(importlib.import_module(module), name)
+    """The model of a model's config, all weights zero. Its class is given those of the knobs that it names."""
+    made = imported(kind(model.name).build)
     asked = inspect.signature(made).parameters
-    built: nn.Module = made(
-        parts, inputs, outputs, **{key: value for key, value in vars(model).items() if key in asked}
-    )
+    own = {knob: value for knob, value in vars(model).items() if knob in asked}
+    built: nn.Module = made(parts, inputs, outputs, **own)
     return built

@@ -1,7 +1,8 @@
 """Optimizers over flat buffers, with hyper-parameters of each run's own, and learning rate schedules."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,53 +31,134 @@ class Flat:
         return [block.view(p.shape) for block, p in zip(blocks, self.named.values(), strict=True)]
 
 
-# What torch.optim calls the moments it keeps.
-STATES = {"sgd": ("momentum_buffer",), "adam": ("exp_avg", "exp_avg_sq"), "adamw": ("exp_avg", "exp_avg_sq")}
+@dataclass(frozen=True)
+class Rule:
+    """How an optimizer updates parameters, in place.
+
+    update(parameters, gradients, *states, lr=..., settings=..., steps=...) is given lists of tensors of equal shapes;
+    states: the names of what it keeps for each number, zero at the start (torch.optim's names where it has them);
+    settings: the keyword arguments of torch.optim's class, or the optimizer's own knobs; steps: how many updates there
+    have been, this one included, as a tensor. An elementwise rule is given all numbers of runs that share lr and
+    settings at once, whatever they belong to. Another is given each parameter as a block (K, ...), a matrix as (K, out,
+    in), and lr and settings as lists, one per run: what it does with a batch of matrices serves K runs at once.
+    """
+
+    states: tuple[str, ...]
+    update: Callable[..., None]
+    elementwise: bool = True
+
+
+def _sgd(
+    parameters: list[Tensor], gradients: list[Tensor], moments: list[Tensor], lr: float, settings: dict[str, Any],
+    steps: Tensor,
+) -> None:  # fmt: skip
+    torch._fused_sgd_(
+        parameters, gradients, moments if settings["momentum"] else [], lr=lr, momentum=settings["momentum"],
+        weight_decay=settings["weight_decay"] or 0.0, dampening=0.0, nesterov=bool(settings["nesterov"]),
+        maximize=False, is_first_step=False,
+    )  # fmt: skip
+
+
+def _adam(fused: Callable[..., None]) -> Callable[..., None]:
+    def update(
+        parameters: list[Tensor], gradients: list[Tensor], means: list[Tensor], squares: list[Tensor], lr: float,
+        settings: dict[str, Any], steps: Tensor,
+    ) -> None:  # fmt: skip
+        beta1, beta2 = settings["betas"]
+        fused(
+            parameters, gradients, means, squares, [], [steps] * len(parameters), lr=lr, beta1=beta1, beta2=beta2,
+            weight_decay=settings["weight_decay"] or 0.0, eps=settings["eps"], amsgrad=False, maximize=False,
+        )  # fmt: skip
+
+    return update
+
+
+def _lion(
+    parameters: list[Tensor], gradients: list[Tensor], means: list[Tensor], lr: float, settings: dict[str, Any],
+    steps: Tensor,
+) -> None:  # fmt: skip
+    """p -= lr (sign(beta1 m + (1 - beta1) g) + decay p), then m = beta2 m + (1 - beta2) g (Chen et al. 2023)."""
+    beta1, beta2 = settings["betas"]
+    for p, g, m in zip(parameters, gradients, means, strict=True):
+        p.mul_(1 - lr * (settings["weight_decay"] or 0.0)).sub_(torch.lerp(m, g, 1 - beta1).sign_(), alpha=lr)
+        m.lerp_(g, 1 - beta2)
+
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of the quintic iteration (Jordan et al. 2024)
+
+
+def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """U V^T of the singular value decompositions U S V^T of matrices (K, n, m), nearly: by Newton-Schulz iterations the
+    singular values come to lie between about 0.7 and 1.2 (Jordan et al. 2024)."""
+    a, b, c = NEWTON_SCHULZ
+    x: Tensor = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
+    x = x / (x.flatten(1).norm(dim=1).view(-1, 1, 1) + 1e-7)
+    for _ in range(iterations):
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    return x.mT if matrices.shape[-2] > matrices.shape[-1] else x
+
+
+def _muon(
+    parameters: list[Tensor], gradients: list[Tensor], moments: list[Tensor], squares: list[Tensor],
+    lr: Sequence[float], settings: Sequence[dict[str, Any]], steps: Tensor,
+) -> None:  # fmt: skip
+    """Matrices: m = mu m + g, p -= lr (0.2 sqrt(max(out, in)) O(g + mu m) + decay p), O = `orthogonalised` (Jordan et
+    al. 2024). The factor (Liu et al. 2025) gives updates the size of AdamW's, so that one lr serves all. What is no
+    matrix is updated by AdamW."""
+    for p, g, m, v in zip(parameters, gradients, moments, squares, strict=True):
+        shape = (-1, *[1] * (p.dim() - 1))
+        rate, decay, momentum = (
+            torch.tensor(values, dtype=p.dtype, device=p.device).view(shape)
+            for values in (lr, [s["weight_decay"] or 0.0 for s in settings], [s["momentum"] for s in settings])
+        )
+        if p.dim() == 3:
+            m.mul_(momentum).add_(g)
+            direction = orthogonalised(g + momentum * m) * (0.2 * math.sqrt(max(p.shape[1:])))
+            p.mul_(1 - rate * decay).sub_(rate * direction)
+            continue
+        for run, own in enumerate(settings):
+            adamw(
+                [p[run]], [g[run]], [m[run]], [v[run]], lr=lr[run], settings=own, steps=steps,
+            )  # fmt: skip
+
+
+adamw = _adam(torch._fused_adamw_)
+RULES: dict[str, Rule] = {
+    "sgd": Rule(("momentum_buffer",), _sgd),
+    "adam": Rule(("exp_avg", "exp_avg_sq"), _adam(torch._fused_adam_)),
+    "adamw": Rule(("exp_avg", "exp_avg_sq"), adamw),
+    "lion": Rule(("exp_avg",), _lion),
+    "muon": Rule(("momentum_buffer", "exp_avg_sq"), _muon, elementwise=False),
+}
 
 
 class Optimizer:
-    """One torch fused update for all runs where their hyper-parameters agree, else one per run over its slices.
+    """One update for all runs where their hyper-parameters agree, else one per run over its slices.
 
-    name: sgd, adam or adamw. settings: per run, its keyword arguments as torch.optim's class of that name takes them
-    (adam, adamw: betas, eps, weight_decay; sgd: momentum, nesterov, weight_decay). The arithmetic is torch.optim's.
+    name: one of RULES. settings: per run, what its rule takes.
     """
 
     def __init__(self, name: str, flat: Flat, settings: Sequence[dict[str, Any]]) -> None:
-        self.name, self.flat, self.settings = name, flat, settings
-        self.states = {state: torch.zeros_like(flat.data) for state in STATES[name]}
+        self.rule, self.flat, self.settings = RULES[name], flat, settings
+        self.states = {state: torch.zeros_like(flat.data) for state in self.rule.states}
         self.steps = torch.zeros((), device=flat.data.device)
         buffers = [flat.data, flat.grad, *self.states.values()]
         self.whole = [[buffer] for buffer in buffers]
-        views = [flat.views(buffer) for buffer in buffers]
-        self.slices = [[[block[run] for block in blocks] for blocks in views] for run in range(len(settings))]
+        self.blocks = [flat.views(buffer) for buffer in buffers]
+        self.slices = [[[block[run] for block in blocks] for blocks in self.blocks] for run in range(len(settings))]
 
     @torch.no_grad()
     def step(self, lr: Sequence[float]) -> None:
         """Update all parameters from their gradients. lr: one per run."""
         self.steps += 1
-        if all(rate == lr[0] for rate in lr) and all(s == self.settings[0] for s in self.settings):
-            self._update(self.whole, lr[0], self.settings[0])
-            return
-        for lists, rate, settings in zip(self.slices, lr, self.settings, strict=True):
-            self._update(lists, rate, settings)
-
-    def _update(self, lists: list[list[Tensor]], lr: float, settings: dict[str, Any]) -> None:
-        weight_decay = settings["weight_decay"] or 0.0
-        if self.name == "sgd":
-            parameters, gradients, moments = lists
-            torch._fused_sgd_(
-                parameters, gradients, moments if settings["momentum"] else [], lr=lr, weight_decay=weight_decay,
-                momentum=settings["momentum"], dampening=0.0, nesterov=bool(settings["nesterov"]), maximize=False,
-                is_first_step=False,
-            )  # fmt: skip
-            return
-        update = torch._fused_adam_ if self.name == "adam" else torch._fused_adamw_
-        beta1, beta2 = settings["betas"]
-        parameters, gradients, means, squares = lists
-        update(
-            parameters, gradients, means, squares, [], [self.steps] * len(parameters), lr=lr, beta1=beta1, beta2=beta2,
-            weight_decay=weight_decay, eps=settings["eps"], amsgrad=False, maximize=False,
-        )  # fmt: skip
+        if not self.rule.elementwise:
+            self.rule.update(*self.blocks, lr=lr, settings=self.settings, steps=self.steps)
+        elif all(rate == lr[0] for rate in lr) and all(s == self.settings[0] for s in self.settings):
+            self.rule.update(*self.whole, lr=lr[0], settings=self.settings[0], steps=self.steps)
+        else:
+            for lists, rate, settings in zip(self.slices, lr, self.settings, strict=True):
+                self.rule.update(*lists, lr=rate, settings=settings, steps=self.steps)
 
     def clip(self, limits: Sequence[float | None]) -> None:
         """Scale each run's gradient to a norm of at most its limit (None: leave it)."""
@@ -102,6 +184,55 @@ class Optimizer:
         for name, buffer in self.states.items():
             for parameter, block in zip(self.flat.named, self.flat.views(buffer), strict=True):
                 block[run].copy_(state[name][parameter])
+
+
+class Average:
+    """A running average of the weights of K runs (Polyak & Juditsky 1992): after step t it is decay times what it was,
+    plus 1 - decay times the weights, with min(decay, (1 + t) / (10 + t)) for decay: so the initial weights are soon
+    forgotten. The statistics of batch normalisation are averaged alike. decays: one per run.
+    """
+
+    def __init__(self, model: nn.Module, flat: Flat, decays: Sequence[float]) -> None:
+        self.model, self.flat, self.decays = model, flat, decays
+        statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self.sources = ([flat.data] if self._alike else flat.views(flat.data)) + statistics
+        self.data = flat.data.clone()
+        averages = [self.data] if self._alike else flat.views(self.data)
+        self.statistics = [buffer.clone() for buffer in statistics]
+        self.averages = averages + self.statistics
+
+    @property
+    def _alike(self) -> bool:
+        return all(decay == self.decays[0] for decay in self.decays)
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights as they are after a step, counted from 1."""
+        shares = [1 - min(decay, (1 + step) / (10 + step)) for decay in self.decays]
+        if self._alike:
+            for average, now in zip(self.averages, self.sources, strict=True):
+                average.lerp_(now, shares[0])
+            return
+        weights = torch.tensor(shares, dtype=self.data.dtype, device=self.data.device)
+        for average, now in zip(self.averages, self.sources, strict=True):
+            average.lerp_(now, weights.view(-1, *[1] * (now.dim() - 1)))
+
+    def _named(self) -> dict[str, Tensor]:
+        """The averages by the names that the model's state has for what they are of."""
+        floating = [name for name, buffer in self.model.named_buffers() if buffer.is_floating_point()]
+        named = dict(zip(self.flat.named, self.flat.views(self.data), strict=True))
+        return named | dict(zip(floating, self.statistics, strict=True))
+
+    def state_of(self, run: int) -> dict[str, Tensor]:
+        """One run's averages as a state dict of its solo model; what is no average is as it is in the model."""
+        own = self.model.state_dict() | self._named()
+        return {name: value[run].clone() for name, value in own.items()}
+
+    @torch.no_grad()
+    def load_state_of(self, run: int, state: dict[str, Tensor]) -> None:
+        """Put back what `state_of` gave."""
+        for name, value in self._named().items():
+            value[run].copy_(state[name])
 
 
 def schedule(name: str, lr: float, step: int, steps: int) -> float:

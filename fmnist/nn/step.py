@@ -1,7 +1,8 @@
-"""One training step for every model: forward, backward, update, and the metrics of the batch."""
+"""One training step by autograd, as the formulas say it; evaluation."""
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,8 +14,8 @@ from fmnist.nn.models import VAE
 from fmnist.nn.optim import Optimizer
 from fmnist.nn.totals import Totals
 
-CHUNK = 2000  # rows whose activations stay in the caches; a larger batch is worked through in such pieces
-MEASURED = 1000  # the same in evaluation; it must not depend on the runs, whose noise is drawn piece by piece
+CHUNK = 2000  # rows whose activations stay in the caches; a larger batch is worked through in such chunks
+MEASURED = 1000  # the same in evaluation; it must not depend on the runs, whose noise is drawn chunk by chunk
 
 
 def couples_rows(model: nn.Module, criterion: Criterion) -> bool:
@@ -28,17 +29,18 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 class Step:
-    """Trains on one batch per call, and adds the batch's metrics to `totals`.
+    """Trains on one batch per call through autograd, and adds the batch's metrics to `totals`. It is the reference that
+    a faster one is checked against.
 
     A call takes a batch, and lr and clip, one per run. It does not wait for the device.
     """
 
-    whole: bool  # whether a batch can only be worked through in one piece
     takes_pixels = False  # whether batches may be the images' pixels instead of numbers in [0, 1]
 
     def __init__(self, model: nn.Module, criterion: Criterion, optimizer: Optimizer, precision: str) -> None:
         self.model, self.criterion, self.optimizer, self.precision = model, criterion, optimizer, precision
         self.totals = Totals(optimizer.flat.data.device)
+        self.one_chunk = couples_rows(model, criterion)  # whether a batch can only be worked through as a whole
 
     def __call__(self, batch: Batch, lr: Sequence[float], clip: Sequence[float | None]) -> None:
         self.gradient(batch)
@@ -47,75 +49,77 @@ class Step:
 
     def gradient(self, batch: Batch) -> None:
         """Put the gradient of the batch's mean loss into the flat buffer, and its metrics into the totals."""
-        raise NotImplementedError
-
-    def chunks(self, batch: Batch) -> Iterator[Batch]:
-        """The pieces of rows that a batch is worked through in."""
-        rows = batch.x.shape[-2]
-        size = rows if self.whole else CHUNK
-        for start in range(0, rows, size):
-            piece = slice(start, min(start + size, rows))
-            yield Batch(batch.x[..., piece, :], batch.labels[..., piece], batch.pixels[..., piece, :])
-
-
-class AutogradStep(Step):
-    """The step as its formulas say it, through autograd: the reference that a faster one is checked against."""
-
-    def __init__(self, model: nn.Module, criterion: Criterion, optimizer: Optimizer, precision: str) -> None:
-        super().__init__(model, criterion, optimizer, precision)
-        self.whole = couples_rows(model, criterion)
-
-    def gradient(self, batch: Batch) -> None:
-        """See Step."""
         self.optimizer.flat.grad.zero_()
-        for x, labels, _ in self.chunks(batch):
+        for x, labels, _, mix in self.chunks(batch):
             with autocast(x.device, self.precision):
                 output = self.model(x)
-            metrics = self.criterion.metrics(output, x, labels)
+            mixed = {} if mix is None else {"mix": mix}
+            metrics = self.criterion.metrics(output, x, labels, training=True, **mixed)
             (metrics["loss"].sum() / batch.x.shape[-2]).backward()  # type: ignore[no-untyped-call]
             self.totals.add(metrics)
 
+    def chunks(self, batch: Batch) -> Iterator[Batch]:
+        """The chunks of rows that a batch is worked through in."""
+        rows = batch.x.shape[-2]
+        size = rows if self.one_chunk else CHUNK
+        for start in range(0, rows, size):
+            yield batch.chunk(start, min(start + size, rows))
 
-@torch.no_grad()
+    def settings(self) -> dict[str, Any]:
+        """What decides the last bits of a step, for the record: a run that goes on is given it again."""
+        return {}
+
+    def go_on_with(self, settings: dict[str, Any]) -> None:
+        """Compute as the run began, where that serves here. It must not have trained yet."""
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode and without gradients for a while; then as it was."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
 def outputs(
     model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, precision: str
 ) -> Iterator[tuple[Any, Tensor, Tensor]]:
-    """The model's output in evaluation mode, piece by piece, with the rows it belongs to: (output, x, labels)."""
+    """The model's output in evaluation mode, chunk by chunk, with the rows it belongs to: (output, x, labels)."""
     rows = len(x) if criterion.couples_rows else MEASURED
-    model.eval()
     for start in range(0, len(x), rows):
-        piece = slice(start, start + rows)
-        with autocast(x.device, precision):
-            output = model(x[piece])
-        yield output, x[piece], labels[piece]
-    model.train()
+        chunk = slice(start, start + rows)
+        with evaluating(model), autocast(x.device, precision):
+            output = model(x[chunk])
+        yield output, x[chunk], labels[chunk]
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, precision: str) -> dict[str, Tensor]:
+def means(model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, precision: str) -> dict[str, Tensor]:
     """Means over the rows per run, "loss" first, each (K,), in evaluation mode. x (rows, features) for all runs."""
     sums: dict[str, Tensor] = {}
-    for piece in outputs(model, criterion, x, labels, precision):
-        metrics = criterion.metrics(*piece) | criterion.evaluation_only(*piece)
+    for chunk in outputs(model, criterion, x, labels, precision):
+        metrics = criterion.metrics(*chunk) | criterion.evaluation_only(*chunk)
         for tag, metric in metrics.items():
             sums[tag] = sums.get(tag, torch.zeros((), device=x.device)) + metric.sum(-1, dtype=torch.float64)
     return {tag: total / len(x) for tag, total in sums.items()}
 
 
-@torch.no_grad()
 def negative_iwae(model: VAE, x: Tensor, samples: int) -> Tensor:
     """-log (1/S) sum_s p(x, z_s) / q(z_s|x), the importance-weighted bound (Burda et al. 2016), mean over x (rows,
     features), in nats: (K,). It is never above the negative ELBO, and nearer to -log p(x) the more samples it has."""
     total = torch.zeros((), device=x.device)
-    model.eval()
-    for piece in torch.split(x, CHUNK):
-        mean, log_variance = model.posterior(piece)
-        weights = []
-        for _ in range(samples):
-            z = model.sample(mean, log_variance)
-            log_q = -((z - mean).square() / log_variance.exp() + log_variance).sum(-1) / 2  # both without the
-            log_p = -z.square().sum(-1) / 2  # constant log(2 pi) / 2 per number, which cancels
-            weights.append(-bernoulli(model.decode(z), piece) + log_p - log_q)
-        total = total - (torch.stack(weights).logsumexp(0) - math.log(samples)).sum(-1, dtype=torch.float64)
-    model.train()
+    with evaluating(model):
+        for chunk in torch.split(x, CHUNK):
+            mean, log_variance = model.posterior(chunk)
+            weights = []
+            for _ in range(samples):
+                z = model.sample(mean, log_variance)
+                log_q = -((z - mean).square() / log_variance.exp() + log_variance).sum(-1) / 2  # both without the
+                log_p = -z.square().sum(-1) / 2  # constant log(2 pi) / 2 per number, which cancels
+                weights.append(-bernoulli(model.decode(z), chunk) + log_p - log_q)
+            total = total - (torch.stack(weights).logsumexp(0) - math.log(samples)).sum(-1, dtype=torch.float64)
     return total / len(x)

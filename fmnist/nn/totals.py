@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# From outputs (K, rows, classes) and labels (K, rows) or (rows,) to metrics by tag, (K, rows).
-Metrics = Callable[[Tensor, Tensor], dict[str, Tensor]]
+# From outputs (K, rows, classes) and targets, such as labels (K, rows) or (rows,), to metrics by tag, (K, rows).
+Metrics = Callable[..., dict[str, Tensor]]
 ROWS_KEPT = 2048  # so many that arithmetic, and not the calls, is what their metrics cost
 
 
@@ -16,7 +16,7 @@ class Totals:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.sums: dict[str, Tensor] = {}
-        self.later: dict[tuple[torch.Size, torch.Size], Later] = {}
+        self.later: dict[tuple[torch.Size, ...], Later] = {}
 
     def of(self, tag: str, runs: int) -> Tensor:
         """One of them; zero when it is first asked for."""
@@ -40,28 +40,29 @@ class Totals:
 
 
 class Later:
-    """The outputs of the last batches and their labels, kept until there are enough to take their metrics together.
+    """The outputs of the last batches and their targets, kept until there are enough to take their metrics together.
 
     At small batches a dozen operations on a hundred numbers each would cost more than the products of the step.
     """
 
-    def __init__(self, totals: Totals, metrics: Metrics, output: Tensor, labels: Tensor) -> None:
+    def __init__(self, totals: Totals, metrics: Metrics, output: Tensor, *targets: Tensor) -> None:
         self.totals, self.metrics = totals, metrics
         self.rows = output.shape[-2]
         size = max(1, ROWS_KEPT // self.rows) * self.rows
         self.outputs = output.new_empty(*output.shape[:-2], output.shape[-1], size)
-        self.labels = labels.new_empty(*labels.shape[:-1], size)
-        pieces = [slice(start, start + self.rows) for start in range(0, size, self.rows)]
-        self.slots = [(self.outputs[..., piece].mT, self.labels[..., piece]) for piece in pieces]
+        self.targets = [target.new_empty(*target.shape[:-1], size) for target in targets]
+        chunks = [slice(start, start + self.rows) for start in range(0, size, self.rows)]
+        self.slots = [(self.outputs[..., rows].mT, [target[..., rows] for target in self.targets]) for rows in chunks]
         self.filled = 0
 
-    def keep(self, output: Tensor, labels: Tensor) -> None:
+    def keep(self, output: Tensor, *targets: Tensor) -> None:
         """Keep what they hold now."""
         if self.filled == len(self.slots):
             self.settle()
-        outputs_kept, labels_kept = self.slots[self.filled]
+        outputs_kept, targets_kept = self.slots[self.filled]
         outputs_kept.copy_(output)
-        labels_kept.copy_(labels)
+        for kept, target in zip(targets_kept, targets, strict=True):
+            kept.copy_(target)
         self.filled += 1
 
     @torch.no_grad()
@@ -69,5 +70,6 @@ class Later:
         """Add the metrics of all that is kept to the totals."""
         rows = self.filled * self.rows
         if rows:
-            self.totals.add(self.metrics(self.outputs[..., :rows].mT, self.labels[..., :rows]))
+            kept = [target[..., :rows] for target in self.targets]
+            self.totals.add(self.metrics(self.outputs[..., :rows].mT, *kept))
         self.filled = 0

@@ -1,38 +1,64 @@
 """TensorBoard's mirror of a record."""
 
+import socket
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist.config.parse import flat
-from fmnist.config.schema import MODELS, NOT_HASHED, Config
+from fmnist.config.schema import NOT_HASHED, Config, kind
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Mirror:
-    """TensorBoard's mirror of the record: its events file is written anew from the rows whenever a run starts."""
+    """TensorBoard's mirror of the record: its events file is written anew from the rows whenever a run starts.
+
+    The file is opened for each row and closed again, so that a thousand runs of a stack need no thousand descriptors.
+    """
 
     def __init__(self, config: Config, directory: Path, rows: list[dict[str, float]]) -> None:
         from tensorboard.plugins.hparams import summary_v2 as hparams
-        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard.summary import custom_scalars
 
+        self._remove_events(directory)
+        self.directory = directory
+        self.file = directory / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
+        charts = {name: [f"train/{name}", f"validation/{name}"] for name in kind(config.model.name).charts}
+        layout = {"curves": {name: ["Multiline", tags] for name, tags in charts.items()}}
+        knobs = {key: _in_words(value) for key, value in flat(asdict(config)).items() if key not in NOT_HASHED}
+        metrics = [hparams.Metric(f"{part}/{name}") for name in reversed(charts)
+                   for part in ("validation", "test", "train")]  # fmt: skip
+        self._write(
+            "brain.Event:2",  # what a reader takes for the start of a file of events
+            (custom_scalars(layout), None),  # type: ignore[no-untyped-call]
+            (hparams.hparams_config_pb([hparams.HParam(key) for key in knobs], metrics), None),
+            (hparams.hparams_pb(knobs), None),
+            *(_scalars(row) for row in rows),
+        )
+
+    @staticmethod
+    def _remove_events(directory: Path) -> None:
         for old in directory.glob("events.out.tfevents.*"):
             old.unlink()
-        self.writer = SummaryWriter(str(directory))
-        charts = {name: [f"train/{name}", f"validation/{name}"] for name in MODELS[config.model.name].charts}
-        self.writer.add_custom_scalars({"curves": {name: ["Multiline", tags] for name, tags in charts.items()}})
-        knobs = {key: _told(value) for key, value in flat(asdict(config)).items() if key not in NOT_HASHED}
-        parts = ("validation", "test", "train")
-        metrics = [hparams.Metric(f"{part}/{name}") for name in reversed(charts) for part in parts]
-        self._add(hparams.hparams_config_pb([hparams.HParam(key) for key in knobs], metrics))
-        self._add(hparams.hparams_pb(knobs))
-        for row in rows:
-            self.scalars(row)
 
-    def _add(self, summary: Any, step: int | None = None) -> None:
-        self.writer._get_file_writer().add_summary(summary, step)  # type: ignore[no-untyped-call]
+    def _write(self, *parts: str | tuple[Any, int | None]) -> None:
+        """Append summaries, each with its step; a text is the version of the file."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        with open(self.file, "ab") as stream:
+            writer = RecordWriter(stream)
+            for part in parts:
+                event = Event(wall_time=time.time(), file_version=part) if isinstance(part, str) else (
+                    Event(wall_time=time.time(), summary=part[0], step=part[1]))  # fmt: skip
+                writer.write(event.SerializeToString())
+
+    def row(self, row: dict[str, float]) -> None:
+        """Mirror one row of the record."""
+        self._write(_scalars(row))
 
     def picture(self, tag: str, file: Path, step: int) -> None:
         """Show a PNG file."""
@@ -41,25 +67,32 @@ class Mirror:
         png = file.read_bytes()
         width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
         image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
-        self._add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+        self._write((Summary(value=[Summary.Value(tag=tag, image=image)]), step))
 
     def embedding(self, codes: "Tensor", labels: list[str], thumbnails: "Tensor") -> None:
         """Show points (n, code) with their labels and pictures (n, 1, height, width) in the projector."""
-        self.writer.add_embedding(codes, labels, thumbnails, tag="codes")
+        from torch.utils.tensorboard import SummaryWriter
 
-    def scalars(self, row: dict[str, float]) -> None:
-        """Mirror one row of the record."""
-        for tag, value in row.items():
-            if tag != "epoch":
-                self.writer.add_scalar(tag, value, int(row["epoch"]))
+        with SummaryWriter(str(self.directory), filename_suffix=".projector") as writer:
+            writer.add_embedding(codes, labels, thumbnails, tag="codes")
+        for empty in self.directory.glob("events.out.tfevents.*.projector"):
+            empty.unlink()
 
     def end(self, epoch: int, metrics: dict[str, float], status: str) -> None:
-        """Mirror the test figures and the status."""
-        self.scalars({tag: value for tag, value in metrics.items() if tag.startswith("test/")} | {"epoch": epoch})
-        self._add(_session_end(status))
+        """Mirror the test metrics and the status."""
+        test = {tag: value for tag, value in metrics.items() if tag.startswith("test/")}
+        self._write(_scalars(test | {"epoch": epoch}), (_session_end(status), None))
 
 
-def _told(value: Any) -> bool | float | str:
+def _scalars(row: dict[str, float]) -> tuple[Any, int]:
+    """A row's metrics as a summary, and its epoch."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    values = [Summary.Value(tag=tag, simple_value=value) for tag, value in row.items() if tag != "epoch"]
+    return Summary(value=values), int(row["epoch"])
+
+
+def _in_words(value: Any) -> bool | float | str:
     """A knob's value as TensorBoard's table can hold it."""
     return value if isinstance(value, bool | int | float) else "null" if value is None else str(value)
 

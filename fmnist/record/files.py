@@ -1,25 +1,70 @@
-"""Files that are written whole or not at all. No torch."""
+"""Files that are written whole or not at all, and files that one process at a time may write. No torch."""
 
+import errno
+import fcntl
+import functools
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+log = logging.getLogger(__name__)
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what file systems without locks answer
+
 
 @contextmanager
 def replacing(path: Path, mode: str = "w", writer: str = "") -> Iterator[IO[Any]]:
     """A file to write to that takes the place of `path` at the end: a crash leaves the old one or the new one.
 
-    mode: "w" or "wb". writer: a name that tells apart those who may write the same file at the same time.
+    mode: "w" (UTF-8) or "wb". writer: a name that tells apart those who may write the same file at the same time.
     """
     part = path.with_name(f"{path.name}{writer and '.' + writer}.part")
     try:
-        with open(part, mode) as file:
+        with open(part, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
+        _sync_folder(path.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name on the disk, where the file system can."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems know no folder to synchronise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a file, which is made if need be. The lock is let go of at the end, and when the process ends.
+
+    wait: until another process has let go of it; without, BlockingIOError is raised. Where the file system knows no
+    locks, as Lustre is often mounted, a warning says so once and nothing is locked. NFS wants a writable descriptor.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            _warn_of_no_locks(path.parent)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@functools.cache
+def _warn_of_no_locks(folder: Path) -> None:
+    log.warning(f"{folder}: its file system knows no locks: do not start two commands that write there")

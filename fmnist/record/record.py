@@ -1,14 +1,16 @@
-"""The record of a run: metrics.jsonl and result.json are the truth, TensorBoard and the console mirror them."""
+"""The record of a run, written: metrics.jsonl and result.json are the truth, TensorBoard and console mirror them."""
 
+import functools
 import json
 import logging
+import math
 import os
 import platform
 import subprocess
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fmnist import ROOT
 from fmnist.config.parse import config_hash
@@ -17,61 +19,75 @@ from fmnist.record.board import Mirror
 from fmnist.record.files import replacing
 from fmnist.record.result import read_result, read_rows
 
-if TYPE_CHECKING:
-    pass
-
 
 class Record:
-    """What one run leaves in its directory. Made for a new run, or for one that goes on after `epoch` epochs."""
+    """What one run leaves in its directory. Made for a new run, or for one that goes on after `epoch` epochs.
+
+    No file stays open between two calls. A metric that is not defined (nan) is null in the files.
+    """
 
     def __init__(self, config: Config, directory: Path, epoch: int = 0, log: logging.Logger | None = None) -> None:
         self.config, self.directory = config, directory
         directory.mkdir(parents=True, exist_ok=True)
         self.log = log or logging.getLogger("train")
         rows = [row for row in read_rows(directory) if row["epoch"] <= epoch]
-        with replacing(directory / "metrics.jsonl") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
-        self.rows = open(directory / "metrics.jsonl", "a")  # noqa: SIM115 - closed by `close`
+        self.rows = directory / "metrics.jsonl"
+        with replacing(self.rows) as file:
+            file.writelines(_line(row) for row in rows)
+        expected = epoch if epoch == config.epochs else epoch - epoch % config.eval_every
+        if expected and (not rows or rows[-1]["epoch"] != expected):
+            self.log.warning(f"rows are missing in {self.rows}: the last is not of epoch {expected}")
         self.mirror = Mirror(config, directory, rows)
         self.result: dict[str, Any] = {
             "status": "running", "error": None, "epoch": epoch, "metrics": rows[-1] if rows else {}, "best": None,
             "seconds": 0.0, "config_hash": config_hash(config), "config": asdict(config), "commit": commit(),
-            "versions": versions(),
+            "versions": versions(), "kernels": {},
         }  # fmt: skip
 
-    def epoch(self, row: dict[str, float]) -> None:
-        """Keep the figures of one epoch: "epoch" and the tags."""
-        self.rows.write(json.dumps(row) + "\n")
-        self.rows.flush()
-        self.mirror.scalars(row)
+    def add(self, row: dict[str, float]) -> None:
+        """Keep the metrics of one epoch: "epoch" and the tags."""
+        with open(self.rows, "a", encoding="utf-8") as file:
+            file.write(_line(row))
+        self.mirror.row(row)
         self.result["metrics"] = row
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The figures of the last recorded epoch or, at the end, the final ones, by tag."""
+        """The metrics of the last recorded epoch or, at the end, the final ones, by tag."""
         return {tag: value for tag, value in self.result["metrics"].items() if tag != "epoch"}
 
     def say(self, text: str) -> None:
         """A line for the console and the run's log."""
         self.log.info(text)
 
+    def sync(self) -> None:
+        """Have the rows on the disk: what is written after them must not be there without them."""
+        descriptor = os.open(self.rows, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def save(self, **changes: Any) -> None:
         """Bring result.json up to date; what was recorded before is on the disk first."""
-        os.fsync(self.rows.fileno())
+        self.sync()
         self.result |= changes
         with replacing(self.directory / "result.json") as file:
-            file.write(json.dumps(self.result | {"metrics": self.metrics}, indent=1) + "\n")
+            file.write(json.dumps(self.result | {"metrics": _defined(self.metrics)}, indent=1) + "\n")
 
     def finish(self, status: str, **changes: Any) -> None:
-        """The run's end: status is done, failed or interrupted."""
+        """The run's end: status is done, failed, interrupted or paused."""
         self.save(status=status, **changes)
         self.mirror.end(self.result["epoch"], self.result["metrics"], status)
-        self.close()
 
-    def close(self) -> None:
-        """Close the files, as they are if the run has not ended."""
-        self.rows.close()
-        self.mirror.writer.close()
+
+def _defined(row: dict[str, float]) -> dict[str, float | None]:
+    """A row as JSON can hold it: null for what is no number."""
+    return {tag: value if math.isfinite(value) else None for tag, value in row.items()}
+
+
+def _line(row: dict[str, float]) -> str:
+    return json.dumps(_defined(row)) + "\n"
 
 
 def restate(directory: Path, status: str) -> None:
@@ -81,20 +97,19 @@ def restate(directory: Path, status: str) -> None:
         file.write(json.dumps((result or {}) | {"status": status}, indent=1) + "\n")
 
 
+@functools.cache
 def commit() -> str | None:
-    """The project's commit, "+" behind it where files differ from it; None outside a checkout."""
-    root = ROOT
+    """The project's commit, "+" behind it where files differ from it; None outside a checkout. It is asked for when the
+    code is imported (see fmnist.train.run): a worker that lives for hours records the code that it runs."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
     try:
-        told = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return told.stdout.strip()
 
 
+@functools.cache
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that decide the figures."""
+    """Of Python and of the packages that decide the metrics."""
     packages = {name: version(name) for name in ("torch", "hydra-core", "tensorboard")}
     return {"python": platform.python_version(), **packages}

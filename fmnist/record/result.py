@@ -1,29 +1,60 @@
 """What a run has left, read back: result.json, metrics.jsonl, and how a run ended."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fmnist import UserError
 from fmnist.config.parse import config_hash, flat, parse
-from fmnist.config.schema import NOT_HASHED, Config
+from fmnist.config.schema import NOT_HASHED, Config, Knobs
 
-if TYPE_CHECKING:
-    pass
+RENAMED = {"test/gaps": "test/holes"}  # tags of older records
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its objective (the validation metric it is judged by), its final metrics by tag, its error."""
+
+    objective: float | None
+    metrics: dict[str, float]
+    error: str | None = None
 
 
 def read_result(directory: Path) -> dict[str, Any] | None:
     """A run's result.json, or None where no run was started. Raises UserError if it is damaged."""
+    file = directory / "result.json"
     try:
-        result: dict[str, Any] = json.loads((directory / "result.json").read_text())
+        result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{directory}/result.json is damaged ({error}): remove it to start this run anew") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} is damaged ({error}): remove it to start this run anew") from None
     if not isinstance(result, dict) or not {"status", "config", "config_hash"} <= result.keys():
-        raise UserError(f"{directory}/result.json is damaged (not a run's): remove it to start this run anew")
+        raise UserError(f"{file} is damaged (not a run's): remove it to start this run anew")
+    if isinstance(metrics := result.get("metrics"), dict):
+        result["metrics"] = measured(metrics)
     return result
+
+
+def read_rows(directory: Path) -> list[dict[str, float]]:
+    """The rows of metrics.jsonl, up to a line that a crash cut short."""
+    try:
+        lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(measured(json.loads(line)))
+        except (ValueError, AttributeError):
+            break
+    return rows
+
+
+def measured(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics that have a value, by the tags that they have today. Where one is not defined the record has null."""
+    return {RENAMED.get(tag, tag): value for tag, value in metrics.items() if value is not None}
 
 
 def of_run(directory: Path) -> Config:
@@ -32,17 +63,30 @@ def of_run(directory: Path) -> Config:
     result = read_result(directory)
     if result is None:
         raise UserError(f"no run found in {directory}: it has no result.json")
-    return parse(result["config"] | {"device": "auto"})
+    return _recorded_config(result)
+
+
+def _recorded_config(result: dict[str, Any]) -> Config:
+    """The config of a record. Knobs that came later have the value by which older runs did what they did."""
+    later = {f.name: f.metadata["before"] for f in fields(Knobs) if f.metadata.get("before") is not None}
+    return parse(later | result["config"] | {"device": "auto"})
 
 
 def check_directory(config: Config, directory: Path) -> dict[str, Any] | None:
     """Refuse to mix two runs: a directory that holds a run can only be started again with the same config. What
-    `read_result` gives for it."""
+    `read_result` gives for it.
+
+    A run that was recorded before there was a knob goes on as it began: where `config` has the default of such a knob,
+    it is set to what the run did.
+    """
     result = read_result(directory)
     if result is None or result["config_hash"] == config_hash(config):
         return result
-    there = of_run(directory)
-    if config_hash(there) != config_hash(config):  # a knob that was added since has its default there
+    there = _recorded_config(result)
+    for f in fields(Knobs):
+        if f.name not in result["config"] and getattr(config, f.name) == getattr(Config(), f.name):
+            setattr(config, f.name, getattr(there, f.name))
+    if config_hash(there) != config_hash(config):
         old, new = (flat({k: v for k, v in asdict(c).items() if k not in NOT_HASHED}) for c in (there, config))
         changed = [f"{k}={old.get(k)} there, {new.get(k)} here" for k in {**old, **new} if old.get(k) != new.get(k)]
         raise UserError(
@@ -51,35 +95,11 @@ def check_directory(config: Config, directory: Path) -> dict[str, Any] | None:
     return result
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: its objective (the validation figure it is judged by), its final metrics by tag, its error."""
-
-    objective: float | None
-    metrics: dict[str, float]
-    error: str | None = None
-
-
 def metrics_in_words(metrics: dict[str, float]) -> str:
-    """The figures as words: "train loss 0.41 accuracy 0.85  validation loss ..."."""
+    """Metrics for a person: "train loss 0.41 accuracy 0.85  validation loss ..."."""
     groups: dict[str, list[str]] = {}
     for tag, value in metrics.items():
         group, _, name = tag.partition("/")
         if name:
             groups.setdefault(group, []).append(f"{name} {value:.4f}")
     return "  ".join(f"{group} {' '.join(names)}" for group, names in groups.items())
-
-
-def read_rows(directory: Path) -> list[dict[str, float]]:
-    """The rows of metrics.jsonl, up to a line that a crash cut short."""
-    try:
-        lines = (directory / "metrics.jsonl").read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    rows = []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows

@@ -11,11 +11,14 @@ import functools
 import importlib.util
 import logging
 import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from fmnist.nn.layers import product_with_images
 
 log = logging.getLogger("train")
 
@@ -34,6 +37,8 @@ class _Memory:
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """integers.c, where it was compiled and the processor has what it needs; otherwise None."""
+    if os.environ.get("FMNIST_ISA", "") == "avx2":
+        return None
     found = importlib.util.find_spec("fmnist.speed._integers")
     if found is None or found.origin is None:
         log.debug("fmnist/speed/integers.c is not compiled: products with images in float32")
@@ -84,7 +89,7 @@ def product(a: Tensor, images: Tensor) -> Tensor:
     """a @ images.mT / 255, (*runs, n, images), of a (*runs, n, m) and uint8 images: (*runs, images, m), or (images, m)
     for all runs."""
     if a.dtype != torch.float32 or a.device.type != "cpu" or torch.is_grad_enabled() or library() is None:
-        return a @ (images.to(a.dtype) / 255).mT
+        return product_with_images(a, images)
     by_run = a.reshape(-1, *a.shape[-2:])
     out = torch.empty(*a.shape[:-1], images.shape[-2])
     pixels = images if images.dim() == 2 else images.reshape(-1, *images.shape[-2:])

@@ -1,12 +1,17 @@
-"""The training step made fast: recorded once on a tape, replayed ever after."""
+"""The training step made fast: written on a tape once for each pair of input buffers, replayed ever after."""
+
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import nn
 
 from fmnist.data.batches import Batch
+from fmnist.nn.layers import Linear
 from fmnist.nn.losses import Classification, Criterion
 from fmnist.nn.optim import Optimizer
 from fmnist.nn.step import Step
+from fmnist.speed import integers
 from fmnist.speed.graphs import capture_on
 from fmnist.speed.kernels import Kernels, choose
 from fmnist.speed.tape import Arenas, Tape
@@ -15,37 +20,52 @@ from fmnist.speed.taped_losses import write_loss
 
 
 class TapedStep(Step):
-    """The step as a tape, recorded once for each pair of input buffers and replayed ever after.
+    """See Step. A precision that no tape serves here is left to autograd.
 
     The buffers' contents may change between calls, the parameters' too; neither may be rebound.
     """
 
     def __init__(self, model: nn.Module, criterion: Criterion, optimizer: Optimizer, precision: str, rows: int) -> None:
+        """rows: of a batch."""
         super().__init__(model, criterion, optimizer, precision)
-        self.rows, self.whole = rows, not in_chunks(model, criterion)
-        self.tapes: dict[tuple[int, int, torch.Size], tuple[Tape, Batch]] = {}
+        self.rows, self.tapes = rows, dict[tuple[int, int, torch.Size], tuple[Tape, Batch]]()
         self.arenas, self.capture = Arenas(optimizer.flat.data.device), capture_on(optimizer.flat.data.device)
-        self.go_on_with(None)
+        self.go_on_with({})
 
-    def go_on_with(self, kernels: Kernels | None) -> None:
-        """Use the kernels that the run began with, if they serve here. It must not have trained yet."""
-        self.kernels = choose(self.optimizer.flat.data.device, self.precision, self.rows, kernels)
+    def settings(self) -> dict[str, Any]:
+        """The kernels; see Step."""
+        return {} if self.kernels is None else asdict(self.kernels)
+
+    def go_on_with(self, settings: dict[str, Any]) -> None:
+        """Use the kernels that the run began with, if they serve here; see Step."""
+        known = {name: value for name, value in settings.items() if name in Kernels.__dataclass_fields__}
+        before = Kernels(**known) if known else None
+        self.kernels = choose(self.optimizer.flat.data.device, self.precision, self.rows, before)
+        if self.kernels is None:
+            return
+        self.one_chunk = not in_chunks(self.model, self.criterion)
         only_products = isinstance(self.criterion, Classification) and multiplies_only(self.model)
         self.takes_pixels = self.kernels.integers and only_products
+        for layer in self.model.modules():
+            if isinstance(layer, Linear) and self.takes_pixels:
+                layer.of_images = integers.product
 
     def gradient(self, batch: Batch) -> None:
         """See Step."""
+        if self.kernels is None:
+            super().gradient(batch)
+            return
         key = (batch.x.data_ptr(), batch.labels.data_ptr(), batch.x.shape)
         if key not in self.tapes:
-            self.tapes[key] = self._write(batch), batch  # holding the buffers keeps their addresses theirs
+            self.tapes[key] = self._write(batch, self.kernels), batch  # holding the buffers keeps their addresses
         self.tapes[key][0].replay()
 
-    def _write(self, batch: Batch) -> Tape:
+    def _write(self, batch: Batch, kernels: Kernels) -> Tape:
         chunks = list(self.chunks(batch))
-        sizes = [x.shape[-2] for x, _, _ in chunks]
-        tape = Tape(self.kernels, self.optimizer.flat.data.dtype, self.totals, self.arenas, sizes, self.capture)
-        for number, (x, labels, pixels) in enumerate(chunks):
-            tape.start(number, x, pixels if self.kernels.integers else None)
+        sizes = [chunk.x.shape[-2] for chunk in chunks]
+        tape = Tape(kernels, self.optimizer.flat.data.dtype, self.totals, self.arenas, sizes, self.capture)
+        for number, (x, labels, pixels, mix) in enumerate(chunks):
+            tape.start(number, x, pixels if kernels.integers else None)
             output, back = write(self.model, tape, x)
-            back(write_loss(self.criterion, tape, output, x, labels, tape.rows))
+            back(write_loss(self.criterion, tape, output, x, labels, tape.rows, mix))
         return tape

@@ -1,4 +1,4 @@
-"""A training step as a list of operations over kept buffers: recorded once per shape, replayed every step."""
+"""A training step as a list of operations over kept buffers: written once per shape, replayed every step."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from fmnist.speed.kernels import THIN, Kernels, float32_products
 
 
 class Arena:
-    """Blocks of memory, handed out in order: whoever begins again at 0 gets the same ones."""
+    """Blocks of memory, handed out in order; after `at = 0` the same ones are handed out again."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -27,7 +27,7 @@ class Arena:
         if self.at == len(self.blocks):
             self.blocks.append(torch.empty(0, dtype=torch.uint8, device=self.device))
         count = size * dtype.itemsize
-        if self.blocks[self.at].numel() < count:  # whoever has the smaller one keeps it
+        if self.blocks[self.at].numel() < count:  # tapes that were written before keep the smaller block
             self.blocks[self.at] = torch.empty(count, dtype=torch.uint8, device=self.device)
         self.at += 1
         return self.blocks[self.at - 1][:count].view(dtype)
@@ -41,10 +41,10 @@ class Arenas:
 
 
 class Tape:
-    """Operations to be replayed: `do(f, *args, **kwargs)` adds one; nothing is computed while recording.
+    """Operations to be replayed: `tape(f, *args, **kwargs)` adds one; nothing is computed meanwhile.
 
-    A batch is recorded in one or more chunks of rows, one after another. All that one chunk does is done before the
-    next one begins, so that they share their buffers; but a layer whose rows see one another records a `barrier`, at
+    A batch is written in one or more chunks of rows, one after another. All that one chunk does is done before the
+    next one begins, so that they share their buffers; but a layer whose rows see one another writes a `barrier`, at
     which each chunk waits for the others, and then every chunk has buffers of its own. Activations have their
     documented shape, (K, batch, features), but lie feature-major in memory.
     """
@@ -100,7 +100,7 @@ class Tape:
 
     @torch.no_grad()
     def replay(self) -> None:
-        """Do it all."""
+        """Do all operations."""
         with float32_products("highest"):
             if self.capture is None:
                 for phase in self.phases:
@@ -113,12 +113,12 @@ class Tape:
                 self.capture.warm_up(self.operations)
                 self.warm = True
 
-    def later(self, metrics: Metrics, output: Tensor, labels: Tensor) -> None:
+    def later(self, metrics: Metrics, output: Tensor, *targets: Tensor) -> None:
         """Add metrics of the output to the totals, of many batches at once: see Later."""
-        key = output.shape, labels.shape
+        key = output.shape, *(target.shape for target in targets)
         if key not in self.totals.later:
-            self.totals.later[key] = Later(self.totals, metrics, output, labels)
-        self(self.totals.later[key].keep, output, labels)
+            self.totals.later[key] = Later(self.totals, metrics, output, *targets)
+        self(self.totals.later[key].keep, output, *targets)
 
     def new(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """The next buffer; of its last two dimensions the first is the contiguous one."""
@@ -139,7 +139,7 @@ class Tape:
 
     @contextmanager
     def scratch(self) -> Iterator[None]:
-        """Buffers that are asked for within are for what is recorded within; their memory stays in the caches, since
+        """Buffers that are asked for within are for what is written within; their memory stays in the caches, since
         all others that scratch use it too."""
         outer, self.arena = self.arena, self.arenas.scratch
         start = self.arena.at
@@ -158,29 +158,23 @@ class Tape:
         self.kept.append(x)
 
     def own(self, x: Tensor) -> Tensor:
-        """x itself where it may be overwritten, else a new buffer like it."""
-        return self.like(x) if any(x is other for other in self.kept) else x
+        """x itself where it may be overwritten, else a new buffer like it. A view that shows memory twice may not."""
+        kept = any(x is other for other in self.kept) or 0 in x.stride()
+        return self.like(x) if kept else x
 
-    def product(self, a: Tensor, b: Tensor, out: Tensor, add: bool = False, fixed: bool = False) -> None:
+    def product(
+        self, a: Tensor, b: Tensor, out: Tensor, add: bool = False, fixed: bool = False, images: str | None = None
+    ) -> None:
         """out = a @ b, or out += a @ b. K left sides that share a right side are one product. fixed: a is the same in
-        all chunks."""
-        contiguous = a.is_contiguous() and out.is_contiguous()
-        if self.pixels is not None and b.data_ptr() == self.data.data_ptr() and contiguous:
-            self._product_with_images(a, self.pixels, b.stride() != self.data.stride(), out, add, fixed)
+        all chunks. images: b is the data of the chunk, and the sum is over their "pixels" or over their "rows"."""
+        if images and self.pixels is not None and a.is_contiguous() and out.is_contiguous():
+            self._product_with_images(a, self.pixels, images == "pixels", out, add, fixed)
             return
         if a.dim() > b.dim():
             a, out = a.view(-1, a.shape[-1]), out.view(-1, out.shape[-1])
         elif a.dim() == 3 and a.shape[0] == 1:
             a, b, out = a[0], b[0], out[0]
         plain, accumulating = (torch.mm, torch.addmm) if a.dim() == 2 else (torch.bmm, torch.baddbmm)
-        if self.kernels.cast:
-            with self.scratch():
-                rounded = [self.like(operand, torch.bfloat16) for operand in (a, b, out)]
-                self(rounded[0].copy_, a)
-                self(rounded[1].copy_, b)
-                self(plain, *rounded[:2], out=rounded[2])
-                self(out.add_ if add else out.copy_, rounded[2])
-            return
         setting = self.kernels.thin if a.numel() * b.shape[-1] < THIN else self.kernels.wide
         if setting != self.settings[self.phase]:
             self(torch.set_float32_matmul_precision, setting)

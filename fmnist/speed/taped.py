@@ -1,9 +1,11 @@
-"""How each layer and model is recorded on a tape: the formula of its forward pass and, written out, its backward.
+"""How each layer and model is written on a tape: the formula of its forward pass and of its backward pass.
 
-The layers' own formulas under autograd are the truth; tests compare the two. Whatever is not registered
-here is recorded by way of autograd, which is right for anything that has a forward, and slower.
+The layers' own formulas under autograd are the truth; tests compare the two. A layer without a rule here is done by
+autograd, which is right for anything that has a forward, and slower. A rule says `tape.keep` of all that its backward
+pass needs: whatever is not kept may be overwritten by the next layer.
 """
 
+import copy
 from collections.abc import Callable
 from functools import singledispatch
 from typing import Any
@@ -11,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fmnist.nn.layers import ACTIVATIONS, Activation, BatchNorm, Dropout, Linear, Residual
+from fmnist.nn.layers import Activation, BatchNorm, Dropout, LayerNorm, Linear, Residual
 from fmnist.nn.losses import Criterion
 from fmnist.nn.models import VAE, Autoencoder, Encoded
 from fmnist.nn.noise import Corrupt
 from fmnist.speed.tape import Tape
 
-# Records the backward pass: gradient of the output -> gradient of the input, or None where that is the data. It may
+# Writes the backward pass: gradient of the output -> gradient of the input, or None where that is the data. It may
 # overwrite what it is given.
 Back = Callable[[Any], Any]
 aten = torch.ops.aten
@@ -25,11 +27,16 @@ aten = torch.ops.aten
 
 @singledispatch
 def write(module: nn.Module, tape: Tape, x: Tensor) -> tuple[Any, Back]:
-    """Record a module's forward pass on x; its output and what records its backward pass."""
+    """Write a module's forward pass on x; its output and what writes its backward pass.
+
+    This is for modules that have no rule: autograd does them when the tape is replayed. Nothing of the module happens
+    while the tape is written: the shape of its output is found with a copy, so that its statistics and generators are
+    left alone.
+    """
     inner, add = x is not tape.data, tape.add
     parameters = list(module.parameters())
     with torch.no_grad():
-        y = tape.new(*module(x).shape)
+        y = tape.new(*copy.deepcopy(module)(torch.zeros_like(x)).shape)
     dx = tape.like(x) if inner else None
     held: dict[str, Tensor] = {}
 
@@ -40,12 +47,14 @@ def write(module: nn.Module, tape: Tape, x: Tensor) -> tuple[Any, Back]:
         y.copy_(held["y"])
 
     def backward(g: Tensor) -> None:
-        gradients = torch.autograd.grad(held["y"], [*parameters, held["x"]] if inner else parameters, g)
+        wanted = [*parameters, held["x"]] if inner else parameters
+        gradients = torch.autograd.grad(held["y"], wanted, g, allow_unused=True)
         for p, gradient in zip(parameters, gradients, strict=False):
             assert p.grad is not None
-            p.grad.add_(gradient) if add else p.grad.copy_(gradient)
+            used = torch.zeros_like(p) if gradient is None else gradient
+            p.grad.add_(used) if add else p.grad.copy_(used)
         if dx is not None:
-            dx.copy_(gradients[-1])
+            dx.zero_() if gradients[-1] is None else dx.copy_(gradients[-1])
 
     def back(g: Tensor) -> Tensor | None:
         if parameters or inner:
@@ -57,8 +66,13 @@ def write(module: nn.Module, tape: Tape, x: Tensor) -> tuple[Any, Back]:
     return y, back
 
 
+def for_all_runs(x: Tensor, parameter: Tensor) -> Tensor:
+    """x (batch, features), which K runs share, as (K, batch, features): a view that must not be written to."""
+    return x if x.dim() == parameter.dim() else x.expand(*parameter.shape[:-2], *x.shape[-2:])
+
+
 def in_chunks(model: nn.Module, criterion: Criterion) -> bool:
-    """Whether a batch may be recorded in chunks: rows see one another only in layers that record a barrier."""
+    """Whether a batch may be cut into chunks: rows see one another only in layers that write a barrier."""
     unknown = write.dispatch(nn.Module)
     coupling = [layer for layer in model.modules() if getattr(layer, "couples_rows", False)]
     return not criterion.couples_rows and all(write.dispatch(type(layer)) is not unknown for layer in coupling)
@@ -79,15 +93,17 @@ def _(layer: Linear, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
     d_weight, d_bias = layer.weight.grad, layer.bias.grad
     assert d_weight is not None
     assert d_bias is not None
+    of_data = x is tape.data
     shape = (*weight.shape[:-2], x.shape[-2], weight.shape[-2])
     y = tape.by_row(*shape) if layer is tape.compared else tape.new(*shape)
-    tape.product(weight, x.mT, y.mT, fixed=True)
+    tape.keep(x)
+    tape.product(weight, x.mT, y.mT, fixed=True, images="pixels" if of_data else None)
     tape(y.add_, bias[..., None, :])
 
     def back(g: Tensor) -> Tensor | None:
-        tape.product(g.mT, x, d_weight, add=tape.add)
+        tape.product(g.mT, x, d_weight, add=tape.add, images="rows" if of_data else None)
         tape.sum(g, -2, d_bias)
-        if x is tape.data:
+        if of_data:
             return None
         dx = tape.like(x)
         tape.product(weight.mT, g.mT, dx.mT, fixed=True)
@@ -97,28 +113,23 @@ def _(layer: Linear, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
 
 
 @write.register
+def _(layer: nn.Identity, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
+    return x, lambda g: g
+
+
+@write.register
 def _(layer: Activation, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
-    if layer.name == "identity":
-        return x, lambda g: g
-    y = (
-        tape.like(x) if layer.name == "gelu" else tape.own(x)
-    )  # gelu's gradient needs its input, the others' their output
-    if layer.name == "relu":
-        tape(torch.clamp_min, x, 0, out=y)
-    elif layer.name == "gelu":
-        tape(aten.gelu.out, x, out=y)
-    else:
-        tape(ACTIVATIONS[layer.name], x, out=y)
+    function = layer.function
+    if not (function.forward and function.backward):
+        return write.dispatch(nn.Module)(layer, tape, x)
+    y = tape.like(x) if function.of == "input" else tape.own(x)
+    kept = x if function.of == "input" else y
+    (forward, *given), (backward, *also) = function.forward, function.backward
+    tape.keep(kept)
+    tape(forward, x, *given, out=y)
 
     def back(g: Tensor) -> Tensor:
-        if layer.name == "relu":
-            tape(aten.threshold_backward.grad_input, g, y, 0, grad_input=g)
-        elif layer.name == "gelu":
-            tape(aten.gelu_backward.grad_input, g, x, grad_input=g)
-        elif layer.name == "sigmoid":
-            tape(aten.sigmoid_backward.grad_input, g, y, grad_input=g)
-        else:
-            tape(aten.tanh_backward.grad_input, g, y, grad_input=g)
+        tape(backward, g, kept, *also, grad_input=g)
         return g
 
     return y, back
@@ -159,7 +170,8 @@ def _(layer: BatchNorm, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
     assert d_beta is not None
     means, variances = (tape.common(len(tape.sizes), *gamma.shape) for _ in range(2))  # by chunk
     inverse, scale, slope = (tape.common(*gamma.shape) for _ in range(3))
-    centred = tape.own(x) if x.dim() == gamma.dim() else tape.new(*gamma.shape[:-2], *x.shape[-2:])
+    x = for_all_runs(x, gamma)
+    centred = tape.own(x)
     tape(torch.mean, x, -2, keepdim=True, out=means[tape.chunk])
     tape(torch.sub, x, means[tape.chunk], out=centred)
     with tape.scratch():
@@ -218,6 +230,48 @@ def _moments(tape: Tape, means: Tensor, variances: Tensor) -> tuple[Tensor, Tens
     tape(work.mul_, shares)
     tape(torch.sum, work, 0, out=variance)
     return mean, variance
+
+
+@write.register
+def _(layer: LayerNorm, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
+    gamma, beta = (p.detach()[..., None, :] for p in (layer.weight, layer.bias))
+    d_gamma, d_beta = layer.weight.grad, layer.bias.grad
+    assert d_gamma is not None
+    assert d_beta is not None
+    x = for_all_runs(x, gamma)
+    normal = tape.own(x)
+    mean, inverse, share = (tape.new(*normal.shape[:-1], 1) for _ in range(3))
+    tape(torch.mean, x, -1, keepdim=True, out=mean)
+    tape(torch.sub, x, mean, out=normal)
+    with tape.scratch():
+        squares = tape.like(normal)
+        tape(torch.mul, normal, normal, out=squares)
+        tape(torch.mean, squares, -1, keepdim=True, out=inverse)
+    tape(inverse.add_, layer.eps)
+    tape(inverse.rsqrt_)
+    tape(normal.mul_, inverse)
+    y = tape.like(normal)
+    tape(torch.mul, normal, gamma, out=y)
+    tape(y.add_, beta)
+
+    def back(g: Tensor) -> Tensor:
+        # dx = (h - mean(h) - normal mean(h normal)) / deviation with h = gamma g (Ba, Kiros & Hinton)
+        tape.sum(g, -2, d_beta)
+        with tape.scratch():
+            product = tape.like(g)
+            tape(torch.mul, g, normal, out=product)
+            tape.sum(product, -2, d_gamma)
+            tape(g.mul_, gamma)
+            tape(torch.mul, g, normal, out=product)
+            tape(torch.mean, product, -1, keepdim=True, out=share)
+            tape(torch.mul, normal, share, out=product)
+            tape(torch.mean, g, -1, keepdim=True, out=mean)
+            tape(g.sub_, mean)
+            tape(g.sub_, product)
+        tape(g.mul_, inverse)
+        return g
+
+    return y, back
 
 
 @write.register

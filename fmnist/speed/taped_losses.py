@@ -1,4 +1,4 @@
-"""How each loss is recorded on a tape: the gradient of a batch's mean by the output, and the metrics of its rows.
+"""How each loss is written on a tape: the gradient of a batch's mean by the output, and the metrics of its rows.
 
 The losses' own formulas under autograd are the truth; tests compare the two.
 """
@@ -9,7 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fmnist.nn.losses import Classification, Criterion, NegativeELBO, Reconstruction
+from fmnist.nn.losses import (
+    Classification,
+    Criterion,
+    Mix,
+    NegativeELBO,
+    Reconstruction,
+    absolute,
+    bernoulli,
+    cross_entropy,
+    squared,
+)
 from fmnist.nn.models import Encoded
 from fmnist.speed.tape import Tape
 
@@ -17,20 +27,20 @@ aten = torch.ops.aten
 
 
 @singledispatch
-def write_loss(criterion: Criterion, tape: Tape, output: Any, x: Tensor, labels: Tensor, batch: int) -> Any:
-    """Record the gradient of the batch's mean loss by the output, from these rows of it, and their metrics."""
-    raise NotImplementedError(type(criterion).__name__)
+def write_loss(
+    criterion: Criterion, tape: Tape, output: Tensor, x: Tensor, labels: Tensor, batch: int, mix: Mix | None = None
+) -> Any:
+    """Write the gradient of the batch's mean loss by the output, from these rows of it, and their metrics.
 
-
-def _loss_by_autograd(
-    criterion: Criterion, tape: Tape, output: Tensor, x: Tensor, labels: Tensor, batch: int
-) -> Tensor:
+    This is for criteria and losses that have no rule: autograd does them when the tape is replayed.
+    """
     g = tape.like(output)
+    mixed: dict[str, Any] = {} if mix is None else {"mix": mix}
 
     def loss() -> None:
         with torch.enable_grad():
             z = output.detach().requires_grad_()
-            metrics = criterion.metrics(z, x, labels)
+            metrics = criterion.metrics(z, x, labels, training=True, **mixed)
             g.copy_(torch.autograd.grad(metrics["loss"].sum() / batch, z)[0])
         tape.totals.add(metrics)
 
@@ -39,29 +49,53 @@ def _loss_by_autograd(
 
 
 @write_loss.register
-def _(criterion: Classification, tape: Tape, output: Tensor, x: Tensor, labels: Tensor, batch: int) -> Tensor:
-    if criterion.name != "cross_entropy":
-        return _loss_by_autograd(criterion, tape, output, x, labels, batch)
+def _(
+    criterion: Classification, tape: Tape, output: Tensor, x: Tensor, labels: Tensor, batch: int,
+    mix: Mix | None = None,
+) -> Tensor:  # fmt: skip
+    if criterion.loss is not cross_entropy:
+        by_autograd: Tensor = write_loss.dispatch(Criterion)(criterion, tape, output, x, labels, batch, mix)
+        return by_autograd
     # All on (K, classes, batch), in which the tensors are contiguous.
     runs, rows, classes = output.shape
-    index = labels.expand(runs, rows)[:, None, :]
     log_p, g = tape.like(output), tape.like(output)
     tape(aten._log_softmax.out, output.mT, -2, False, out=log_p.mT)
-    tape.later(lambda kept, of: criterion.metrics(kept, x, of), log_p, labels)  # the logits but for a constant
+    targets = (labels,) if mix is None else (labels, *mix)
+    tape.later(
+        lambda kept, own, *mixed: criterion.metrics(kept, x, own, training=True, mix=mixed or None),
+        log_p, *targets,  # the logits but for a constant
+    )  # fmt: skip
     tape(torch.exp, log_p, out=g)
-    smoothing = criterion.label_smoothing
-    if isinstance(smoothing, Tensor):
-        spread = smoothing[:, None, None]
-        tape(g.sub_, spread / classes)
-        tape(g.mT.scatter_add_, -2, index, (spread - 1).expand(runs, 1, rows).contiguous())
+    smoothing, hard = criterion.label_smoothing, torch.ones(runs, 1, 1, dtype=g.dtype, device=g.device)
+    if smoothing is not None:
+        tape(g.sub_, smoothing[:, None, None] / classes)
+        hard = 1 - smoothing[:, None, None]
+
+    def take(share: Tensor, label: Tensor) -> None:
+        tape(g.mT.scatter_add_, -2, label.expand(runs, rows)[:, None, :], share)
+
+    weight = (-hard).expand(runs, 1, rows).contiguous()
+    if mix is None:
+        take(weight, labels)
     else:
-        tape(g.mT.scatter_add_, -2, index, torch.full((runs, 1, rows), -1.0, dtype=g.dtype, device=g.device))
+        other, share = mix
+        own, rest = torch.empty_like(weight), torch.empty_like(weight)
+        tape(torch.mul, weight, share.expand(runs, rows)[:, None, :], out=own)
+        tape(torch.sub, weight, own, out=rest)
+        take(own, labels)
+        take(rest, other)
     tape(g.mul_, 1 / batch)
     return g
 
 
 @write_loss.register
-def _(criterion: Reconstruction, tape: Tape, output: Tensor, x: Tensor, labels: Tensor, batch: int) -> Tensor:
+def _(
+    criterion: Reconstruction, tape: Tape, output: Tensor, x: Tensor, labels: Tensor, batch: int,
+    mix: Mix | None = None,
+) -> Tensor:  # fmt: skip
+    if criterion.loss not in (absolute, squared, bernoulli):
+        by_autograd: Tensor = write_loss.dispatch(Criterion)(criterion, tape, output, x, labels, batch)
+        return by_autograd
     pixels = output.shape[-1]
     error = tape.like(output)
     with tape.scratch():
@@ -69,18 +103,18 @@ def _(criterion: Reconstruction, tape: Tape, output: Tensor, x: Tensor, labels: 
         tape(torch.sigmoid, output, out=image)
         tape(torch.sub, image, x, out=error)
         tape(torch.abs, error, out=work)
-        absolute = tape.summed(work)
+        far = tape.summed(work)
         tape(torch.mul, error, error, out=work)
-        squared = tape.summed(work)
-        loss = {"mae": [absolute], "mse": [squared]}.get(criterion.name) or _bernoulli(tape, output, x, work)
+        square = tape.summed(work)
+        loss = {absolute: [far], squared: [square]}.get(criterion.loss) or _bernoulli(tape, output, x, work)
         for part in loss:
             tape.metric("loss", part)
-        tape.metric("mae", absolute, 1 / pixels)
-        tape.metric("mse", squared, 1 / pixels)
-        if criterion.name == "mae":
+        tape.metric("mae", far, 1 / pixels)
+        tape.metric("mse", square, 1 / pixels)
+        if criterion.loss is absolute:
             tape(error.sign_)
-        tape(error.mul_, (2 if criterion.name == "mse" else 1) / batch)
-        if criterion.name != "bce":
+        tape(error.mul_, (2 if criterion.loss is squared else 1) / batch)
+        if criterion.loss is not bernoulli:
             tape(aten.sigmoid_backward.grad_input, error, image, grad_input=error)
     return error
 
@@ -98,7 +132,10 @@ def _bernoulli(tape: Tape, logits: Tensor, x: Tensor, work: Tensor) -> list[Tens
 
 
 @write_loss.register
-def _(criterion: NegativeELBO, tape: Tape, output: Encoded, x: Tensor, labels: Tensor, batch: int) -> Encoded:
+def _(
+    criterion: NegativeELBO, tape: Tape, output: Encoded, x: Tensor, labels: Tensor, batch: int,
+    mix: Mix | None = None,
+) -> Encoded:  # fmt: skip
     logits, mean, log_variance = output
     g = tape.like(logits)
     with tape.scratch():

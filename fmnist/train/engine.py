@@ -3,25 +3,28 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fmnist import UserError
-from fmnist.config.schema import MODELS, Config
-from fmnist.data.dataset import Dataset, Split, as_input, load
+from fmnist.config.schema import Config
+from fmnist.data.dataset import Split, as_input
 from fmnist.record.progress import progress
 from fmnist.record.result import Outcome, metrics_in_words, read_result
-from fmnist.speed.kernels import flushed_denormals
+from fmnist.speed.kernels import bfloat16_is_emulated
+from fmnist.train.measure import codes, test
+from fmnist.train.restore import assemble
 from fmnist.train.run import Run
 from fmnist.train.signals import catching
-from fmnist.train.stack import Stack, pick_device
+from fmnist.train.stack import Stack
+from fmnist.train.watch import watch
 
 log = logging.getLogger("train")
+SHOWN = 1000  # points in TensorBoard's projector
 
 
 @dataclass(frozen=True)
@@ -54,24 +57,32 @@ def fit(
     for index in set(range(len(configs))) - set(todo):
         logs[index].info(f"{directories[index]} is done already: nothing to train")
     if todo:
-        heard = replace(audience, ended=lambda index, outcome: audience.ended(todo[index], outcome))
+        listener = replace(audience, ended=lambda index, outcome: audience.ended(todo[index], outcome))
         with flushed_denormals():
-            trained = _train([configs[i] for i in todo], [directories[i] for i in todo], [logs[i] for i in todo], heard)
+            stack = assemble([configs[i] for i in todo])
+            trained = _train(stack, [directories[i] for i in todo], [logs[i] for i in todo], listener)
         for index, outcome in zip(todo, trained, strict=True):
             outcomes[index] = outcome
     return [outcome for outcome in outcomes if outcome is not None]
 
 
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Numbers below 1e-38 count as zero for a while. Moments of weights whose pixel is always black decay into such
+    denormal numbers, on which processors compute up to 25 times slower.
+
+    Threads inherit the setting when they start: enter before the first parallel operation of the process.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def _train(
-    configs: Sequence[Config], directories: Sequence[Path], logs: Sequence[logging.Logger], audience: Audience
+    stack: Stack, directories: Sequence[Path], logs: Sequence[logging.Logger], audience: Audience
 ) -> list[Outcome]:
-    common = configs[0]
-    device = pick_device(common.device)
-    dataset = load(**asdict(common.data), only=common.anomaly.normal).to(device)
-    last = len(dataset.train.labels) % (common.batch_size or 1)
-    if common.batch_norm and last == 1:
-        raise UserError(f"batch_size must not leave a last batch of 1 row with batch_norm, got {common.batch_size}")
-    stack = Stack(configs, dataset, device)
     with ExitStack() as closing:
         caught = closing.enter_context(catching(_insist))
         runs = [
@@ -79,40 +90,46 @@ def _train(
             for index, directory in enumerate(directories)
         ]
         for run in runs:
-            run.record.say(_opening(run, dataset, device))
-        _epochs(stack, runs, dataset.validation, caught, audience)
+            run.record.say(_opening(run))
+        _epochs(stack, runs, caught, audience)
         for run in runs:
             run.save()
-        pausing = _last_epoch(common) < common.epochs
-        outcomes = [run.pause() for run in runs] if pausing else _conclude(stack, runs, dataset)
+        pausing = _last_epoch(stack.common) < stack.common.epochs
+        outcomes = [run.pause() for run in runs] if pausing else _conclude(stack, runs)
         for index, outcome in enumerate(outcomes):
             if outcome.error is None:
                 audience.ended(index, outcome)
         return outcomes
 
 
-def _conclude(stack: Stack, runs: Sequence[Run], dataset: Dataset) -> list[Outcome]:
-    """Measure the test set and close the records of runs that have trained to their end."""
+def _conclude(stack: Stack, runs: Sequence[Run]) -> list[Outcome]:
+    """Measure the weights that are tested, and close the records of runs that have trained to their end."""
+    dataset = stack.dataset
     for run in runs:
         stack.load_weights(run.index, run.tested_weights())
-    test = stack.test(dataset.test)
-    if not MODELS[stack.configs[0].model.name].classifies:
-        for run in runs:
-            if run.error is None and run.config.figures:
-                _illustrate(run, dataset)
-    return [run.finish({tag: values[run.index] for tag, values in test.items()}) for run in runs]
+    metrics = stack.measure("validation", dataset.validation) if dataset.validation else {}
+    metrics |= test(stack, dataset.test)
+    for run in runs:
+        if run.error is None and run.config.figures and not run.kind.classifies:
+            try:
+                _illustrate(run)
+            except Exception as error:  # the run is trained: a picture that cannot be drawn takes nothing from it
+                run.record.log.warning(f"a picture could not be drawn: {type(error).__name__}: {error}")
+    by_run = [{tag: values[run.index] for tag, values in metrics.items()} for run in runs]
+    return [run.finish(own, dataset.classes) for run, own in zip(runs, by_run, strict=True)]
 
 
-def _illustrate(run: Run, dataset: Dataset) -> None:
+def _illustrate(run: Run) -> None:
     """An autoencoder's pictures, in the run's directory and in TensorBoard."""
     from fmnist.train.pictures import draw  # matplotlib comes with it
 
-    mirror, stack, shown = run.record.mirror, run.stack, slice(0, 1000)
-    for name, file in draw(stack, run.index, dataset, run.directory / "figures").items():
+    mirror, stack, dataset = run.record.mirror, run.stack, run.stack.dataset
+    for name, file in draw(stack, run.index, run.directory / "figures").items():
         mirror.picture(f"figures/{name}", file, run.epoch)
-    some = Split(dataset.test.images[shown], dataset.test.labels[shown])
+    some = Split(dataset.test.images[:SHOWN], dataset.test.labels[:SHOWN])
     thumbnails = as_input(some.images, torch.float32).view(-1, 1, dataset.height, dataset.width)
-    mirror.embedding(stack.codes(some)[run.index], [dataset.names[label] for label in some.labels], thumbnails)
+    names = [dataset.names[label] for label in some.labels.tolist()]
+    mirror.embedding(codes(stack, some)[run.index], names, thumbnails)
 
 
 def _last_epoch(config: Config) -> int:
@@ -121,34 +138,36 @@ def _last_epoch(config: Config) -> int:
     return min(rows * config.eval_every, config.epochs)
 
 
-def _epochs(stack: Stack, runs: Sequence[Run], held_out: Split | None, caught: list[int], audience: Audience) -> None:
+def _epochs(stack: Stack, runs: Sequence[Run], caught: list[int], audience: Audience) -> None:
     """Train the runs of a stack from where they are until each has stopped or reached the last epoch, or until a
     signal is caught."""
-    common = stack.configs[0]
-    active = {run.epoch for run in runs if run.state is None}
-    if not active:
+    common, held_out = stack.common, stack.dataset.validation
+    starts = {run.epoch for run in runs if not run.stopped}
+    if not starts:
         return
-    if len(active) > 1:
-        raise ValueError(f"the runs of a stack must go on from the same epoch, got {sorted(active)}")
-    start = active.pop()
+    if len(starts) > 1:
+        raise ValueError(f"the runs of a stack must go on from the same epoch, got {sorted(starts)}")
+    start = starts.pop()
     saved = time.perf_counter()
     with audience.bar(common.epochs, start) as bar:
         for epoch in range(start + 1, _last_epoch(common) + 1):
             clock = time.perf_counter()
             last = epoch == common.epochs
-            metrics = stack.epoch(epoch)
-            recorded = epoch % common.eval_every == 0 or last
-            if recorded and held_out:
-                metrics |= stack.measure("validation", held_out)
-            if recorded and common.watch:
-                metrics |= stack.watch()
+            metrics = stack.train_epoch(epoch)
+            measured = epoch % common.eval_every == 0 or last
+            if measured and held_out:
+                with stack.tested_weights():
+                    metrics |= stack.measure("validation", held_out)
+            if measured and common.watch:
+                metrics |= watch(stack)
             now = time.perf_counter()
-            for run in (run for run in runs if run.state is None):
-                run.seconds += now - clock
-                run.end_epoch(epoch, {tag: values[run.index] for tag, values in metrics.items()}, recorded)
+            training = [run for run in runs if not run.stopped]
+            for run in training:
+                run.seconds += (now - clock) / len(training)
+                run.end_epoch(epoch, {tag: values[run.index] for tag, values in metrics.items()}, measured)
                 if run.error is not None:
-                    audience.ended(run.index, run.finish({}))
-                elif recorded and (epoch % common.log_every == 0 or last):
+                    audience.ended(run.index, Outcome(None, run.record.metrics, run.error))
+                elif measured and (epoch % common.log_every == 0 or last):
                     run.record.say(f"epoch {epoch}/{common.epochs}  {metrics_in_words(run.record.result['metrics'])}")
             bar.update()
             leaving = bool(caught)  # asked once: a signal that comes later finds the next epoch saved as well
@@ -156,18 +175,12 @@ def _epochs(stack: Stack, runs: Sequence[Run], held_out: Split | None, caught: l
                 saved = now
                 for run in runs:
                     run.save()
-            if all(run.state for run in runs):
+            if all(run.stopped for run in runs):
                 return
             if leaving and not last:
-                _leave(runs, caught[0])
-
-
-def _leave(runs: Sequence[Run], number: int) -> None:
-    for run in (run for run in runs if run.error is None):
-        run.record.finish("interrupted")
-        run.record.say(f"interrupted after epoch {run.epoch}: the same command with "
-                       f"hydra.run.dir={run.directory} continues it")  # fmt: skip
-    raise SystemExit(128 + number)
+                for run in (run for run in runs if run.error is None):
+                    run.interrupt()
+                raise SystemExit(128 + caught[0])
 
 
 def _insist(caught: list[int]) -> None:
@@ -176,11 +189,15 @@ def _insist(caught: list[int]) -> None:
         raise KeyboardInterrupt
 
 
-def _opening(run: Run, dataset: Dataset, device: torch.device) -> str:
+def _opening(run: Run) -> str:
+    dataset, device = run.stack.dataset, run.stack.optimizer.flat.data.device
     held_out = len(dataset.validation.labels) if dataset.validation else 0
     weights = sum(p.numel() for p in run.stack.model.parameters()) // len(run.stack.configs)
+    precision = run.config.precision
     going_on = f", going on after epoch {run.epoch}" if run.epoch else ""
+    slow = ", which this processor emulates: expect many times the time of float32"
     return (
         f"{run.config.model.name}: {weights:,} parameters, {len(dataset.train.labels):,} training, {held_out:,} "
-        f"validation and {len(dataset.test.labels):,} test images, {run.config.precision} on {device}{going_on}"
+        f"validation and {len(dataset.test.labels):,} test images, {precision} on {device}"
+        f"{slow if precision == 'bfloat16' and bfloat16_is_emulated(device) else ''}{going_on}"
     )

@@ -9,8 +9,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fmnist.data.dataset import Dataset, as_input, derive
+from fmnist.data.dataset import as_input, derive
 from fmnist.nn.models import VAE, Autoencoder
+from fmnist.nn.step import evaluating
+from fmnist.train.measure import codes
 from fmnist.train.stack import Stack
 
 # Ten colours that stay apart for the colour-blind (Paul Tol's "muted" scheme and a dark grey).
@@ -19,10 +21,10 @@ GRID = 15  # images to a side of the decoded plane
 SCATTER = 5000  # points of a map
 
 
-def draw(stack: Stack, run: int, dataset: Dataset, folder: Path) -> dict[str, Path]:
-    """Write all figures of one run of a stack into `folder`; their files by name."""
+def draw(stack: Stack, run: int, folder: Path) -> dict[str, Path]:
+    """Write all pictures of one run of a stack into `folder`; their files by name."""
     folder.mkdir(parents=True, exist_ok=True)
-    artist = Artist(stack, run, dataset)
+    artist = Artist(stack, run)
     drawn = {"reconstructions": artist.reconstructions(), "interpolation": artist.interpolation()}
     if artist.model.corrupt:
         drawn["denoised"] = artist.denoised()
@@ -40,19 +42,17 @@ def draw(stack: Stack, run: int, dataset: Dataset, folder: Path) -> dict[str, Pa
 class Artist:
     """Draws one run of a stack, from test images and in evaluation mode."""
 
-    def __init__(self, stack: Stack, run: int, dataset: Dataset) -> None:
-        self.stack, self.run, self.dataset = stack, run, dataset
+    def __init__(self, stack: Stack, run: int) -> None:
+        self.stack, self.run, self.dataset = stack, run, stack.dataset
         self.model = cast(Autoencoder | VAE, stack.model)
         self.generator = torch.Generator().manual_seed(derive(stack.configs[run].seed, "figures"))
         self.width = self._call(self.model.encode, self._images([0])).shape[-1]
 
     def _call(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """function(x) in evaluation mode for this run alone, on the CPU: x (n, features) -> (n, ...)."""
-        self.model.eval()
         self.stack.start_noise("figures")
-        with torch.no_grad():
+        with evaluating(self.model):
             y = function(x.to(self.dataset.test.images.device, self.stack.dtype))
-        self.model.train()
         return (y[self.run] if y.dim() == 3 else y).cpu()
 
     def _images(self, rows: Sequence[int]) -> Tensor:
@@ -64,11 +64,13 @@ class Artist:
 
     def codes(self) -> Tensor:
         """The codes of the test images, (n, code)."""
-        return self.stack.codes(self.dataset.test)[self.run].cpu()
+        return codes(self.stack, self.dataset.test)[self.run].cpu()
 
-    def _one_of_each(self, skip: int = 0) -> list[int]:
+    def _one_of_each(self, number: int = 0) -> list[int]:
+        """A test image of each class: the one of that number, or the last where there are fewer."""
         labels = self.dataset.test.labels.cpu()
-        return [int((labels == c).nonzero()[skip]) for c in range(self.dataset.classes) if (labels == c).sum() > skip]
+        rows = [(labels == c).nonzero().flatten().tolist() for c in range(self.dataset.classes)]
+        return [own[min(number, len(own) - 1)] for own in rows if own]
 
     def reconstructions(self) -> Figure:
         """One test image of each class, its reconstruction above it, as in the report."""
@@ -88,7 +90,7 @@ class Artist:
 
     def interpolation(self) -> Figure:
         """Along straight lines between the codes of two test images."""
-        rows = self._one_of_each(skip=1)
+        rows = self._one_of_each(1)
         pairs = list(zip(rows[::2], rows[1::2], strict=False)) or [(rows[0], rows[0])]
         lines = []
         for start, end in pairs:
@@ -139,10 +141,12 @@ class Artist:
         return figure
 
     def tile(self, images: Tensor, columns: int) -> np.ndarray:
-        """Images (n, pixels) as one picture, row after row, n a multiple of columns."""
-        height, width = self.dataset.height, self.dataset.width
-        blocks = images.float().view(-1, columns, height, width).transpose(1, 2)
-        return blocks.reshape(-1, columns * width).numpy()
+        """Images (n, pixels) as one picture, row after row: (height, width)."""
+        from torchvision.utils import make_grid
+
+        stacked = images.float().view(-1, 1, self.dataset.height, self.dataset.width)
+        grid: Tensor = make_grid(stacked, nrow=columns, padding=0)
+        return grid[0].numpy()
 
 
 def plane(points: Tensor) -> Tensor:

@@ -1,27 +1,54 @@
-"""A stack from a run's directory."""
+"""A stack from configs, or from a run's directory: the one place where data, device and model come together."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from fmnist import UserError
 from fmnist.config.schema import Config
-from fmnist.data.dataset import Dataset, load
+from fmnist.data.dataset import load
 from fmnist.record import checkpoint
-from fmnist.record.result import of_run
-from fmnist.train.stack import Stack, pick_device
+from fmnist.record.result import of_run, read_result
+from fmnist.train.stack import Stack
 
 
-def restore(directory: Path, weights: str | None = None) -> tuple[Config, Stack, Dataset]:
-    """A run's config, its model as a stack of one, and its data. weights: last or best; None: those it was tested with.
+def pick_device(device: str) -> torch.device:
+    """The device that a name stands for, which becomes torch's current one: "auto" is cuda where there is one."""
+    picked = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    if picked.type == "cuda" and picked.index is not None:
+        torch.cuda.set_device(picked)
+    return picked
 
-    Raises UserError where there is no such run or no such file.
-    """
+
+def assemble(configs: Sequence[Config]) -> Stack:
+    """K runs that agree in all but their per-run knobs, ready to train, on their data and device. Raises UserError for
+    a mistake in the data, or in what the configs ask of them."""
+    common = configs[0]
+    device = pick_device(common.device)
+    dataset = load(**asdict(common.data), only=common.anomaly.normal).to(device)
+    last = len(dataset.train.labels) % (common.batch_size or len(dataset.train.labels) + 1)
+    if common.norm == "batch" and last == 1:
+        raise UserError(f"batch_size must not leave a last batch of 1 row with batch_norm, got {common.batch_size}")
+    return Stack(configs, dataset, device)
+
+
+def restore(directory: Path | str, weights: str | None = None) -> Stack:
+    """A run's model as a stack of one, in evaluation mode, with its config and data. weights: last, best or average;
+    None: those it was tested with. Raises UserError where there is no such run or no such file."""
+    directory = Path(directory)
     config = of_run(directory)
-    file = directory / f"{weights or config.select}.pt"
+    which = weights or config.select
+    file = directory / ("best.pt" if which == "best" else "last.pt")
     if not file.exists():
         raise UserError(f"no weights in {directory}: {file.name} is missing")
-    device = pick_device(config.device)
-    dataset = load(**asdict(config.data)).to(device)
-    stack = Stack([config], dataset, device)
-    stack.load_weights(0, checkpoint.load(file)["weights"])
-    return config, stack, dataset
+    state = checkpoint.load(file)
+    kept = state.get("average") if which == "average" else state["weights"]
+    if kept is None:
+        raise UserError(f"no averaged weights in {directory}: it was trained with ema=null")
+    stack = assemble([config])
+    stack.step.go_on_with((read_result(directory) or {}).get("kernels", {}))
+    stack.load_weights(0, kept)
+    stack.model.eval()
+    return stack

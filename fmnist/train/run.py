@@ -1,21 +1,25 @@
 """One run among the K of a stack: its record, its checkpoints, its best weights, and whether it still trains."""
 
 import math
-from dataclasses import asdict
+import shlex
+import sys
 from logging import Logger
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fmnist import UserError
 from fmnist.config.parse import config_hash
-from fmnist.config.schema import MODELS, Config
+from fmnist.config.schema import Config, kind
 from fmnist.record import checkpoint
-from fmnist.record.record import Record
-from fmnist.record.result import Outcome, metrics_in_words
-from fmnist.speed.kernels import Kernels
+from fmnist.record.record import Record, commit
+from fmnist.record.result import Outcome, metrics_in_words, read_result
 from fmnist.train.stack import Stack
+
+commit()  # asked for once, when the code is imported that it names
+EXPLODED = 1e6  # a training loss that is hardly ever seen where a run learns
 
 
 def last_state(config: Config, directory: Path) -> dict[str, Any] | None:
@@ -23,9 +27,15 @@ def last_state(config: Config, directory: Path) -> dict[str, Any] | None:
     if not (directory / "last.pt").exists():
         return None
     state = checkpoint.load(directory / "last.pt")
-    if state["config_hash"] != config_hash(config):
+    recorded = (read_result(directory) or {}).get("config_hash")  # was compared with the config, knob by knob
+    if state["config_hash"] not in (config_hash(config), recorded):
         raise UserError(f"{directory}/last.pt is of another config: choose another hydra.run.dir")
     return state
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether something did not fit into the memory of a device; on a CPU torch says so by a RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 class Run:
@@ -34,20 +44,29 @@ class Run:
     def __init__(self, stack: Stack, index: int, directory: Path, log: Logger | None = None) -> None:
         self.stack, self.index, self.directory = stack, index, directory
         self.config = stack.configs[index]
+        self.kind = kind(self.config.model.name)
         self.best: dict[str, Any] | None = None
         self.seconds = 0.0
-        self.state: dict[str, Any] | None = None  # as of the last epoch it trained, once it has stopped
+        self.final: dict[str, Any] | None = None  # the state as of the last epoch it trained, once it has stopped
         self.error: str | None = None
+        self.exploded = False  # whether a very large loss has been told
         self.epoch = 0
         if state := last_state(self.config, directory):
             stack.load_weights(index, state["weights"])
             stack.optimizer.load_state_of(index, state["optimizer"])
-            stack.step.go_on_with(Kernels(**state["kernels"]))
+            if stack.average is not None:
+                stack.average.load_state_of(index, state["average"])
+            stack.step.go_on_with(state["kernels"])
             self.epoch, self.best, self.seconds = state["epoch"], state["best"], state["seconds"]
             if self._out_of_patience():
-                self.state = state
+                self.final = state
         self.record = Record(self.config, directory, self.epoch, log)
-        self.record.save(seconds=self.seconds, best=self._best())
+        self.record.save(seconds=self.seconds, best=self._best(), kernels=stack.step.settings())
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it trains no further; what the stack does to its slot from now on does not count."""
+        return self.final is not None
 
     def _best(self) -> dict[str, Any] | None:
         return self.best and {key: self.best[key] for key in ("epoch", "value")}
@@ -56,12 +75,13 @@ class Run:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and out_of_memory(error) and len(self.stack.configs) > 1:
+            return  # the runs of a stack that is too large are tried again in smaller ones
         if isinstance(error, Exception) and self.record.result["status"] == "running":  # it befell the run
-            self.record.log.error("failed", exc_info=error)
+            self.record.log.error("failed", exc_info=None if isinstance(error, UserError) else error)
             self.record.finish("failed", error=f"{type(error).__name__}: {error}")
-        self.record.close()
 
-    def end_epoch(self, epoch: int, metrics: dict[str, float], recorded: bool) -> None:
+    def end_epoch(self, epoch: int, metrics: dict[str, float], measured: bool) -> None:
         """Take note of an epoch; stop if a loss is not finite, or if validation has not improved for too long."""
         self.epoch = epoch
         for tag in ("train/loss", "validation/loss"):
@@ -69,8 +89,12 @@ class Run:
                 hint = f"try a smaller lr (now {self.config.lr:g}) or set grad_clip"
                 self.stop(f"{tag} is {metrics[tag]} in epoch {epoch}: {hint}")
                 return
-        if recorded:
-            self.record.epoch({"epoch": epoch, **metrics})
+        if self.kind.classifies and metrics["train/loss"] > EXPLODED and not self.exploded:
+            self.exploded = True
+            self.record.say(f"epoch {epoch}: the training loss is {metrics['train/loss']:.1g}: "
+                            "try a smaller lr, norm=batch or grad_clip")  # fmt: skip
+        if measured:
+            self.record.add({"epoch": epoch, **metrics})
             self._judge(metrics)
         if self._out_of_patience():
             self.record.say(f"epoch {epoch}: no better validation for {self.config.patience} epochs, stopped")
@@ -81,53 +105,59 @@ class Run:
         return bool(self.best and patience and self.epoch - self.best["epoch"] >= patience)
 
     def _judge(self, metrics: dict[str, float]) -> None:
-        kind = MODELS[self.config.model.name]
-        value = metrics.get(f"validation/{kind.judged_by}")
-        if value is None or (self.best and kind.better(value, self.best["value"]) == self.best["value"]):
+        value = metrics.get(f"validation/{self.kind.judged_by}")
+        if value is None or (self.best and self.kind.better(value, self.best["value"]) == self.best["value"]):
             return
         self.best = {"epoch": self.epoch, "value": value, "weights": self.stack.weights(self.index)}
 
     def stop(self, error: str | None = None) -> None:
-        """Train no further; what the stack does to this slot from now on does not count. An error is told at once."""
+        """Train no further. An error is recorded at once."""
         self.error = error
-        self.state = self._now()
+        self.final = self._now()
         if error:
             self.record.say(f"failed: {error}")
             self.record.finish("failed", error=error, epoch=self.epoch, seconds=self.seconds)
 
     def _now(self) -> dict[str, Any]:
+        average = self.stack.average
         return {
             "config_hash": config_hash(self.config), "epoch": self.epoch, "seconds": self.seconds, "best": self.best,
             "weights": self.stack.weights(self.index), "optimizer": self.stack.optimizer.state_of(self.index),
-            "kernels": asdict(self.stack.step.kernels),
+            "average": average and average.state_of(self.index), "kernels": self.stack.step.settings(),
         }  # fmt: skip
 
     def save(self) -> None:
         """Write the checkpoints and bring the record up to date. A failed run keeps its last good checkpoint."""
         if self.error:
             return
-        state = (self.state or self._now()) | {"seconds": self.seconds}
-        checkpoint.save(self.directory / "last.pt", state)
+        self.record.sync()  # a checkpoint must not be there without the rows before it
+        checkpoint.save(self.directory / "last.pt", (self.final or self._now()) | {"seconds": self.seconds})
         if self.best:
             checkpoint.save(self.directory / "best.pt", self.best)
         self.record.save(epoch=self.epoch, seconds=self.seconds, best=self._best())
 
     def tested_weights(self) -> dict[str, Tensor]:
-        """The weights that are to be tested: the last, or those of the best validation."""
-        if self.config.select == "best" and self.best:
-            weights: dict[str, Tensor] = self.best["weights"]
-            return weights
-        return self.state["weights"] if self.state else self.stack.weights(self.index)
+        """The weights that are to be tested: the last, those of the best validation, or their running average."""
+        state = self.final or self._now()
+        of_best = self.config.select == "best" and self.best
+        weights: dict[str, Tensor] | None = self.best["weights"] if of_best and self.best else (
+            state["average"] if self.config.select == "average" else state["weights"])  # fmt: skip
+        assert weights is not None
+        return weights
 
-    def finish(self, test: dict[str, float]) -> Outcome:
-        """Close the record of a run that has trained to its end."""
+    def finish(self, metrics: dict[str, float], classes: int) -> Outcome:
+        """Close the record of a run that has trained to its end. metrics: of the weights that are tested."""
         if self.error:
-            return Outcome(None, self.record.result["metrics"], self.error)
-        metrics = self.record.metrics | test
+            return Outcome(None, self.record.metrics, self.error)
+        metrics = self.record.metrics | metrics
         objective = self._objective(metrics)
         self.record.finish("done", metrics=metrics, objective=objective)
+        test = {tag: value for tag, value in metrics.items() if tag.startswith("test/")}
         self.record.say(f"{metrics_in_words(test)}  ({self.config.select} weights)")
-        self.record.say(f"run directory: {self.directory}\ncurves: tensorboard --logdir {self.directory}")
+        if self.kind.classifies and metrics["test/accuracy"] < 1.5 / classes:
+            self.record.say("the test accuracy is near chance: the run has not learnt; try a smaller lr or norm=batch")
+        show = shlex.join([sys.executable, "-m", "tensorboard.main", "--logdir", str(self.directory)])
+        self.record.say(f"run directory: {self.directory}\ncurves: {show}")
         return Outcome(objective, metrics)
 
     def pause(self) -> Outcome:
@@ -139,7 +169,12 @@ class Run:
         self.record.say(f"paused after epoch {self.epoch} of {self.config.epochs}: {self.directory}")
         return Outcome(objective, self.record.metrics)
 
+    def interrupt(self) -> None:
+        """Close the record of a run that a signal has stopped."""
+        self.record.finish("interrupted")
+        self.record.say(f"interrupted after epoch {self.epoch} of {self.config.epochs}: all is saved")
+
     def _objective(self, metrics: dict[str, float]) -> float | None:
-        measure = MODELS[self.config.model.name].judged_by
-        judged = metrics.get(f"validation/{measure}", metrics.get(f"train/{measure}"))
-        return self.best["value"] if self.config.select == "best" and self.best else judged
+        judged = self.kind.judged_by
+        reached = metrics.get(f"validation/{judged}", metrics.get(f"train/{judged}"))
+        return self.best["value"] if self.config.select == "best" and self.best else reached

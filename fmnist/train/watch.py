@@ -6,13 +6,17 @@ rates; it gives metrics by tag, each (K,). The model is as it is in training; it
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from fmnist.data.dataset import as_input
 from fmnist.nn.layers import Activation, Linear
 from fmnist.nn.losses import Criterion
+from fmnist.train.stack import Stack, by_tag
 
+Start = Callable[[], None]  # begins the noise anew
 ROWS = 1000  # of the training rows, the first ones
 UNITS = 10  # of the last hidden layer, whose inputs are watched
 PERCENTILES = (15, 50, 85)
@@ -33,11 +37,12 @@ def _left_alone(model: nn.Module) -> Iterator[list[nn.Parameter]]:
 
 
 def _slope(
-    model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, parameters: Sequence[Tensor]
+    model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, parameters: Sequence[Tensor], noise: Start
 ) -> tuple[Tensor, list[Tensor]]:
-    """The mean loss of each run, (K,), and its gradient, of the parameters' shapes."""
+    """The mean loss of each run, (K,), and its gradient, of the parameters' shapes; with the same noise each time."""
+    noise()
     with torch.enable_grad():
-        loss = criterion.metrics(model(x), x, labels)["loss"].mean(-1)
+        loss = criterion.metrics(model(x), x, labels, training=True)["loss"].mean(-1)
         gradient = torch.autograd.grad(loss.sum(), parameters)
     return loss.detach(), list(gradient)
 
@@ -48,16 +53,18 @@ def _norm(gradient: Sequence[Tensor]) -> Tensor:
 
 
 def gradients(
-    model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, lr: Sequence[float]
+    model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, lr: Sequence[float], noise: Start
 ) -> dict[str, Tensor]:
     """gradient/NNN: the norm of the loss's gradient by the weights of each linear layer, from the input on."""
     with _left_alone(model):
         weights = [layer.weight for layer in model.modules() if isinstance(layer, Linear)]
-        _, gradient = _slope(model, criterion, x, labels, weights)
+        _, gradient = _slope(model, criterion, x, labels, weights, noise)
     return {f"gradient/{number:03d}": _norm([part]) for number, part in enumerate(gradient, start=1)}
 
 
-def inputs(model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, lr: Sequence[float]) -> dict[str, Tensor]:
+def inputs(
+    model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, lr: Sequence[float], noise: Start
+) -> dict[str, Tensor]:
     """input/UNIT_P: percentiles over the rows of what goes into the last hidden activation, for its first units (as in
     figure 1 of Ioffe & Szegedy 2015)."""
     *_, last = (layer for layer in model.modules() if isinstance(layer, Activation))
@@ -65,6 +72,7 @@ def inputs(model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, lr
     hook = last.register_forward_pre_hook(lambda layer, given: seen.append(given[0]))
     try:
         with _left_alone(model), torch.no_grad():
+            noise()
             model(x)
     finally:
         hook.remove()
@@ -78,7 +86,7 @@ def inputs(model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, lr
 
 
 def surface(
-    model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, lr: Sequence[float]
+    model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, lr: Sequence[float], noise: Start
 ) -> dict[str, Tensor]:
     """How smooth the loss is along its gradient (figure 4 of Santurkar et al. 2018), over STEPS of gradient descent.
 
@@ -87,7 +95,7 @@ def surface(
     distance of gradients by the distance of the weights ("effective beta-smoothness", smaller is smoother).
     """
     with _left_alone(model) as parameters:
-        start, gradient = _slope(model, criterion, x, labels, parameters)
+        start, gradient = _slope(model, criterion, x, labels, parameters, noise)
         before = [p.detach().clone() for p in parameters]
         length = _norm(gradient)
         losses, changes, smoothness = [start], [], []
@@ -96,7 +104,7 @@ def surface(
             with torch.no_grad():
                 for p, origin, part in zip(parameters, before, gradient, strict=True):
                     p.copy_(origin - rates.view(-1, *[1] * (p.dim() - 1)) * part)
-            loss, there = _slope(model, criterion, x, labels, parameters)
+            loss, there = _slope(model, criterion, x, labels, parameters, noise)
             change = _norm([a - b for a, b in zip(there, gradient, strict=True)])
             losses.append(loss)
             changes.append(change / length)
@@ -110,3 +118,14 @@ def surface(
 
 
 WATCHES: dict[str, Callable[..., dict[str, Tensor]]] = {"gradients": gradients, "inputs": inputs, "surface": surface}
+
+
+def watch(stack: Stack) -> dict[str, list[float]]:
+    """The metrics that the knob `watch` asks for, by tag, one per run; "fit" measures the training rows."""
+    common, train = stack.common, stack.dataset.train
+    if common.watch == "fit":
+        return stack.measure("fit", train)
+    x = as_input(train.images[:ROWS], stack.dtype)
+    lr = [c.lr for c in stack.configs]
+    start_noise = partial(stack.start_noise, "watch")
+    return by_tag("", WATCHES[str(common.watch)](stack.model, stack.criterion, x, train.labels[:ROWS], lr, start_noise))

@@ -124,7 +124,7 @@ def test_every_knob_is_explained():
 def test_a_run_of_a_device_that_is_not_here_can_be_read(tmp_path):
     record = Record(replace(make_config(), device="cuda:99"), tmp_path)
     record.save()
-    record.close()
+
     assert of_run(tmp_path) == make_config()
 
 
@@ -132,7 +132,7 @@ def test_a_run_is_read_back_from_its_record(tmp_path):
     config = make_config(dropout=0.5, **{"model.hidden": [7]})
     record = Record(config, tmp_path)
     record.save()
-    record.close()
+
     assert of_run(tmp_path) == config
     check_directory(config, tmp_path)
     with pytest.raises(UserError, match=r"holds a run of another config \(dropout=0.5 there, 0.1 here\)"):

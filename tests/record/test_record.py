@@ -50,9 +50,9 @@ def test_the_mirror_is_made_anew_when_a_run_goes_on(tmp_path):
     config = make_config()
     first = Record(config, tmp_path)
     for epoch in (1, 2, 3):
-        first.epoch({"epoch": epoch, "train/loss": 1.0 / epoch})
+        first.add({"epoch": epoch, "train/loss": 1.0 / epoch})
     first.save(epoch=2)
-    first.close()
+
     second = Record(config, tmp_path, epoch=2)
     second.epoch({"epoch": 3, "train/loss": 0.25})
     second.finish("done", epoch=3)
@@ -102,7 +102,7 @@ def test_an_error_in_training_is_recorded_and_raised(tmp_path, monkeypatch):
     def broken(self, epoch):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("fmnist.train.stack.Stack.epoch", broken)
+    monkeypatch.setattr("fmnist.train.stack.Stack.train_epoch", broken)
     with pytest.raises(RuntimeError, match="out of memory"):
         engine.fit([make_config(**MODELS["mlp"], **SMALL)], [tmp_path])
     result = json.loads((tmp_path / "result.json").read_text())

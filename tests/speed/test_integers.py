@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fmnist.nn.layers import Linear
 from fmnist.speed import integers
-from fmnist.speed.kernels import Kernels, _probe_integers, choose
+from fmnist.speed.kernels import ROWS, Kernels, choose
 
 CPU = torch.device("cpu")
 compiled = pytest.mark.skipif(integers.library() is None, reason="the processor has no AMX")
@@ -121,14 +121,15 @@ def test_what_is_not_finite_stays_so_in_its_row_and_nowhere_else(strange):
     assert finite.all(-1).tolist() == [True, True, False, True]
 
 
-def test_the_probe_decides(monkeypatch):
-    for speed_up, wanted in ((0.0, False), (0.7, False), (2.0, True)):
-        monkeypatch.setattr("fmnist.speed.kernels._probe_integers", lambda device, rows, speed_up=speed_up: speed_up)
-        assert choose(CPU, "float32", 128).integers == wanted
+def test_it_serves_where_it_is_to_be_had_from_a_fixed_number_of_rows_on(monkeypatch):
+    for there in (False, True):
+        monkeypatch.setattr(integers, "library", lambda there=there: object() if there else None)
+        assert choose(CPU, "float32", 128).integers == there
+        assert not choose(CPU, "float32", ROWS - 1).integers
         assert not choose(CPU, "float64", 128).integers
-        assert choose(CPU, "bfloat16", 128).integers == wanted
-        before = choose(CPU, "float32", 128, Kernels(integers=True))
-        assert before.integers == (speed_up > 0)  # a run goes on with what it began with, where it can
+        began = choose(CPU, "float32", 16, Kernels(integers=True))
+        assert not began.integers  # a run goes on with what it began with only where that serves
+        assert not choose(CPU, "float32", 128, Kernels()).integers
 
 
 def test_it_is_compiled_where_the_processor_has_what_it_needs():
@@ -146,7 +147,7 @@ def test_without_it_products_are_those_of_float32(monkeypatch, tmp_path, lacking
     monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
     assert integers.library.__wrapped__() is None
     monkeypatch.setattr(integers, "library", lambda: None)
-    assert _probe_integers.__wrapped__(CPU, 128) == 0.0
+    assert not choose(CPU, "float32", 128).integers
     a, images = drawn(5, 4, 30, 6)
     product = integers.product(a, images.mT)
     torch.testing.assert_close(product, a @ (images / 255))

@@ -124,14 +124,14 @@ def test_a_run_that_diverges_fails_alone_with_its_epoch(tmp_path, monkeypatch):
     configs = [make_config(**knobs, lr=lr) for lr in (1e-3, 1e30, 1e-2)]
     directories = [tmp_path / str(run) for run in range(3)]
     told = []
-    original = Stack.epoch
+    original = Stack.train_epoch
 
     def watching(self, epoch):
         result = directories[1] / "result.json"
         told.append(json.loads(result.read_text())["status"] if result.exists() else None)
         return original(self, epoch)
 
-    monkeypatch.setattr(Stack, "epoch", watching)
+    monkeypatch.setattr(Stack, "train_epoch", watching)
     outcomes = engine.fit(configs, directories)
     monkeypatch.undo()
     assert told == ["running", "failed", "failed"]  # at once, while the others go on

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from fmnist.data.dataset import as_input, load
 from fmnist.train import engine
 from fmnist.train.stack import Stack
+from fmnist.train.watch import watch
 
 SMALL = {"data.limit": 600, "epochs": 2, "batch_size": 100, "precision": "float64", "model.hidden": [20, 12]}
 
@@ -36,7 +37,7 @@ def reference(stack, run):
 
 @pytest.mark.parametrize("run", [0, 1])
 def test_gradients_and_surface_are_those_of_torch(stack, run):
-    found = stack.watch()
+    found = watch(stack)
     network, _, loss = reference(stack, run)
     gradient = torch.autograd.grad(loss(), [*network.parameters()])
     norms = [part.norm().item() for part in gradient[::2]]
@@ -44,7 +45,7 @@ def test_gradients_and_surface_are_those_of_torch(stack, run):
 
     for config in stack.configs:
         config.watch = "surface"
-    found, lr = stack.watch(), stack.configs[run].lr
+    found, lr = watch(stack), stack.configs[run].lr
     origin = [p.detach().clone() for p in network.parameters()]
     length = torch.cat([part.flatten() for part in gradient]).norm()
     losses, changes, smoothness = [loss().item()], [], []
@@ -68,7 +69,7 @@ def test_inputs_are_percentiles_over_the_rows(stack):
     network, x, _ = reference(stack, 1)
     with torch.no_grad():
         before = network[:3](x).numpy()
-    found = stack.watch()
+    found = watch(stack)
     for unit in range(10):
         for percentile in (15, 50, 85):
             expected = np.percentile(before[:, unit], percentile)

@@ -1,0 +1,78 @@
+"""What is measured once, after training: each metric of the whole test set, each run by itself.
+
+A measure is a function of a stack and a split that gives metrics by name, each a list with one number per run; one that
+does not apply gives none. What fails for a run fails for that run alone, and is null in its record.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fmnist.data.dataset import Split, as_input
+from fmnist.nn.metrics import auroc, holes
+from fmnist.nn.models import VAE, Autoencoder
+from fmnist.nn.step import MEASURED, evaluating, negative_iwae, outputs
+from fmnist.train.stack import Stack
+
+log = logging.getLogger("train")
+
+
+def codes(stack: Stack, split: Split) -> Tensor:
+    """What an autoencoder's runs encode a split's images to, (K, n, code)."""
+    assert isinstance(stack.model, Autoencoder | VAE)
+    stack.start_noise("codes")
+    with evaluating(stack.model):
+        chunks = torch.split(split.images, 6 * MEASURED)
+        return torch.cat([stack.model.encode(as_input(chunk, stack.dtype)) for chunk in chunks], -2)
+
+
+def bound(stack: Stack, split: Split) -> dict[str, list[float]]:
+    """The importance-weighted bound of a variational autoencoder."""
+    samples = getattr(stack.common.model, "iwae_samples", None)
+    if not samples or not isinstance(stack.model, VAE):
+        return {}
+    stack.start_noise("iwae")
+    return {"negative_iwae": negative_iwae(stack.model, stack.input(split), samples).tolist()}
+
+
+def empty_space(stack: Stack, split: Split) -> dict[str, list[float]]:
+    """The holes in a latent space of two numbers."""
+    if not isinstance(stack.model, Autoencoder | VAE) or (found := codes(stack, split)).shape[-1] != 2:
+        return {}
+    return {"holes": [_or_nan(holes, run) for run in found]}
+
+
+def anomaly(stack: Stack, split: Split) -> dict[str, list[float]]:
+    """How well the class that was trained on is told from the others."""
+    if (normal := stack.common.anomaly.normal) is None:
+        return {}
+    stack.start_noise("test")
+    x = stack.input(split)
+    chunks = outputs(stack.model, stack.criterion, x, split.labels, stack.common.precision)
+    scores = [stack.criterion.scores(*chunk) for chunk in chunks]
+    strange = split.labels != normal
+    return {name: [_or_nan(auroc, run, strange) for run in torch.cat([s[name] for s in scores], -1)]
+            for name in scores[0]}  # fmt: skip
+
+
+def _or_nan(metric: Callable[..., float], *given: Tensor) -> float:
+    """A metric of one run; nan, and a line in the log, where it is not defined."""
+    try:
+        return metric(*given)
+    except Exception as error:  # whatever a library makes of diverged or degenerate numbers
+        log.warning(f"{metric.__name__} of a run is not defined: {error}")
+        return math.nan
+
+
+ONCE: list[Callable[[Stack, Split], dict[str, list[float]]]] = [bound, empty_space, anomaly]
+
+
+def test(stack: Stack, split: Split) -> dict[str, list[float]]:
+    """`Stack.measure` of the test rows and what is measured only once, by tag, one per run."""
+    metrics = stack.measure("test", split)
+    for measure in ONCE:
+        metrics |= {f"test/{name}": values for name, values in measure(stack, split).items()}
+    return metrics
