@@ -159,6 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # all tables that were complete are in the record
+        return 130
     tables = [cell["peers"] for cell in record["cells"]] + [sweep["entrants"] for sweep in record["sweeps"]]
     return int(not all(table and all(entrant["agrees"] for entrant in table.values()) for table in tables))
 

@@ -11,7 +11,8 @@ from fmnist.data import fetch
 def main() -> None:
     about = "Fetch Fashion-MNIST if it is not at hand, verify its files and print where they are."
     parser = argparse.ArgumentParser(prog="python -m fmnist.data", description=about)
-    parser.add_argument("dir", nargs="?", metavar="DIR", help="existing folder (default: the project's data)")
+    place = "existing folder that has the files or gets them (default: data/ of the project)"
+    parser.add_argument("dir", nargs="?", metavar="DIR", help=place)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -19,6 +20,8 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
     for name in fetch.FASHION:
         path, rows = files[name].path, files[name].shape[0]
         print(f"{path if path.exists() else name}  {rows:,} rows  sha256 {fetch.FASHION[name][:12]}  ok")

@@ -231,3 +231,17 @@ def test_command_refuses_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     out, err = capsys.readouterr()
     assert out == ""
     assert err == "error: data.dir must be an existing folder, got '/no/such/folder'\n"
+
+
+def test_command_ends_without_a_traceback_after_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(dir: str | None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["data"])
+    monkeypatch.setattr(fetch, "fashion", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 130
+    assert capsys.readouterr() == ("", "")
