@@ -12,11 +12,11 @@ import torch
 
 from fmnist import UserError
 from fmnist.nn.losses import Classification
-from fmnist.nn.metrics import by_class, probe
 from fmnist.nn.step import outputs
 from fmnist.record.result import metrics_in_words, read_result
-from fmnist.train.measure import codes, test
 from fmnist.train.restore import restore
+from fmnist.view.measure import codes, test
+from fmnist.view.metrics import by_class, probe
 
 
 def evaluate(directory: Path, weights: str | None = None) -> dict[str, Any]:

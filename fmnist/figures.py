@@ -8,10 +8,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from fmnist import UserError
-from fmnist.nn.metrics import holes
 from fmnist.nn.models import VAE, Autoencoder
-from fmnist.train.pictures import GRID, Artist, draw, plane
 from fmnist.train.restore import restore
+from fmnist.view.metrics import holes
+from fmnist.view.pictures import GRID, Artist, draw, plane
 
 
 def compare(artists: Sequence[Artist]) -> Figure:

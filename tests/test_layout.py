@@ -15,12 +15,12 @@ ONLY_IN = {  # library: the modules that may import it
     "hydra": {"train", "fmnist.config.names"},
     "omegaconf": {"fmnist.config.parse", "fmnist.config.manual", "fmnist.launch.callbacks"},
     "tensorboard": {"fmnist.record.board"},
-    "torchvision": {"fmnist.data.fetch", "fmnist.train.pictures"},
-    "matplotlib": {"fmnist.train.pictures", "fmnist.figures", "fmnist.report.plots", "fmnist.report.landscapes",
+    "torchvision": {"fmnist.data.fetch", "fmnist.view.pictures"},
+    "matplotlib": {"fmnist.view.pictures", "fmnist.figures", "fmnist.report.plots", "fmnist.report.landscapes",
                    "fmnist.bench.show"},
     "scipy": {"fmnist.report.intervals"},
     "markdown": {"fmnist.report.page"},
-    "sklearn": {"fmnist.nn.metrics"},
+    "sklearn": {"fmnist.view.metrics"},
 }  # fmt: skip
 LONGEST = 300  # lines of a file
 

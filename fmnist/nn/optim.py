@@ -73,63 +73,10 @@ def _adam(fused: Callable[..., None]) -> Callable[..., None]:
     return update
 
 
-def _lion(
-    parameters: list[Tensor], gradients: list[Tensor], means: list[Tensor], lr: float, settings: dict[str, Any],
-    steps: Tensor,
-) -> None:  # fmt: skip
-    """p -= lr (sign(beta1 m + (1 - beta1) g) + decay p), then m = beta2 m + (1 - beta2) g (Chen et al. 2023)."""
-    beta1, beta2 = settings["betas"]
-    for p, g, m in zip(parameters, gradients, means, strict=True):
-        p.mul_(1 - lr * (settings["weight_decay"] or 0.0)).sub_(torch.lerp(m, g, 1 - beta1).sign_(), alpha=lr)
-        m.lerp_(g, 1 - beta2)
-
-
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of the quintic iteration (Jordan et al. 2024)
-
-
-def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """U V^T of the singular value decompositions U S V^T of matrices (K, n, m), nearly: by Newton-Schulz iterations the
-    singular values come to lie between about 0.7 and 1.2 (Jordan et al. 2024)."""
-    a, b, c = NEWTON_SCHULZ
-    x: Tensor = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
-    x = x / (x.flatten(1).norm(dim=1).view(-1, 1, 1) + 1e-7)
-    for _ in range(iterations):
-        square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
-    return x.mT if matrices.shape[-2] > matrices.shape[-1] else x
-
-
-def _muon(
-    parameters: list[Tensor], gradients: list[Tensor], moments: list[Tensor], squares: list[Tensor],
-    lr: Sequence[float], settings: Sequence[dict[str, Any]], steps: Tensor,
-) -> None:  # fmt: skip
-    """Matrices: m = mu m + g, p -= lr (0.2 sqrt(max(out, in)) O(g + mu m) + decay p), O = `orthogonalised` (Jordan et
-    al. 2024). The factor (Liu et al. 2025) gives updates the size of AdamW's, so that one lr serves all. What is no
-    matrix is updated by AdamW."""
-    for p, g, m, v in zip(parameters, gradients, moments, squares, strict=True):
-        shape = (-1, *[1] * (p.dim() - 1))
-        rate, decay, momentum = (
-            torch.tensor(values, dtype=p.dtype, device=p.device).view(shape)
-            for values in (lr, [s["weight_decay"] or 0.0 for s in settings], [s["momentum"] for s in settings])
-        )
-        if p.dim() == 3:
-            m.mul_(momentum).add_(g)
-            direction = orthogonalised(g + momentum * m) * (0.2 * math.sqrt(max(p.shape[1:])))
-            p.mul_(1 - rate * decay).sub_(rate * direction)
-            continue
-        for run, own in enumerate(settings):
-            adamw(
-                [p[run]], [g[run]], [m[run]], [v[run]], lr=lr[run], settings=own, steps=steps,
-            )  # fmt: skip
-
-
-adamw = _adam(torch._fused_adamw_)
 RULES: dict[str, Rule] = {
     "sgd": Rule(("momentum_buffer",), _sgd),
     "adam": Rule(("exp_avg", "exp_avg_sq"), _adam(torch._fused_adam_)),
-    "adamw": Rule(("exp_avg", "exp_avg_sq"), adamw),
-    "lion": Rule(("exp_avg",), _lion),
-    "muon": Rule(("momentum_buffer", "exp_avg_sq"), _muon, elementwise=False),
+    "adamw": Rule(("exp_avg", "exp_avg_sq"), _adam(torch._fused_adamw_)),
 }
 
 

@@ -123,3 +123,9 @@ def negative_iwae(model: VAE, x: Tensor, samples: int) -> Tensor:
                 weights.append(-bernoulli(model.decode(z), chunk) + log_p - log_q)
             total = total - (torch.stack(weights).logsumexp(0) - math.log(samples)).sum(-1, dtype=torch.float64)
     return total / len(x)
+
+
+def by_tag(prefix: str, metrics: dict[str, Tensor]) -> dict[str, list[float]]:
+    """Metrics of K runs (K,) as numbers, their tags with a prefix. It waits for the device once."""
+    together = torch.stack([metric.double() for metric in metrics.values()]).tolist()
+    return {prefix + tag: values for tag, values in zip(metrics, together, strict=True)}

@@ -16,12 +16,12 @@ from fmnist.data.dataset import Split, as_input
 from fmnist.record.progress import progress
 from fmnist.record.result import Outcome, metrics_in_words, read_result
 from fmnist.speed.kernels import bfloat16_is_emulated
-from fmnist.train.measure import codes, test
 from fmnist.train.restore import assemble
 from fmnist.train.run import Run
 from fmnist.train.signals import catching
 from fmnist.train.stack import Stack
-from fmnist.train.watch import watch
+from fmnist.view.measure import codes, test
+from fmnist.view.watch import watch
 
 log = logging.getLogger("train")
 SHOWN = 1000  # points in TensorBoard's projector
@@ -121,7 +121,7 @@ def _conclude(stack: Stack, runs: Sequence[Run]) -> list[Outcome]:
 
 def _illustrate(run: Run) -> None:
     """An autoencoder's pictures, in the run's directory and in TensorBoard."""
-    from fmnist.train.pictures import draw  # matplotlib comes with it
+    from fmnist.view.pictures import draw  # matplotlib comes with it
 
     mirror, stack, dataset = run.record.mirror, run.stack, run.stack.dataset
     for name, file in draw(stack, run.index, run.directory / "figures").items():

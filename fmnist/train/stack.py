@@ -16,7 +16,7 @@ from fmnist.nn.losses import Criterion
 from fmnist.nn.models import Parts, build
 from fmnist.nn.noise import Noise
 from fmnist.nn.optim import Average, Flat, Optimizer, schedule
-from fmnist.nn.step import means
+from fmnist.nn.step import by_tag, means
 from fmnist.speed.step import TapedStep
 
 load_ideas()  # a worker is given configs that were checked elsewhere
@@ -109,9 +109,3 @@ class Stack:
         """Put back what `weights` gave."""
         for name, value in self.model.state_dict().items():
             value[run].copy_(state[name])
-
-
-def by_tag(prefix: str, metrics: dict[str, Tensor]) -> dict[str, list[float]]:
-    """Metrics of K runs (K,) as numbers, their tags with a prefix. It waits for the device once."""
-    together = torch.stack([metric.double() for metric in metrics.values()]).tolist()
-    return {prefix + tag: values for tag, values in zip(metrics, together, strict=True)}

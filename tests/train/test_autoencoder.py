@@ -12,14 +12,14 @@ from fmnist import UserError
 from fmnist.data.dataset import load
 from fmnist.evaluate import evaluate
 from fmnist.figures import main
-from fmnist.nn import metrics
 from fmnist.nn.losses import NegativeELBO
-from fmnist.nn.metrics import holes
 from fmnist.nn.models import VAE, Parts
 from fmnist.nn.noise import Noise
 from fmnist.record import checkpoint
 from fmnist.train import engine
 from fmnist.train.stack import Stack
+from fmnist.view import metrics
+from fmnist.view.metrics import holes
 
 QUICK = {**SMALL, "figures": False}
 AUTOENCODER = {"model": "autoencoder", "model.hidden": [20, 6]}

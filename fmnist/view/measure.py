@@ -6,21 +6,38 @@ does not apply gives none. What fails for a run fails for that run alone, and is
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fmnist.data.dataset import Split, as_input
-from fmnist.nn.metrics import auroc, holes
+from fmnist.config.schema import Config
+from fmnist.data.dataset import Dataset, Split, as_input
+from fmnist.nn.losses import Criterion
 from fmnist.nn.models import VAE, Autoencoder
 from fmnist.nn.step import MEASURED, evaluating, negative_iwae, outputs
-from fmnist.train.stack import Stack
+from fmnist.view.metrics import auroc, holes
 
 log = logging.getLogger("train")
 
 
-def codes(stack: Stack, split: Split) -> Tensor:
+class Seen(Protocol):
+    """What is needed of a stack of K runs to look at it: see fmnist.train.stack.Stack."""
+
+    configs: Sequence[Config]
+    common: Config
+    dataset: Dataset
+    model: nn.Module
+    criterion: Criterion
+    dtype: torch.dtype
+
+    def measure(self, part: str, split: Split) -> dict[str, list[float]]: ...
+    def start_noise(self, part: str | int) -> None: ...
+    def input(self, split: Split) -> Tensor: ...
+
+
+def codes(stack: Seen, split: Split) -> Tensor:
     """What an autoencoder's runs encode a split's images to, (K, n, code)."""
     assert isinstance(stack.model, Autoencoder | VAE)
     stack.start_noise("codes")
@@ -29,7 +46,7 @@ def codes(stack: Stack, split: Split) -> Tensor:
         return torch.cat([stack.model.encode(as_input(chunk, stack.dtype)) for chunk in chunks], -2)
 
 
-def bound(stack: Stack, split: Split) -> dict[str, list[float]]:
+def bound(stack: Seen, split: Split) -> dict[str, list[float]]:
     """The importance-weighted bound of a variational autoencoder."""
     samples = getattr(stack.common.model, "iwae_samples", None)
     if not samples or not isinstance(stack.model, VAE):
@@ -38,14 +55,14 @@ def bound(stack: Stack, split: Split) -> dict[str, list[float]]:
     return {"negative_iwae": negative_iwae(stack.model, stack.input(split), samples).tolist()}
 
 
-def empty_space(stack: Stack, split: Split) -> dict[str, list[float]]:
+def empty_space(stack: Seen, split: Split) -> dict[str, list[float]]:
     """The holes in a latent space of two numbers."""
     if not isinstance(stack.model, Autoencoder | VAE) or (found := codes(stack, split)).shape[-1] != 2:
         return {}
     return {"holes": [_or_nan(holes, run) for run in found]}
 
 
-def anomaly(stack: Stack, split: Split) -> dict[str, list[float]]:
+def anomaly(stack: Seen, split: Split) -> dict[str, list[float]]:
     """How well the class that was trained on is told from the others."""
     if (normal := stack.common.anomaly.normal) is None:
         return {}
@@ -67,10 +84,10 @@ def _or_nan(metric: Callable[..., float], *given: Tensor) -> float:
         return math.nan
 
 
-ONCE: list[Callable[[Stack, Split], dict[str, list[float]]]] = [bound, empty_space, anomaly]
+ONCE: list[Callable[[Seen, Split], dict[str, list[float]]]] = [bound, empty_space, anomaly]
 
 
-def test(stack: Stack, split: Split) -> dict[str, list[float]]:
+def test(stack: Seen, split: Split) -> dict[str, list[float]]:
     """`Stack.measure` of the test rows and what is measured only once, by tag, one per run."""
     metrics = stack.measure("test", split)
     for measure in ONCE:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from fmnist.data.dataset import as_input, load
 from fmnist.train import engine
 from fmnist.train.stack import Stack
-from fmnist.train.watch import watch
+from fmnist.view.watch import watch
 
 SMALL = {"data.limit": 600, "epochs": 2, "batch_size": 100, "precision": "float64", "model.hidden": [20, 12]}
 

@@ -12,8 +12,7 @@ from torch import Tensor
 from fmnist.data.dataset import as_input, derive
 from fmnist.nn.models import VAE, Autoencoder
 from fmnist.nn.step import evaluating
-from fmnist.train.measure import codes
-from fmnist.train.stack import Stack
+from fmnist.view.measure import Seen, codes
 
 # Ten colours that stay apart for the colour-blind (Paul Tol's "muted" scheme and a dark grey).
 COLOURS = ["#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#555555"]
@@ -21,7 +20,7 @@ GRID = 15  # images to a side of the decoded plane
 SCATTER = 5000  # points of a map
 
 
-def draw(stack: Stack, run: int, folder: Path) -> dict[str, Path]:
+def draw(stack: Seen, run: int, folder: Path) -> dict[str, Path]:
     """Write all pictures of one run of a stack into `folder`; their files by name."""
     folder.mkdir(parents=True, exist_ok=True)
     artist = Artist(stack, run)
@@ -42,7 +41,7 @@ def draw(stack: Stack, run: int, folder: Path) -> dict[str, Path]:
 class Artist:
     """Draws one run of a stack, from test images and in evaluation mode."""
 
-    def __init__(self, stack: Stack, run: int) -> None:
+    def __init__(self, stack: Seen, run: int) -> None:
         self.stack, self.run, self.dataset = stack, run, stack.dataset
         self.model = cast(Autoencoder | VAE, stack.model)
         self.generator = torch.Generator().manual_seed(derive(stack.configs[run].seed, "figures"))

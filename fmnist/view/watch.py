@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from fmnist.data.dataset import as_input
 from fmnist.nn.layers import Activation, Linear
 from fmnist.nn.losses import Criterion
-from fmnist.train.stack import Stack, by_tag
+from fmnist.nn.step import by_tag
+from fmnist.view.measure import Seen
 
 Start = Callable[[], None]  # begins the noise anew
 ROWS = 1000  # of the training rows, the first ones
@@ -120,7 +121,7 @@ def surface(
 WATCHES: dict[str, Callable[..., dict[str, Tensor]]] = {"gradients": gradients, "inputs": inputs, "surface": surface}
 
 
-def watch(stack: Stack) -> dict[str, list[float]]:
+def watch(stack: Seen) -> dict[str, list[float]]:
     """The metrics that the knob `watch` asks for, by tag, one per run; "fit" measures the training rows."""
     common, train = stack.common, stack.dataset.train
     if common.watch == "fit":
