@@ -1,13 +1,11 @@
-"""fmnist.data.batches: the order of an epoch and the slices of its batches, as properties."""
-
-import math
+"""fmnist.data.batches: the order of an epoch and its batches, as properties."""
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fmnist.data.batches import order, slices
-from fmnist.data.dataset import derive
+from fmnist.data.batches import Batches, order
+from fmnist.data.dataset import Dataset, Split, derive
 
 
 @given(n=st.integers(0, 300), seed=st.integers(0, 2**63), epoch=st.integers(0, 10**6))
@@ -40,12 +38,35 @@ def test_derived_seeds_are_fixed_and_distinct() -> None:
     assert derive(1, "a", "b") != derive(1, "ab")
 
 
-@given(n=st.integers(0, 500), batch_size=st.none() | st.integers(1, 600))
-def test_slices_cover_every_row_once(n: int, batch_size: int | None) -> None:
-    found = slices(n, batch_size)
-    rows = list(range(n))
-    assert [row for one in found for row in rows[one]] == rows
-    size = batch_size or n
-    assert all(one.stop - one.start == size for one in found[:-1])
-    assert all(0 < one.stop - one.start <= size for one in found)
-    assert len(found) == (math.ceil(n / size) if n else 0)
+def numbered(rows: int) -> Dataset:
+    """A data set whose training images are the numbers of their rows, in two pixels; labels are their last digits."""
+    numbers = torch.arange(rows)
+    part = Split(torch.stack([numbers // 256, numbers % 256], 1).to(torch.uint8), numbers % 10)
+    return Dataset(part, None, part, height=1, width=2, classes=10, names=tuple("0123456789"))
+
+
+@settings(max_examples=50)
+@given(
+    rows=st.integers(1, 1500), batch_size=st.none() | st.integers(1, 1600), epoch=st.integers(1, 3),
+    order_seeds=st.sampled_from([[0], [3, 3, 3], [0, 1, 2]]), dtype=st.sampled_from([torch.uint8, torch.float32]),
+)  # fmt: skip
+def test_an_epoch_has_every_row_once_in_the_order_of_its_seed(
+    rows: int, batch_size: int | None, epoch: int, order_seeds: list[int], dtype: torch.dtype
+) -> None:
+    batches = Batches(numbered(rows), batch_size, order_seeds, dtype)
+    orders = [torch.arange(rows) if batch_size is None else order(rows, seed, epoch) for seed in order_seeds]
+    apart = batch_size is not None and len(set(order_seeds)) > 1
+    expected = torch.stack(orders) if apart else orders[0]
+    found, sizes = [], []
+    for batch in batches.epoch(epoch):
+        numbers = batch.pixels[..., 0].long() * 256 + batch.pixels[..., 1]
+        assert torch.equal(batch.labels, numbers % 10)
+        assert batch.x.dtype == dtype
+        assert torch.equal(
+            (batch.x.double() * (1 if dtype == torch.uint8 else 255)).round().long(), batch.pixels.long()
+        )
+        found.append(numbers.clone())  # the next batch is written over this one
+        sizes.append(numbers.shape[-1])
+    assert torch.equal(torch.cat(found, -1), expected)
+    size = min(batch_size or rows, rows)
+    assert sizes == [size] * (rows // size) + [rows % size] * (rows % size > 0)

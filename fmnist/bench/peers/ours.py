@@ -1,7 +1,6 @@
 """This project: `fmnist.train.stack.Stack`, as `fmnist.train.engine` trains it; with --runs K, K runs at once."""
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import worker
@@ -33,7 +32,7 @@ def main() -> None:
         for seed in seeds
     ]  # fmt: skip
     read_ahead(configs[0].data.name, configs[0].data.dir)  # as train.py does, while torch is imported
-    from fmnist.speed.kernels import flushed_denormals
+    from fmnist.train.engine import flushed_denormals
 
     with flushed_denormals():  # as engine.fit does
         serve(work, configs, seeds)
@@ -42,12 +41,10 @@ def main() -> None:
 def serve(work, configs, seeds) -> None:
     import torch
 
-    from fmnist.data.dataset import load
-    from fmnist.train.stack import Stack, pick_device
+    from fmnist.train.restore import assemble
 
     torch.set_num_threads(work.threads)
-    device = pick_device(configs[0].device)
-    stack = Stack(configs, load(**asdict(configs[0].data)).to(device), device)
+    stack = assemble(configs)
     for run, seed in enumerate(seeds):
         state = stack.weights(run)
         matrices = [value for value in state.values() if value.dim() == 2]
@@ -59,7 +56,7 @@ def serve(work, configs, seeds) -> None:
     def train() -> tuple[float, float | None]:
         nonlocal epoch
         epoch += 1
-        metrics = stack.epoch(epoch)
+        metrics = stack.train_epoch(epoch)
         return metrics["train/loss"][0], metrics.get("train/accuracy", [None])[0]
 
     worker.serve(train, "torch", "fmnist")
