@@ -2,7 +2,11 @@
 
 groups     which runs train together
 costs      work and memory of a config
+machine    the cores and the memory that this process may use
+trouble    what went wrong, as data that crosses processes
 plan       how large the stacks, how many the workers
+progress   how far a sweep has come
+runs       what launchers write into the directories of runs
 pool       starts worker processes, sends them runs, collects results, replaces those that crash
 worker     a process that trains stacks
 callbacks  what Hydra calls: refuse a mistake early, dry run, leaderboard

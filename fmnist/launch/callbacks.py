@@ -1,6 +1,7 @@
 """What Hydra calls: refuse a mistake early, dry run, leaderboard. They do not import hydra."""
 
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import UserError
-from fmnist.config.parse import parse
+from fmnist.config.names import near, python
+from fmnist.config.parse import check_machine, parse
 from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, memory, parameters, steps, work
 from fmnist.record.result import check_directory
 from fmnist.report.leaderboard import Leaderboard, table
@@ -32,11 +34,14 @@ class RefuseEarly(Callback):
         try:
             asked = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
             checked = parse(asked)
+            check_machine(checked)
             try:
                 directory = Path(config.hydra.run.dir)
             except OmegaConfBaseException:  # only known once the job runs: train.py checks it again then
                 return
             check_directory(checked, directory)
+            if not config.get("dry_run"):
+                _make(directory)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(2) from None
@@ -45,6 +50,15 @@ class RefuseEarly(Callback):
         """Let the resolver `typed` see the sweep's own command line before any job's."""
         with suppress(OmegaConfBaseException):  # such as ${hydra.job.num}, known to jobs alone
             str(config.hydra.sweep.subdir)
+
+
+def _make(directory: Path) -> None:
+    """Make a run's directory. Raises UserError where that cannot be done."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        raise UserError(f"hydra.run.dir must be a folder to write to, got {directory}: {error.strerror}") from None
 
 
 class UpdateLeaderboard(Callback):
@@ -69,11 +83,28 @@ class UpdateLeaderboard(Callback):
             print(f"\n{table(found)}\n\n{board.sweep / 'leaderboard.csv'}")
 
 
+class ShowCommands(Callback):
+    """Hydra callback: the end of a sweep shows how its runs are looked at."""
+
+    def on_multirun_end(self, config: Any, **_: Any) -> None:
+        """All runs have ended, none of them badly."""
+        sweep = Path(str(config.hydra.sweep.dir)).absolute()
+        if (sweep / "leaderboard.csv").exists():
+            print(where_to_look(sweep))
+
+
+def where_to_look(sweep: Path) -> str:
+    """The commands that show the runs of a sweep, as one pastes them."""
+    folder = near(sweep)
+    curves, report = ["-m", "tensorboard.main", "--logdir", folder], ["-m", "fmnist.report", folder]
+    return f"curves: {python(*curves)}\nreport: {python(*report)}"
+
+
 class DryRun(Callback):
-    """Hydra callback: with dry_run=true a single run tells what it would do, and leaves before anything is written."""
+    """Hydra callback: with dry_run=true a single run says what it would do, and ends before anything is written."""
 
     def on_run_start(self, config: Any, **_: Any) -> None:
-        """Tell, and leave."""
+        """Say what the run would do and cost, and end the command."""
         if not config.get("dry_run"):
             return
         checked = parse({key: value for key, value in config.items() if key != "hydra"})

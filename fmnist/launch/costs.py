@@ -1,12 +1,18 @@
 """What a run costs in work and memory, by its config alone. No torch."""
 
+import functools
+import gzip
 import math
+import zlib
 from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
 
-from fmnist.config.schema import MODELS, Config
+from fmnist import UserError
+from fmnist.config.schema import Config, kind
+from fmnist.data import fetch
 
-ROWS, TEST_ROWS, FEATURES, CLASSES = 60_000, 10_000, 784, 10  # Fashion-MNIST's; of other data they are a guess
-PIECE = 6_000  # rows whose activations are counted: generously, those of a chunk of fmnist.nn.step
+CHUNK = 6_000  # rows whose activations are counted: generously, those of a chunk of fmnist.nn.step
 STATES = 5  # numbers kept per parameter: itself, its gradient, two moments, the best so far
 PROCESS = 0.5e9  # bytes of a process before it has any data: Python and torch
 SPEED = 4e10  # multiply-adds a second of a core, where nothing is measured
@@ -14,9 +20,48 @@ START = 3.0  # seconds until a process trains
 PASSES = 6  # numbers kept per activation and row: forward, backward, noise and what is between
 
 
+class Size(NamedTuple):
+    """Of a data set: its training and test images, the pixels of one, its classes. The defaults are Fashion-MNIST's."""
+
+    rows: int = 60_000
+    test_rows: int = 10_000
+    pixels: int = 784
+    classes: int = 10
+
+
+def size(config: Config) -> Size:
+    """The size of a run's data, by the headers of its files; Fashion-MNIST's where they cannot be read."""
+    return Size() if config.data.name == "fashion" else _size(config.data.dir)
+
+
+@functools.cache
+def _size(dir: str | None) -> Size:
+    images, labels, test_images, _ = fetch.FASHION
+    try:
+        folder = Path(dir or "").expanduser()
+        rows, height, width = _shape(folder, images)
+        classes = fetch._read(folder, labels, None)  # the header does not tell how many there are
+        found = Size(rows, _shape(folder, test_images)[0], height * width, max(classes.content[classes.start :]) + 1)
+    except (UserError, OSError, EOFError, ValueError, zlib.error):
+        return Size()  # training will tell what is wrong with them
+    return found if all(found) else Size()
+
+
+def _shape(folder: Path, name: str) -> tuple[int, int, int]:
+    """The shape that the header of a file of images tells."""
+    path = fetch._find(folder, name)
+    if path is None:
+        raise FileNotFoundError(folder / name)
+    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+        header = file.read(16)
+    rows, height, width = (int.from_bytes(header[at : at + 4], "big") for at in (4, 8, 12))
+    return rows, height, width
+
+
 def widths(config: Config) -> list[int]:
     """The widths of a model's layers, input and output included."""
-    return MODELS[config.model.name].widths(config.model, FEATURES, CLASSES)
+    data = size(config)
+    return kind(config.model.name).widths(config.model, data.pixels, data.classes)
 
 
 def parameters(config: Config) -> int:
@@ -27,9 +72,10 @@ def parameters(config: Config) -> int:
 
 def rows(config: Config) -> tuple[int, int]:
     """Training and validation rows."""
-    given = min(config.data.limit or ROWS, ROWS)
+    data = size(config)
+    given = min(config.data.limit or data.rows, data.rows)
     train = round(given * config.data.split)
-    share = 1 if config.anomaly.normal is None else CLASSES
+    share = 1 if config.anomaly.normal is None else data.classes
     return train // share, (given - train) // share
 
 
@@ -39,6 +85,12 @@ def work(config: Config) -> float:
     return parameters(config) * config.epochs * (3.0 * train + held_out / config.eval_every)
 
 
+def epochs(config: Config) -> int:
+    """Epochs that `fit` trains a new run for: all, or those up to the recorded one after which it pauses."""
+    records = math.ceil(round((config.until or 1.0) * config.epochs / config.eval_every, 9))
+    return min(records * config.eval_every, config.epochs)
+
+
 def steps(config: Config) -> int:
     """Updates of a whole run."""
     train, _ = rows(config)
@@ -46,23 +98,28 @@ def steps(config: Config) -> int:
 
 
 def memory(config: Config) -> float:
-    """Bytes that a run adds to its stack: states, and the activations of a batch or of a piece of evaluation."""
+    """Bytes that a run adds to its stack: states, and the activations of a batch or of a chunk of evaluation."""
     train, _ = rows(config)
     batch = min(config.batch_size or train, train)
-    size = 8 if config.precision == "float64" else 4
     inner = sum(widths(config)[1:])
-    activations = max(PASSES * min(batch, PIECE) * inner, 2 * PIECE * inner)
-    return float(size * (STATES * parameters(config) + activations + batch * FEATURES))
+    activations = max(PASSES * min(batch, CHUNK) * inner, 2 * CHUNK * inner)
+    numbers = STATES * parameters(config) + activations + batch * size(config).pixels
+    return float(_bytes(config) * numbers)
 
 
 def data_memory(config: Config) -> float:
     """Bytes of the images as bytes and of the largest part as numbers."""
-    size = 8 if config.precision == "float64" else 4
+    data = size(config)
     train, held_out = rows(config)
-    return float(FEATURES * (train + held_out + TEST_ROWS + size * max(held_out, TEST_ROWS)))
+    return float(data.pixels * (train + held_out + data.test_rows + _bytes(config) * max(held_out, data.test_rows)))
+
+
+def _bytes(config: Config) -> int:
+    """Of a number."""
+    return 8 if config.precision == "float64" else 4
 
 
 def duration(seconds: float) -> str:
-    """A time for a person."""
+    """A time in words."""
     minutes, hours = seconds / 60, seconds / 3600
     return f"{hours:.1f} h" if hours > 2 else f"{minutes:.0f} min" if minutes > 2 else f"{seconds:.0f} s"

@@ -1,132 +1,199 @@
 """How a sweep is to be trained: in which stacks, by how many workers with how many threads. No torch."""
 
 import math
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from fmnist.config.schema import Config
-from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, memory, steps, work
+from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, epochs, memory, steps, work
 from fmnist.launch.groups import cut, groups, stacks
-from fmnist.launch.pool import Workers, cores
+from fmnist.launch.machine import Machine
+from fmnist.launch.trouble import Unmeasured
 
 LARGEST = 16  # runs in a stack of a CPU: beyond, nothing is gained
 ENOUGH = 5e10  # multiply-adds in a step: beyond, the products take nearly all of its time and company gains nothing
 STACK = 8  # runs in a stack of a CPU, where nothing is measured
 WORTH = 8.0  # seconds of training, by that speed, from which on measuring is worth its time
-TRIAL = 0.08  # seconds of steps in one measurement
+USED = 0.8  # share of the free memory that is planned with
+CUDA = 50  # times as fast as a core that a cuda device is taken to be
+
+# Seconds that a step of a stack takes while so many workers with so many threads do the same: the slowest's.
+Pace = Callable[[Sequence[Config], int, int], float]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """stacks: places of configs, the first ones first; threads: of each worker, None: as torch chooses; seconds, bytes:
-    what it should take of time and memory; why: how it was chosen."""
+    """How a sweep is to be trained.
+
+    stacks: places of configs, the first ones first. threads: of each worker, None: as torch chooses. seconds, bytes:
+    what it should take of time and memory. measured: whether the time rests on a measurement; why_not: the trouble that
+    kept it from being made. paces: what was measured, in words.
+    """
 
     stacks: list[list[int]]
     workers: int
     threads: int | None
-    devices: int
     seconds: float
     bytes: float
-    why: str
+    measured: bool = False
+    why_not: str = ""
+    paces: Sequence[str] = ()
 
     def __str__(self) -> str:
         sizes = [len(stack) for stack in self.stacks]
+        runs, worker = counted(sum(sizes), "run"), counted(self.workers, "worker")
         size = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else f"{max(sizes)}"
-        where = f"{self.threads} threads" if self.threads else f"{self.devices} cuda devices"
-        return (
-            f"{sum(sizes)} runs in {len(sizes)} stacks of {size}, {self.workers} workers with {where}"
-            f" ({self.why}); about {duration(self.seconds)} and {self.bytes / 1e9:.1f} GB"
-        )
+        stacked = f" in {counted(len(sizes), 'stack')} of {size}" if max(sizes) > 1 else ""
+        threads = f"{counted(self.threads, 'thread')} each" if self.threads else "one for each cuda device"
+        estimate = f"about {duration(self.seconds)} and {self.bytes / 1e9:.1f} GB"
+        how = "" if self.measured else f" (not measured{self.why_not and ': ' + self.why_not})"
+        return f"{runs}{stacked}, {worker}, {threads}: {estimate}{how}"
 
 
-def plan(configs: Sequence[Config], pool: Workers, workers: int | None = None, stack: int | None = None) -> Plan:
-    """Choose what a sweep of these configs is trained by; workers, stack: what the user has chosen already.
+def counted(number: int, what: str) -> str:
+    """A number of things in words: "1 run", "2 runs"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def wants_cuda(configs: Sequence[Config]) -> bool:
+    """Whether any of these runs would use a cuda device where there is one."""
+    return any(config.device != "cpu" for config in configs)
+
+
+def plan(
+    configs: Sequence[Config], machine: Machine, workers: int | None = None, stack: int | None = None,
+    pace: Pace | None = None, tasks: int | None = None, begun: Sequence[int] | None = None,
+) -> Plan:  # fmt: skip
+    """Choose what a sweep of these configs is trained by.
 
     On cuda each device gets one worker and as large stacks as may be. On a CPU stack sizes and the sharing of the cores
-    are decided by trying some steps of the largest group, all workers at once: which is best depends on the
-    shapes of the products and on the machine.
+    are decided by trying some steps of each large group, all workers at once: which is best depends on the shapes of
+    the products and on the machine. workers, stack: what the user has chosen already. pace: measures; None: nothing is
+    measured. tasks: the most stacks that train at a time where each has such a machine to itself; None: all workers
+    share one. begun: epochs that each run has behind it.
     """
-    asked = {config.device.partition(":")[0] for config in configs}
-    devices = 0 if asked == {"cpu"} else pool.cuda_devices()
-    if devices:
-        return _on_cuda(configs, devices, workers, stack)
-    return _on_cpu(configs, pool, workers, stack)
+    jobs, cuda = len(configs), bool(machine.devices) and wants_cuda(configs)
+    found = [list(group) for group in groups(configs)]
+    shares = [max(0, epochs(c) - b) / c.epochs for c, b in zip(configs, begun or [0] * jobs, strict=True)]
+    works = [sum(work(configs[run]) * shares[run] for run in group) for group in found]
+    base = PROCESS + max(map(data_memory, configs))
+    free = machine.memory * USED
+    count = min(workers or (1 if tasks else _most(configs, machine, cuda)), jobs)
+    choice = _Choice(count, [stack or (jobs if cuda else STACK)] * len(found))
+    if pace and not cuda and jobs > 1 and sum(works) / (SPEED * machine.cores) > WORTH:
+        counts = [count] if workers else _halves(count)
+        of_groups = [[configs[run] for run in group] for group in found]
+        choice = _choose(of_groups, works, machine.cores, pace, counts, stack)
+    room = math.inf if cuda else free / (1 if tasks else choice.workers) - base  # a device halves what does not fit it
+    pieces = stacks(configs, choice.sizes, choice.workers, max(room, 1.0))
+    busy = min(tasks or choice.workers, len(pieces))
+    speed = SPEED * (CUDA * busy if cuda else machine.cores * (busy if tasks else 1))
+    seconds = START + sum(w / (choice.speeds.get(place) or speed) for place, w in enumerate(works))
+    largest = max(sum(memory(configs[run]) for run in piece) for piece in pieces)
+    threads = None if cuda else max(1, machine.cores // (1 if tasks else busy))
+    measured = bool(choice.speeds)
+    return Plan(pieces, busy, threads, seconds, busy * (base + largest), measured, choice.why_not, choice.paces)
 
 
-def _on_cuda(configs: Sequence[Config], devices: int, workers: int | None, stack: int | None) -> Plan:
-    fixed = any(":" in config.device for config in configs)  # then that device is meant, not one of ours
-    count = min(workers or (1 if fixed else devices), len(configs))
-    pieces = stacks(configs, stack or len(configs), count, math.inf)  # a stack too large for a device is halved there
-    total = sum(work(config) for config in configs)
-    seconds = START + total / (SPEED * 50 * count)
-    return Plan(pieces, count, None, devices, seconds, _memory(configs, pieces, count), "one for each device")
-
-
-def _on_cpu(configs: Sequence[Config], pool: Workers, workers: int | None, stack: int | None) -> Plan:
-    count = cores()
-    free = available() * 0.8
+def _most(configs: Sequence[Config], machine: Machine, cuda: bool) -> int:
+    """The most workers that make sense: one for each device; on a CPU as many as cores and memory allow."""
+    if cuda:  # a device that is named is meant, not one of ours
+        return 1 if any(":" in config.device for config in configs) else machine.devices
     need = PROCESS + max(data_memory(config) + memory(config) for config in configs)
-    most = workers or max(1, min(count, len(configs), int(free / need)))
-    most = min(most, len(configs))
-    found = [[configs[i] for i in group] for group in groups(configs)]
-    works = [sum(map(work, group)) for group in found]
-    sizes, speeds, why = [stack or STACK] * len(found), [SPEED * count] * len(found), "not measured"
-    if len(configs) > 1 and sum(works) / speeds[0] > WORTH:
-        counts = [most] if workers else list(_halves(most))
-        best = _fastest(found[0], len(configs), pool, counts, stack)
-        most, told = best.workers, best.told
-        sizes, speeds = [best.size] * len(found), [best.rate * _step(found[0])] * len(found)
-        for place, group in enumerate(found[1:], start=1):
-            if works[place] / speeds[place] > WORTH:
-                own = _fastest(group, len(configs), pool, [most], stack)
-                sizes[place], speeds[place] = own.size, own.rate * _step(group)
-                told += own.told
-        why = "measured: us a run and step of workers x runs, " + ", ".join(told)
-    elif len(configs) == 1:
-        why = "one run"
-    room = free / most - PROCESS - max(data_memory(config) for config in configs)
-    pieces = stacks(configs, sizes, most, max(room, 1.0))
-    busy = min(most, len(pieces))
-    seconds = START + sum(w / speed for w, speed in zip(works, speeds, strict=True))
-    return Plan(pieces, busy, max(1, count // busy), 0, seconds, _memory(configs, pieces, busy), why)
+    return max(1, int(min(machine.cores, machine.memory * USED / need)))
+
+
+@dataclass
+class _Choice:
+    """workers; sizes: of the stacks of each group; speeds: multiply-adds a second of all workers, by the places of the
+    groups for which they were measured; why_not and paces as in Plan."""
+
+    workers: int
+    sizes: list[int]
+    speeds: dict[int, float] = field(default_factory=dict)
+    why_not: str = ""
+    paces: list[str] = field(default_factory=list)
+
+
+def _choose(
+    found: Sequence[Sequence[Config]], works: Sequence[float], cores: int, pace: Pace, counts: Sequence[int],
+    stack: int | None,
+) -> _Choice:  # fmt: skip
+    """Workers and sizes by measurement: the largest group decides on the workers, each large one on its own stacks."""
+    runs = sum(map(len, found))
+    choice = _Choice(counts[0], [stack or STACK] * len(found))
+    for place, group in enumerate(found):
+        if place and works[place] / choice.speeds.get(0, SPEED * cores) <= WORTH:
+            continue
+        trial = _Trial(group, runs, cores, pace)
+        try:
+            best = trial.fastest([choice.workers] if place else counts, stack)
+        except Unmeasured as trouble:  # training will tell what it is, by the names of the runs
+            choice.why_not = str(trouble)
+            continue
+        choice.paces += trial.paces
+        choice.workers, choice.sizes[place], choice.speeds[place] = best.workers, best.size, best.rate * _step(group)
+    return choice
 
 
 def _step(group: Sequence[Config]) -> float:
     """Multiply-adds of one step of one run."""
-    return work(group[0]) / steps(group[0])
+    return max(1.0, work(group[0]) / max(1, steps(group[0])))
 
 
 @dataclass(frozen=True)
-class _Pace:
-    """workers with stacks of `size` runs take `rate` steps of single runs a second; told: all that was tried."""
+class _Rate:
+    """workers with stacks of `size` runs take `rate` steps of single runs a second."""
 
     workers: int
     size: int
     rate: float
-    told: list[str]
 
 
-def _fastest(group: Sequence[Config], runs: int, pool: Workers, counts: Sequence[int], stack: int | None) -> _Pace:
-    """How a group is trained fastest, by any of these numbers of workers; runs: of the whole sweep."""
-    best, told = _Pace(counts[0], 1, 0.0, []), []
-    for count in counts:
-        top = min(stack or len(group), math.ceil(runs / count), len(group))
-        threads = max(1, cores() // count)
+class _Trial:
+    """Measurements of one group. runs: of the whole sweep. paces: what was measured, in words."""
+
+    def __init__(self, group: Sequence[Config], runs: int, cores: int, pace: Pace) -> None:
+        self.group, self.runs, self.cores, self.pace = group, runs, cores, pace
+        self.paces: list[str] = []
+        self.too_large = Unmeasured("nothing was tried")
+
+    def fastest(self, counts: Sequence[int], stack: int | None) -> _Rate:
+        """How the group is trained fastest, by any of these numbers of workers. Raises Unmeasured if nothing fits."""
+        best: _Rate | None = None
+        for count in counts:
+            rates = self._rates(count, stack)
+            if not rates:
+                continue
+            top = max(rates.values())
+            size = max(size for size, rate in rates.items() if rate >= 0.97 * top)  # fewer stacks are less work around
+            self.paces.append(f"{count} x {size}: {1e6 / rates[size]:.0f}")
+            if best and rates[size] < 1.05 * best.rate:  # in doubt many processes: they share the work around the steps
+                break
+            best = _Rate(count, size, rates[size])
+        if best is None:
+            raise self.too_large
+        return best
+
+    def _rates(self, count: int, stack: int | None) -> dict[int, float]:
+        """Steps of single runs a second that so many workers take, by the size of their stacks."""
+        top = min(stack or len(self.group), math.ceil(self.runs / count), len(self.group))
+        most = min(top, LARGEST, max(1, int(ENOUGH / _step(self.group))))
         rates: dict[int, float] = {}
-        most = min(top, LARGEST, max(1, int(ENOUGH / _step(group))))
         for size in [top] if stack else _halves(most):
-            busy = runs / _most_for_one(runs, size, count) if len(group) == runs else count  # others fill the gaps
-            rates[size] = busy * size / pool.pace(group[:size], count, threads, TRIAL)
+            alone = len(self.group) == self.runs  # else other groups keep idle workers busy
+            busy = self.runs / _most_for_one(self.runs, size, count) if alone else count
+            try:
+                seconds = self.pace(self.group[:size], count, max(1, self.cores // count))
+            except Unmeasured as trouble:
+                if not trouble.too_large:
+                    raise
+                self.too_large = trouble  # a smaller one may fit
+                continue
+            rates[size] = busy * size / max(seconds, 1e-9)
             if rates[size] < max(rates.values()):  # still smaller ones would not be faster
                 break
-        size = max(size for size in rates if rates[size] >= 0.97 * max(rates.values()))  # fewer are less work around
-        told += [f"{count} x {size}: {1e6 / rate if (rate := rates[size]) else math.inf:.0f}"]
-        if rates[size] < 1.05 * best.rate:  # in doubt many processes: they share the work around the steps too
-            break
-        best = _Pace(count, size, rates[size], told)
-    return replace(best, told=told)
+        return rates
 
 
 def _most_for_one(runs: int, size: int, workers: int) -> int:
@@ -139,26 +206,3 @@ def _most_for_one(runs: int, size: int, workers: int) -> int:
 
 def _halves(size: int) -> list[int]:
     return [size] if size == 1 else [size, *_halves(math.ceil(size / 2))]
-
-
-def _memory(configs: Sequence[Config], pieces: Sequence[Sequence[int]], workers: int) -> float:
-    """Bytes of that many workers, each with the most demanding stack."""
-    stack = max(sum(memory(configs[run]) for run in piece) for piece in pieces)
-    return workers * (PROCESS + max(data_memory(config) for config in configs) + stack)
-
-
-def available() -> float:
-    """Bytes of memory that are free for this process, by the machine and by its control group."""
-    free = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for line in _read("/proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            free = float(line.split()[1]) * 1024
-    limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
-    return min(free, float(limit) - float(used)) if limit.isdecimal() and used.isdecimal() else free
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""

@@ -1,11 +1,10 @@
-"""The worker processes of a sweep on this machine: started, given stacks to train, listened to, outlived. No torch."""
+"""The worker processes of a sweep on this machine: started, given stacks to train, replaced when they die. No torch."""
 
-import math
 import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
@@ -15,15 +14,20 @@ from typing import Any
 
 from fmnist import ROOT
 from fmnist.config.schema import Config
+from fmnist.launch.progress import Progress
+from fmnist.launch.runs import interrupted, run_log
+from fmnist.launch.trouble import Trouble, Unmeasured
 from fmnist.record.result import Outcome
 from fmnist.train.signals import catching
 
 DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # where none of these is, there is no cuda device to ask torch for
+TRIAL = 0.08  # seconds of steps in one measurement
+LOOK = 1.0  # seconds after which the progress is looked at, if nothing else happens
 
 
 @dataclass
 class Task:
-    """Runs to be trained as one stack, on `device` if it is one of several, and the places of those still at it."""
+    """Runs to be trained as one stack; runs: their places in the sweep; left: those of them that have not ended."""
 
     configs: Sequence[Config]
     directories: Sequence[Path]
@@ -32,20 +36,20 @@ class Task:
 
 
 class Worker:
-    """One process; see fmnist.launch.worker for what it does.
+    """One process; see fmnist.launch.worker for what it does. device: the cuda device that it trains on, if any.
 
     It has a session of its own, so that Ctrl-C reaches it by way of us alone; it ends when we do, however we end.
     """
 
-    def __init__(self, device: int | None) -> None:
-        self.device = device
+    def __init__(self, device: int | None, environment: Mapping[str, str]) -> None:
+        self.device, self.environment = device, environment
         self.task: Task | None = None
         self.connection, theirs = Pipe()
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "fmnist.launch.worker", str(theirs.fileno())],
             stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | dict(environment),
         )  # fmt: skip
         theirs.close()
 
@@ -56,25 +60,25 @@ class Worker:
         return f"signal {-status}" if status < 0 else f"status {status}"
 
 
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _has_driver() -> bool:
     return any(os.path.exists(path) for path in DRIVERS)
 
 
 class Workers:
-    """Workers that live until `close`: each launch of a sweep finds them with torch imported."""
+    """Workers that live until `close`: each launch of a sweep finds them with torch imported.
 
-    def __init__(self) -> None:
+    environment: variables that they have beside those of this process.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self.environment = environment or {}
         self.workers: list[Worker] = []
+        self.devices = 0
 
-    def grow(self, count: int, devices: int = 0) -> None:
-        """Have at least so many workers; they share out cuda devices where there are any."""
+    def grow(self, count: int) -> None:
+        """Have at least so many workers; they share out the cuda devices that `cuda_devices` has found."""
         for index in range(len(self.workers), count):
-            self.workers.append(Worker(index % devices if devices else None))
+            self.workers.append(Worker(index % self.devices if self.devices else None, self.environment))
 
     def get_ready(self, workers: int) -> None:
         """Start so many: they import torch while other things are done. Where a driver is, only the one that is to tell
@@ -86,92 +90,104 @@ class Workers:
         if not _has_driver():
             return 0
         self.grow(1)
-        (worker,) = self.workers[:1]
-        count = int(self._ask([worker], ("devices",))[0])
-        worker.device = 0 if count else None
-        return count
+        ((kind, count),) = self._ask(1, ("devices",))
+        self.devices = int(count) if kind == "answer" else 0
+        self.workers[0].device = 0 if self.devices else None
+        return self.devices
 
-    def pace(self, configs: Sequence[Config], workers: int, threads: int, seconds: float) -> float:
-        """Seconds that a step of a stack of these configs takes while so many workers do the same, the slowest's;
-        infinite where it is too much for them."""
+    def pace(self, configs: Sequence[Config], workers: int, threads: int) -> float:
+        """Seconds that a step of a stack of these configs takes while so many workers do the same, the slowest's.
+        Raises Unmeasured where it is too much for them, or something is wrong with the runs."""
         self.grow(workers)
-        try:
-            return float(max(self._ask(self.workers[:workers], ("pace", configs, threads, seconds))))
-        except (EOFError, OSError):
-            self.close()
-            return math.inf
+        answers = self._ask(workers, ("pace", configs, threads, TRIAL))
+        for wrong in [wrong for kind, wrong in answers if kind == "error"]:
+            raise Unmeasured(wrong.text, wrong.too_large)
+        return float(max(seconds for _, seconds in answers))
 
-    def _ask(self, workers: Sequence[Worker], question: tuple[Any, ...]) -> list[Any]:
-        for worker in workers:
-            worker.connection.send(question)
-        return [worker.connection.recv() for worker in workers]
+    def _ask(self, workers: int, question: tuple[Any, ...]) -> list[tuple[str, Any]]:
+        """What so many workers answer, ("answer", ...) or ("error", Trouble). One that dies of it is replaced."""
+        for worker in self.workers[:workers]:
+            with suppress(OSError):  # one that has died is noticed when it does not answer
+                worker.connection.send(question)
+        answers = []
+        for worker in self.workers[:workers]:
+            try:
+                answers.append(worker.connection.recv())
+            except (EOFError, OSError):
+                how = self._replace(worker)
+                answers.append(("error", Trouble(f"a worker process died ({how})", how == "signal 9")))
+        return answers
 
-    def train(
-        self, tasks: Sequence[Task], workers: int, threads: int | None, ended: Callable[[int, Outcome], None],
-        epoch: Callable[[int], None],
-    ) -> int | None:  # fmt: skip
+    def train(self, tasks: Sequence[Task], workers: int, threads: int | None, progress: Progress) -> int | None:
         """Train all tasks, the first ones first; the signal that stopped it, if one did.
 
-        ended: called with a run's place and outcome when it has failed or is done; epoch: with a number of runs that
-        have trained one more epoch. A worker that dies fails its runs, and another takes its place.
+        progress: is told of every epoch and of every run that has failed or is done. A worker that dies fails its runs,
+        and another takes its place.
         """
+        self.grow(workers)
         waiting = deque(tasks)
-        with catching(lambda heard: self._forward(heard[-1])) as caught:
-            active = self.workers[:workers]
+        with catching(lambda caught: self._forward(caught[-1])) as caught:
             while True:
-                for worker in active:
+                for worker in self.workers[:workers]:
                     if worker.task is None and waiting and not caught:
                         self._give(worker, waiting.popleft(), threads)
-                busy = {worker.connection: worker for worker in active if worker.task is not None}
+                busy = [worker for worker in self.workers if worker.task is not None]
                 if not busy:
                     return caught[0] if caught else None
-                ready = wait(list(busy))
-                for connection, worker in busy.items():
-                    if connection not in ready:
-                        continue
-                    try:
-                        self._hear(worker, connection.recv(), ended, epoch)
-                    except (EOFError, ConnectionResetError):
-                        active.remove(worker)
-                        self._bury(worker, bool(caught), ended)
-                        if waiting and not caught:
-                            active.append(self._replace(worker))
+                ready = wait([worker.connection for worker in busy], LOOK)
+                for worker in busy:
+                    if worker.connection in ready:
+                        self._hear(worker, progress, bool(caught))
+                progress.look()
 
     def _give(self, worker: Worker, task: Task, threads: int | None) -> None:
-        worker.task = task
-        task.left = set(task.runs)
+        worker.task, task.left = task, set(task.runs)
         with suppress(OSError):  # one that has died is noticed where it is listened to
             worker.connection.send(("train", task.configs, task.directories, threads, worker.device))
 
-    def _hear(
-        self, worker: Worker, told: tuple[Any, ...], ended: Callable[[int, Outcome], None], epoch: Callable[[int], None]
-    ) -> None:
+    def _hear(self, worker: Worker, progress: Progress, leaving: bool) -> None:
+        """Take a worker's next message, or notice that it has died. leaving: it was told to end."""
         task = worker.task
         assert task is not None
-        if told[0] == "ended":
-            run = task.runs[told[1]]
+        try:
+            kind, *said = worker.connection.recv()
+        except (EOFError, OSError):
+            how = self._remove(worker) if leaving else self._replace(worker)
+            self._fail(task, f"its worker process died ({how})", progress, leaving)
+            return
+        if kind == "reached":
+            progress.reached([task.runs[place] for place in said[0]], said[1])
+        elif kind == "ended":
+            run = task.runs[said[0]]
             task.left.discard(run)
-            ended(run, told[2])
-        elif told[0] == "epoch":
-            epoch(told[1])
+            progress.ended(run, said[1])
         else:
             worker.task = None
+            if kind == "error":
+                self._fail(task, said[0].text, progress, leaving)
 
-    def _bury(self, worker: Worker, wanted: bool, ended: Callable[[int, Outcome], None]) -> None:
-        """Tell what became of the runs of a worker that has ended, unless it was told to."""
-        how = worker.close()
-        self.workers.remove(worker)
-        assert worker.task is not None
-        if not wanted:
-            for run in sorted(worker.task.left):
-                ended(run, Outcome(None, {}, f"its worker process died ({how}): the same command continues it"))
+    def _fail(self, task: Task, reason: str, progress: Progress, leaving: bool) -> None:
+        """End the runs that a worker has left: their records must not say that they train."""
+        for run in sorted(task.left):
+            directory = task.directories[task.runs.index(run)]
+            interrupted(directory, reason)
+            if not leaving:
+                run_log(directory).error("error: %s", reason)
+                progress.ended(run, Outcome(None, {}, reason))
 
-    def _replace(self, dead: Worker) -> Worker:
-        self.workers.append(Worker(dead.device))
-        return self.workers[-1]
+    def _replace(self, dead: Worker) -> str:
+        """Put another worker in the place of one that has died; how that ended."""
+        how = dead.close()
+        self.workers[self.workers.index(dead)] = Worker(dead.device, self.environment)
+        return how
+
+    def _remove(self, dead: Worker) -> str:
+        """Forget a worker that has ended; how it did."""
+        self.workers.remove(dead)
+        return dead.close()
 
     def _forward(self, number: int) -> None:
-        """The workers end their epoch and save."""
+        """Have the workers end their epoch and save."""
         for worker in self.workers:
             worker.process.send_signal(number)
 

@@ -3,35 +3,47 @@
 Torch is imported when there is something to train, not before.
 """
 
-import logging
+import functools
+import gc
 import os
 import queue
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from fmnist import UserError
 from fmnist.config.schema import Config
 from fmnist.data.fetch import read_ahead
+from fmnist.launch.runs import interrupted, run_log
+from fmnist.launch.trouble import Trouble, trouble
 from fmnist.record.result import Outcome
 
-if TYPE_CHECKING:
-    from fmnist.train.engine import Audience
 
-LOG_FORMAT = "[%(asctime)s] %(message)s"  # that of conf/config.yaml: a run's log looks the same however it was started
+class Listener(Protocol):
+    """What is told of runs while they train, by their places in the group."""
+
+    def reached(self, runs: Sequence[int], epoch: int) -> None:
+        """These runs have trained that epoch."""
+
+    def ended(self, run: int, outcome: Outcome) -> None:
+        """This run has failed, is done or is paused."""
+
+
+class _Silent:
+    def reached(self, runs: Sequence[int], epoch: int) -> None: ...
+
+    def ended(self, run: int, outcome: Outcome) -> None: ...
 
 
 def train_group(
     configs: Sequence[Config], directories: Sequence[Path], threads: int | None = None, device: int | None = None,
-    audience: "Audience | None" = None,
+    listener: Listener | None = None,
 ) -> list[Outcome]:  # fmt: skip
-    """Train runs of one shape together; how each ended. What befalls one of them is told in its own log and outcome.
+    """Train runs of one shape together; how each ended. What goes wrong with a run is in its own log and outcome.
 
     Runs that were interrupted at different epochs go on in stacks of their own; a stack that the device's memory cannot
     hold is halved. threads: of this process; device: which cuda device "auto" stands for; None: as they are. Raises
@@ -40,87 +52,102 @@ def train_group(
     read_ahead(configs[0].data.name, configs[0].data.dir, keep=True)
     import torch
 
-    from fmnist.train.engine import Audience
-    from fmnist.train.run import last_state
-
-    audience = audience or Audience()
     if threads is not None:
         torch.set_num_threads(threads)
     if device is not None:
         torch.cuda.set_device(device)
-    outcomes: dict[int, Outcome] = {}
+    group = _Group(configs, directories, listener or _Silent())
+    waiting = group.by_epoch()
+    while waiting:
+        part = waiting.pop(0)
+        wrong = group.train(part)
+        left = [run for run in part if run not in group.outcomes]
+        if wrong and wrong.too_large and len(left) > 1:
+            group.set_aside(left, wrong)
+            waiting[:0] = [left[: len(left) // 2], left[len(left) // 2 :]]
+            gc.collect()  # what the stack was made of refers to one another
+            torch.cuda.empty_cache()  # does nothing where cuda is not in use
+        elif wrong:
+            for run in left:
+                group.fail(run, wrong)
+    return [group.outcomes[run] for run in range(len(configs))]
 
-    def end(index: int, outcome: Outcome) -> None:
-        outcomes[index] = outcome
-        audience.ended(index, outcome)
 
-    def fail(index: int, error: Exception) -> None:
-        if isinstance(error, UserError):
-            logs[index].error("error: %s", error)
-        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        end(index, Outcome(None, {}, told))
+class _Group:
+    """Runs that are trained together: the log of each, and how those ended that have."""
 
-    with ExitStack() as open_files:
-        logs = [open_files.enter_context(run_log(directory)) for directory in directories]
-        by_epoch: dict[int, list[int]] = {}
-        for index, (config, directory) in enumerate(zip(configs, directories, strict=True)):
+    def __init__(self, configs: Sequence[Config], directories: Sequence[Path], listener: Listener) -> None:
+        self.configs, self.directories, self.listener = configs, directories, listener
+        self.logs = [run_log(directory) for directory in directories]
+        self.outcomes: dict[int, Outcome] = {}
+
+    def by_epoch(self) -> list[list[int]]:
+        """The runs that are to go on from the same epoch together; those that cannot go on fail."""
+        from fmnist.train.run import last_state
+
+        found: dict[int, list[int]] = {}
+        for run, (config, directory) in enumerate(zip(self.configs, self.directories, strict=True)):
             try:
                 state = last_state(config, directory)
-            except UserError as error:
-                fail(index, error)
+            except Exception as error:  # of this run's files alone
+                self.fail(run, trouble(error))
             else:
-                by_epoch.setdefault(state["epoch"] if state else 0, []).append(index)
-        waiting = list(by_epoch.values())
-        while waiting:
-            part = waiting.pop(0)
-            trouble = _fit(configs, directories, logs, part, audience.bar, end)
-            unended = [index for index in part if index not in outcomes]
-            if isinstance(trouble, MemoryError | torch.OutOfMemoryError) and len(unended) > 1:
-                waiting[:0] = [unended[: len(unended) // 2], unended[len(unended) // 2 :]]
-            elif trouble is not None:
-                for index in unended:
-                    fail(index, trouble)
-    return [outcomes[index] for index in range(len(configs))]
+                found.setdefault(state["epoch"] if state else 0, []).append(run)
+        return list(found.values())
+
+    def train(self, part: Sequence[int]) -> Trouble | None:
+        """Train some of the runs as one stack; what went wrong with the whole stack."""
+        from fmnist.train.engine import Audience, fit
+
+        audience = Audience(self._bar(part), lambda place, outcome: self.end(part[place], outcome))
+        configs, directories = [self.configs[run] for run in part], [self.directories[run] for run in part]
+        try:
+            outcomes = fit(configs, directories, [self.logs[run] for run in part], audience)
+        except Exception as error:  # whatever it is, the other stacks go on
+            return trouble(error)
+        for run, outcome in zip(part, outcomes, strict=True):
+            self.end(run, outcome)
+        return None
+
+    def _bar(self, part: Sequence[int]) -> Callable[[int, int], Any]:
+        """Stands in for the progress bar of `fit`: tells the listener of every epoch."""
+
+        @contextmanager
+        def bar(epochs: int, first: int) -> Iterator[_Counter]:
+            yield _Counter(first, lambda epoch: self.listener.reached(part, epoch))
+
+        return bar
+
+    def end(self, run: int, outcome: Outcome) -> None:
+        """Keep how a run ended, once."""
+        if run not in self.outcomes:
+            self.outcomes[run] = outcome
+            self.listener.ended(run, outcome)
+
+    def fail(self, run: int, wrong: Trouble) -> None:
+        """End a run for something that kept its whole stack from training."""
+        if wrong.trace:
+            self.logs[run].error("%s", wrong.trace.rstrip())
+        self.logs[run].error("error: %s", wrong.text)
+        self.end(run, Outcome(None, {}, wrong.text))
+
+    def set_aside(self, runs: Sequence[int], wrong: Trouble) -> None:
+        """Say of runs that their stack was too large: each waits until a smaller one trains it."""
+        for run in runs:
+            interrupted(self.directories[run], wrong.text, was=("running", "failed"))
+            self.logs[run].info("a stack of %d runs does not fit (%s): it is halved", len(runs), wrong.text)
 
 
-def _fit(
-    configs: Sequence[Config], directories: Sequence[Path], logs: Sequence[logging.Logger], part: Sequence[int],
-    bar: Callable[..., Any], end: Callable[[int, Outcome], None],
-) -> Exception | None:  # fmt: skip
-    """Train the runs that `part` names; what went wrong with all of them."""
-    from fmnist.train.engine import Audience, fit
+class _Counter:
+    """Counts the epochs of a stack."""
 
-    told: set[int] = set()
+    def __init__(self, epoch: int, reached: Callable[[int], None]) -> None:
+        self.epoch, self.reached = epoch, reached
 
-    def ended(place: int, outcome: Outcome) -> None:
-        told.add(place)
-        end(part[place], outcome)
-
-    try:
-        outcomes = fit(
-            [configs[index] for index in part], [directories[index] for index in part],
-            [logs[index] for index in part], Audience(bar, ended),
-        )  # fmt: skip
-    except Exception as error:  # whatever befalls a stack: its runs' logs have it, the other stacks go on
-        return error
-    for place, outcome in enumerate(outcomes):
-        if place not in told:
-            end(part[place], outcome)
-    return None
-
-
-@contextmanager
-def run_log(directory: Path) -> Iterator[logging.Logger]:
-    """A logger that writes to a run's train.log, and nowhere else."""
-    directory.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(directory / "train.log")
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
-    log = logging.Logger("train", logging.INFO)
-    log.addHandler(handler)
-    try:
-        yield log
-    finally:
-        handler.close()
+    def update(self) -> None:
+        """One more epoch is trained."""
+        self.epoch += 1
+        self.reached(self.epoch)
 
 
 def pace(configs: Sequence[Config], threads: int, seconds: float) -> float:
@@ -128,25 +155,21 @@ def pace(configs: Sequence[Config], threads: int, seconds: float) -> float:
     read_ahead(configs[0].data.name, configs[0].data.dir, keep=True)
     import torch
 
-    from fmnist.data.dataset import load
-    from fmnist.speed.kernels import flushed_denormals
-    from fmnist.train.stack import Stack, pick_device
+    from fmnist.train.engine import flushed_denormals
+    from fmnist.train.restore import assemble
 
     torch.set_num_threads(threads)
-    common = configs[0]
-    device = pick_device(common.device)
     taken: list[float] = []
     with flushed_denormals():
-        dataset = load(**asdict(common.data), only=common.anomaly.normal).to(device)
-        stack = Stack(configs, dataset, device)
+        stack = assemble(configs)
         lr, clip = [c.lr for c in configs], [c.grad_clip for c in configs]
-        recorded, clock = 0, time.perf_counter()
+        taped, clock = 0, time.perf_counter()
         for batch in _forever(stack.feed.epoch):
             stack.step(batch, lr, clip)
             now = time.perf_counter()
-            if len(stack.step.tapes) == recorded:  # recording happens once for each buffer, and is not the pace
+            if len(stack.step.tapes) == taped:  # a tape is written once for each buffer, and is not the pace
                 taken.append(now - clock)  # the gathering of the batch is, which happens for several at a time
-            recorded, clock = len(stack.step.tapes), time.perf_counter()
+            taped, clock = len(stack.step.tapes), time.perf_counter()
             if len(taken) > 2 and sum(taken) > seconds:
                 break
     return sum(taken) / len(taken)
@@ -159,25 +182,25 @@ def _forever(epoch: Callable[[int], Iterator[Any]]) -> Iterator[Any]:
         yield from epoch(number)
 
 
-class _Reporter:
+class _Sender:
     """Tells the command that started this process how its training goes on."""
 
-    def __init__(self, connection: Connection, runs: int) -> None:
-        self.connection, self.runs = connection, runs
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
 
-    @contextmanager
-    def bar(self, epochs: int, first: int) -> Iterator["_Reporter"]:
-        yield self
+    def reached(self, runs: Sequence[int], epoch: int) -> None:
+        self.connection.send(("reached", list(runs), epoch))
 
-    def update(self) -> None:
-        self.connection.send(("epoch", self.runs))
-
-    def ended(self, index: int, outcome: Outcome) -> None:
-        self.connection.send(("ended", index, outcome))
+    def ended(self, run: int, outcome: Outcome) -> None:
+        self.connection.send(("ended", run, outcome))
 
 
 def serve(connection: Connection) -> None:
-    """Do what is asked for, one thing after another; end at once when the asking process does, however it ends."""
+    """Do what is asked for, one thing after another; end at once when the asking process does, however it ends.
+
+    A question is the name of a function and its arguments; the last message to each is ("answer", its value) or
+    ("error", a Trouble).
+    """
     asked: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
 
     def listen() -> None:
@@ -190,19 +213,17 @@ def serve(connection: Connection) -> None:
     threading.Thread(target=listen, daemon=True).start()
     import torch  # it takes a second, and whatever will be asked for needs it
 
-    from fmnist.train.engine import Audience
-
+    functions: dict[str, Callable[..., Any]] = {
+        "devices": torch.cuda.device_count, "pace": pace,
+        "train": functools.partial(train_group, listener=_Sender(connection)),
+    }  # fmt: skip
     while True:
         what, *given = asked.get()
-        if what == "devices":
-            connection.send(torch.cuda.device_count())
-        elif what == "pace":
-            connection.send(pace(*given))
-        elif what == "train":
-            configs, directories, threads, device = given
-            reporter = _Reporter(connection, len(configs))
-            train_group(configs, directories, threads, device, Audience(reporter.bar, reporter.ended))
-            connection.send(("free",))
+        try:
+            message = "answer", functions[what](*given)
+        except Exception as error:
+            message = "error", trouble(error)
+        connection.send(message)
 
 
 def main() -> None:
@@ -214,6 +235,8 @@ def main() -> None:
         status = leaving.code
     except KeyboardInterrupt:
         status = 130
+    except Exception as error:  # torch cannot be imported, say: there is nobody to tell but the terminal
+        print(f"error: a worker process ends: {trouble(error).text}", file=sys.stderr)
     os._exit(status)  # all is written: tearing torch down would only take time
 
 

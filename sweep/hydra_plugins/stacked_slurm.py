@@ -1,16 +1,17 @@
 """`hydra/launcher=stacked_slurm`: the stacked launcher on a SLURM cluster, each stack a task of one job array.
 
 It takes the settings of `hydra/launcher=submitit_slurm` besides those of the stacked launcher; the extra is the same.
-All that the tasks and the command share is the file system; what a run has reached stands in its directory.
+The tasks and the command share the file system alone: how far a run has come is in its directory.
 """
 
 import logging
 import math
 import os
+import re
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,12 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.errors import CompactHydraException
+from hydra_plugins._jobs import Job
 from hydra_plugins.stacked import StackedLauncher
 from omegaconf import OmegaConf
 
 from fmnist import ROOT
+from fmnist.launch.plan import counted
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +36,15 @@ with suppress(ImportError):  # without the extra there is no such launcher
         """What `hydra.launcher.NAME=VALUE` sets: the stacked launcher's own, and all that submitit_slurm has."""
 
         _target_: str = "hydra_plugins.stacked_slurm.StackedSlurmLauncher"
-        workers: int | None = None  # share each group of runs among so many tasks, or more if `stack` asks for it
-        stack: int | None = None  # most runs that are trained as one stack; null: 8 on a CPU, all on a GPU
+        workers: Any = None  # share each group of runs among so many tasks, or more if `stack` asks for it
+        stack: Any = None  # most runs that are trained as one stack; null: 8 on a CPU, all on a GPU
         dry_run: bool = False  # say what would be trained, how, and what it would cost; write nothing
         max_num_timeout: int = 100  # a task that meets the time limit is queued again, and its runs go on
 
     ConfigStore.instance().store("stacked_slurm", StackedSlurmLauncherConf, group="hydra/launcher", provider="fmnist")
 
 REFRESH = 1.0  # seconds between two looks at the array
-LEAVING = 5.0  # seconds that a task which has told its outcomes may take to leave the queue
+LEAVING = 5.0  # seconds that a task which has written its outcomes may take to leave the queue
 
 
 class StackedSlurmLauncher(StackedLauncher):
@@ -54,24 +57,19 @@ class StackedSlurmLauncher(StackedLauncher):
         self.queue = {str(name): value for name, value in plain.items() if value is not None}
 
     def _open_pool(self) -> Any:
-        return Array(self.queue)
+        assert self.config is not None
+        return Array(self.queue, {name: str(value) for name, value in self.config.hydra.job.env_set.items()})
 
-    def _plan(self, configs: Sequence[Any], pool: Any) -> Any:
+    def _plan(self, todo: Sequence[Job]) -> Any:
         """Nothing is measured: the nodes may be another kind of machine, and are asked for before they are there."""
-        from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, memory, work
-        from fmnist.launch.groups import stacks
-        from fmnist.launch.plan import STACK, Plan
+        from fmnist.launch.machine import Machine
+        from fmnist.launch.plan import plan
 
         gpus = any(self.queue.get(name) for name in ("gpus_per_node", "gpus_per_task", "gres"))
-        cores = self.queue.get("cpus_per_task", 1)
-        base = PROCESS + max(data_memory(config) for config in configs)
-        room = max(self.queue["mem_gb"] * 1e9 - base, 1.0) if "mem_gb" in self.queue and not gpus else math.inf
-        pieces = stacks(configs, self.stack or (len(configs) if gpus else STACK), self.workers or 1, room)
-        tasks = min(len(pieces), self.queue["array_parallelism"])
-        seconds = START + sum(work(config) for config in configs) / (SPEED * (50 if gpus else cores) * tasks)
-        most = base + max(sum(memory(configs[run]) for run in piece) for piece in pieces)
-        why = "an array of SLURM tasks, nothing measured"
-        return Plan(pieces, tasks, None if gpus else cores, int(gpus), seconds, most * tasks, why)
+        memory = self.queue.get("mem_gb", math.inf) * 1e9
+        node = Machine(self.queue.get("cpus_per_task", 1), memory, int(gpus))
+        configs, begun = [job.checked for job in todo], [job.epoch for job in todo]
+        return plan(configs, node, self.workers, self.stack, tasks=self.queue["array_parallelism"], begun=begun)
 
 
 class StackTask:
@@ -91,41 +89,36 @@ class StackTask:
 
 
 class Array:
-    """Stands in for the worker processes of fmnist.launch.pool.Workers."""
+    """Stands in for fmnist.launch.pool.Workers; SLURM starts the tasks itself. environment: their variables."""
 
-    def __init__(self, queue: dict[str, Any]) -> None:
-        self.queue = queue
+    def __init__(self, queue: dict[str, Any], environment: dict[str, str]) -> None:
+        self.queue, self.environment = queue, environment
         self.folder = Path(queue["submitit_folder"]).absolute()  # of a task, with %j for its id
 
     def get_ready(self, workers: int) -> None:
-        """There is nothing to start ahead of the array."""
-
-    def grow(self, count: int, devices: int = 0) -> None:
-        """Nor later."""
+        """Does nothing: no process is started here."""
 
     def close(self) -> None:
-        """An array ends by itself."""
+        """Does nothing: an array ends by itself."""
 
-    def train(
-        self, tasks: Sequence[Any], workers: int, threads: int | None, ended: Callable[[int, Any], None],
-        epoch: Callable[[int], None],
-    ) -> int | None:  # fmt: skip
-        """See Workers.train; of epochs it hears when a stack has ended. A signal ends the array, whose runs are saved."""
+    def train(self, tasks: Sequence[Any], workers: int, threads: int | None, progress: Any) -> int | None:
+        """See Workers.train. Epochs count when a stack has ended. A signal ends all tasks, and their runs are saved."""
         from fmnist.train.signals import catching
 
         self._refuse_if_queued()
-        jobs = self._submit(tasks, threads)
-        first = jobs[0].job_id.split("_")[0]
-        log.info(f"SLURM job {first}: {len(jobs)} tasks; their logs are in {self.folder.parent}")
+        jobs = self._submit(tasks, workers, threads)
+        arrays = list(dict.fromkeys(job.job_id.split("_")[0] for job in jobs))
+        log.info(f"SLURM {'job' if len(arrays) == 1 else 'jobs'} {', '.join(arrays)}: {counted(len(jobs), 'task')}; "
+                 f"their logs are in {self.folder.parent}")  # fmt: skip
         waiting = dict(zip(jobs, tasks, strict=True))
-        with catching(lambda heard: subprocess.run(["scancel", first])) as caught:
+        with catching(lambda caught: subprocess.run(["scancel", *arrays])) as caught:
             while waiting:
                 for job in [job for job in waiting if job.done(force_check=bool(caught))]:
                     task = waiting.pop(job)
                     if not caught:
                         for run, outcome in zip(task.runs, self._outcomes(job, task), strict=True):
-                            ended(run, outcome)
-                        epoch(sum(config.epochs for config in task.configs))
+                            progress.ended(run, outcome)
+                progress.look()
                 time.sleep(REFRESH if waiting else 0)
         return caught[0] if caught else None
 
@@ -139,53 +132,81 @@ class Array:
                 raise CompactHydraException(f"SLURM job {job} still trains this sweep: wait for it, or scancel {job}")
             time.sleep(REFRESH / 4)
 
-    def _submit(self, tasks: Sequence[Any], threads: int | None) -> Any:
-        from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
-        from submitit import AutoExecutor
+    def _submit(self, tasks: Sequence[Any], workers: int, threads: int | None) -> list[Any]:
+        """The jobs of submitit, one a task. SLURM bounds the size of an array: more tasks are several arrays."""
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-        given = dict(self.queue)
+        most = _largest_array()
+        parts = [tasks[start : start + most] for start in range(0, len(tasks), most)]
+        jobs: list[Any] = []
+        try:
+            for part in parts:
+                executor = self._executor(max(1, workers // len(parts)))
+                given = [t.configs for t in part], [t.directories for t in part], [threads for _ in part]
+                jobs += executor.map_array(StackTask(), *given)
+        except (FailedJobError, FailedSubmissionError) as error:
+            if jobs:  # of the arrays before
+                subprocess.run(["scancel", *{job.job_id.split("_")[0] for job in jobs}])
+            raise CompactHydraException(f"SLURM refuses the job array: {error}") from None
+        return jobs
+
+    def _executor(self, at_once: int) -> Any:
+        """Submitit's executor with the settings of this launcher; at_once: tasks of an array that run at a time."""
+        from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+        from submitit import AutoExecutor
+
+        given = self.queue | {"array_parallelism": at_once}
         paths = [str(ROOT), str(ROOT / "sweep"), *filter(None, [os.environ.get("PYTHONPATH")])]
-        given["setup"] = [*given.get("setup", []), f"export PYTHONPATH={shlex.quote(os.pathsep.join(paths))}"]
+        variables = {"PYTHONPATH": os.pathsep.join(paths)} | self.environment
         if "cpus_per_task" in given:  # srun does not take it over from sbatch
-            given["setup"].append(f"export SRUN_CPUS_PER_TASK={given['cpus_per_task']}")
+            variables["SRUN_CPUS_PER_TASK"] = str(given["cpus_per_task"])
+        exports = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+        given["setup"] = [*given.get("setup", []), *exports]
         executor = AutoExecutor(
             given.pop("submitit_folder"), cluster="slurm", slurm_max_num_timeout=given.pop("max_num_timeout")
         )
         common = BaseQueueConf.__dataclass_fields__  # what submitit has under one name for all kinds of clusters
         executor.update_parameters(**{name if name in common else f"slurm_{name}": given[name] for name in given})
-        try:
-            return executor.map_array(
-                StackTask(), [t.configs for t in tasks], [t.directories for t in tasks], [threads for _ in tasks]
-            )
-        except (FailedJobError, FailedSubmissionError) as error:
-            raise CompactHydraException(f"SLURM refuses the job array: {error}") from None
+        return executor
 
     def _outcomes(self, job: Any, task: Any) -> list[Any]:
-        """How the runs of a stack have ended: told by its task or, where that was killed, by their records."""
+        """How the runs of a stack have ended, by its task or, where that was killed, by their records."""
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
+        from fmnist.launch.runs import interrupted
         from fmnist.record.result import Outcome, read_result
 
         try:
             outcomes: list[Any] = job.result()
             return outcomes
         except (FailedJobError, UncompletedJobError):
-            died = f"SLURM job {job.job_id} ended as {job.state} without a result ({job.paths.stderr}): "
+            died = f"SLURM job {job.job_id} ended as {job.state} without a result ({job.paths.stderr})"
         found = []
         for directory in task.directories:
             result = read_result(directory)
             if result is not None and result["status"] in ("done", "failed"):
                 found.append(Outcome(result.get("objective"), result["metrics"], result["error"]))
             else:
-                found.append(Outcome(None, {}, died + "the same command continues it"))
+                interrupted(directory, died)
+                found.append(Outcome(None, {}, died))
         return found
 
 
 def _queued() -> set[str]:
     """The arrays of this user that wait or run."""
-    command = ["squeue", "--me", "--noheader", "--states=PENDING,RUNNING,SUSPENDED", "--format=%F"]
+    return set(_ask("squeue", "--me", "--noheader", "--states=PENDING,RUNNING,SUSPENDED", "--format=%F").split())
+
+
+def _largest_array() -> int:
+    """The most tasks of an array; SLURM's own default where the cluster does not say."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config"), re.MULTILINE)
+    return max(1, int(found[1])) if found else 1001
+
+
+def _ask(*command: str) -> str:
+    """What one of SLURM's programs prints."""
     try:
-        return set(subprocess.run(command, capture_output=True, text=True).stdout.split())
+        return subprocess.run(command, capture_output=True, encoding="utf-8").stdout
     except FileNotFoundError:
-        raise CompactHydraException("hydra/launcher=stacked_slurm needs a SLURM cluster: no squeue here") from None
+        message = f"hydra/launcher=stacked_slurm needs a SLURM cluster: no {command[0]} here"
+        raise CompactHydraException(message) from None

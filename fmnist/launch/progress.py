@@ -1,0 +1,71 @@
+"""How far a sweep has come: a bar on a terminal, elsewhere a line a minute."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from fmnist.launch.costs import duration
+from fmnist.launch.plan import counted
+from fmnist.record.progress import progress
+from fmnist.record.result import Outcome
+
+log = logging.getLogger(__name__)
+
+EVERY = 60.0  # seconds between two lines
+
+
+class Progress:
+    """Counts the epochs of a sweep's runs while they train, each run by its place.
+
+    totals: the epochs that each run is to have in the end; begun: those that it has already; before: those of the runs
+    that were done when the sweep was started; ended: is called with a run and how it ended. clock: in seconds.
+    """
+
+    def __init__(
+        self, totals: Sequence[int], begun: Sequence[int], before: int, ended: Callable[[int, Outcome], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self.totals, self.epochs, self.before, self._ended, self.clock = totals, list(begun), before, ended, clock
+        self.start, self.started = sum(begun), clock()
+        self.said = self.started
+        self.finished: set[int] = set()
+        self.closing = ExitStack()
+        self.bar: Any = None
+
+    def __enter__(self) -> "Progress":
+        self.bar = self.closing.enter_context(progress(self.before + sum(self.totals), self.before + self.start))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.closing.close()
+
+    def reached(self, runs: Sequence[int], epoch: int) -> None:
+        """These runs have trained that epoch. A stack that is halved begins again: epochs count once."""
+        gained = 0
+        for run in runs:
+            gained += max(0, min(epoch, self.totals[run]) - self.epochs[run])
+            self.epochs[run] = max(min(epoch, self.totals[run]), self.epochs[run])
+        self.bar.update(gained)
+
+    def ended(self, run: int, outcome: Outcome) -> None:
+        """A run has failed, is done or is paused: it will train no more."""
+        self.finished.add(run)
+        self.reached([run], self.totals[run])
+        self._ended(run, outcome)
+
+    def look(self) -> None:
+        """Say how far it has come, if there is no bar and the last line was a minute ago. To be called often."""
+        now = self.clock()
+        if not self.bar.disable or now - self.said < EVERY:
+            return
+        self.said = now
+        trained, total = sum(self.epochs), sum(self.totals)
+        left = (now - self.started) * (total - trained) / (trained - self.start) if trained > self.start else None
+        share = (self.before + trained) / (self.before + total)
+        log.info(
+            f"{self.before + trained:,} of {self.before + total:,} epochs ({share:.0%}), "
+            f"{len(self.finished):,} of {counted(len(self.totals), 'run')} ended"
+            f"{f', about {duration(left)} left' if left is not None else ''}"
+        )

@@ -1,0 +1,53 @@
+"""What launchers write into the directories of runs: lines of their logs, and that they were interrupted."""
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fmnist.record.files import replacing
+from fmnist.record.result import read_result
+
+LOG = "train.log"  # as Hydra names it, by conf/config.yaml
+LOG_FORMAT = "[%(asctime)s] %(message)s"  # as there: a run's log looks the same however it was started
+
+
+class RunLog(logging.Handler):
+    """Appends lines to a file that is open only meanwhile: thousands of runs must not hold a descriptor each.
+
+    Tracebacks are left out: what a stack stumbles over is no run's failure until none of its halves can be trained.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path, self.broken = path, False
+        self.setFormatter(logging.Formatter(LOG_FORMAT))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line. Where that fails, say so once: training goes on."""
+        if record.exc_info:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(self.format(record) + "\n")
+        except OSError as error:
+            if not self.broken:
+                print(f"warning: {self.path} cannot be written: {error.strerror}", file=sys.stderr)
+            self.broken = True
+
+
+def run_log(directory: Path) -> logging.Logger:
+    """A logger that writes to a run's train.log, and nowhere else."""
+    log = logging.Logger("train", logging.INFO)
+    log.addHandler(RunLog(directory / LOG))
+    return log
+
+
+def interrupted(directory: Path, reason: str, was: Sequence[str] = ("running",)) -> None:
+    """Correct the record of a run that says that it trains while nobody trains it. was: the states that are wrong."""
+    result = read_result(directory)
+    if result is not None and result["status"] in was:
+        with replacing(directory / "result.json") as file:
+            file.write(json.dumps(result | {"status": "interrupted", "error": reason}, indent=1) + "\n")

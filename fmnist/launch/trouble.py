@@ -1,0 +1,48 @@
+"""What went wrong, as data: it crosses the borders of processes, and it keeps nothing alive of where it happened. An
+exception keeps its frames, and these a whole stack."""
+
+import errno
+import traceback
+from dataclasses import dataclass
+
+from fmnist import UserError
+
+SHORT = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of memory; of open files, in this process or on this machine
+# What torch says where it raises no error of its own kind for it, and Python where there is no room for a thread.
+TOO_LITTLE = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", "can't start new thread")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """text: one line for a person. too_large: half of the runs may fit where all of them did not. trace: where it
+    happened, "" for a user's mistake, of which the line says all."""
+
+    text: str
+    too_large: bool = False
+    trace: str = ""
+
+
+def trouble(error: BaseException) -> Trouble:
+    """What an exception says."""
+    if isinstance(error, UserError):
+        return Trouble(str(error))
+    first = (str(error).splitlines() or [""])[0]
+    text = f"{type(error).__name__}: {first}".removesuffix(": ")
+    return Trouble(text, _too_large(error), "".join(traceback.format_exception(error)))
+
+
+def _too_large(error: BaseException) -> bool:
+    """Whether it is about memory or open files: torch.OutOfMemoryError is a RuntimeError that says so."""
+    if isinstance(error, OSError):
+        return error.errno in SHORT
+    if isinstance(error, RuntimeError):
+        return any(words in str(error) for words in TOO_LITTLE)
+    return isinstance(error, MemoryError)
+
+
+class Unmeasured(Exception):
+    """A pace that could not be measured. too_large: with fewer runs or workers it may."""
+
+    def __init__(self, text: str, too_large: bool = False) -> None:
+        super().__init__(text)
+        self.too_large = too_large

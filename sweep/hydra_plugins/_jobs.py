@@ -1,0 +1,157 @@
+"""The jobs of a sweep: composed, checked, and what Hydra is told of them. Imported by launchers."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobRuntime, JobStatus, _save_config
+from hydra.types import HydraContext, TaskFunction
+from hydra_plugins._compose import Composer
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from fmnist import UserError
+
+
+class Returned(JobReturn):
+    """What Hydra is told of a job. A sweeper that asks a failed job for its value is at its end: `conclude` says once
+    more what has failed, and the command ends with status 1."""
+
+    def __init__(self, conclude: Callable[[], None]) -> None:
+        super().__init__()
+        self.conclude = conclude
+
+    @property
+    def return_value(self) -> Any:
+        """The objective."""
+        if self.status == JobStatus.FAILED:
+            self.conclude()
+            raise SystemExit(1)
+        return super().return_value
+
+    @return_value.setter
+    def return_value(self, value: Any) -> None:
+        self._return_value = value
+
+
+@dataclass
+class Job:
+    """One job of a sweep. Its composed config is large: it is composed again where it is needed.
+
+    checked: its config (fmnist.config.schema.Config); epoch: up to which it was trained before; error: why it is not to
+    be trained, or failed; ours: whether its directory is its own, to be written to.
+    """
+
+    number: int
+    overrides: Sequence[str]
+    name: str
+    directory: Path
+    returned: Returned
+    checked: Any = None
+    epoch: int = 0
+    error: str | None = None
+    done: bool = False
+    ours: bool = True
+
+
+class Jobs:
+    """Makes the jobs of one sweep and tells Hydra of them. conclude: see Returned."""
+
+    def __init__(
+        self, context: HydraContext, task: TaskFunction, master: DictConfig, sweep: Path, conclude: Callable[[], None]
+    ) -> None:
+        self.context, self.task, self.master, self.sweep, self.conclude = context, task, master, sweep, conclude
+        self.compose = Composer(context.config_loader, master)
+
+    def config(self, overrides: Sequence[str], number: int) -> DictConfig:
+        """A job's composed config; ${hydra:...} means it from now on."""
+        config = self.compose(overrides)
+        with open_dict(config):
+            config.hydra.job.id = str(number)
+            config.hydra.job.num = number
+        HydraConfig.instance().cfg = config  # type: ignore[assignment]  # set_config would copy it
+        with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+            config.hydra.runtime.output_dir = str(self.sweep / str(config.hydra.sweep.subdir))
+        return config
+
+    def make(self, overrides: Sequence[str], number: int) -> Job:
+        """Compose a job, check it, and see what is there of it already; nothing is written."""
+        from fmnist.config.parse import check_machine, parse
+        from fmnist.record.result import check_directory
+
+        job = Job(number, overrides, str(number), self.sweep / str(number), Returned(self.conclude), ours=False)
+        try:
+            config = self.config(overrides, number)
+            job.name = str(config.hydra.sweep.subdir)
+            job.directory = self.sweep / job.name
+            checked = parse(_own(config))
+            check_machine(checked)
+            job.checked = checked
+            if config.hydra.job.env_set != self.master.hydra.job.env_set:
+                raise UserError("hydra.job.env_set must be the same for all jobs of a sweep with this launcher")
+            result = check_directory(job.checked, job.directory)
+            job.ours = True
+        except UserError as error:
+            job.error = str(error)
+            job.ours = job.checked is None  # refused for its config alone
+        except OmegaConfBaseException as error:
+            job.error = f"hydra.sweep.subdir: {str(error).splitlines()[0]}"
+        else:
+            job.epoch = result["epoch"] if result else 0
+            if result is not None and result["status"] == "done":
+                job.done = True
+                self.end(job, result["objective"])
+        return job
+
+    def prepare(self, job: Job) -> None:
+        """What Hydra does before it calls a task function: a directory with .hydra/ in it, and callbacks. The job fails
+        if the directory cannot be written."""
+        config = self.config(job.overrides, job.number)
+        HydraConfig.instance().set_config(config)
+        described: Any = HydraConfig.instance().cfg
+        try:
+            job.directory.mkdir(parents=True, exist_ok=True)
+            if config.hydra.output_subdir is not None:
+                folder = job.directory / config.hydra.output_subdir
+                _save_config(_own(config), "config.yaml", folder)
+                _save_config(described, "hydra.yaml", folder)
+                _save_config(config.hydra.overrides.task, "overrides.yaml", folder)
+        except OSError as error:
+            job.error, job.ours = f"{error.filename} cannot be written: {error.strerror}", False
+            return
+        self.context.callbacks.on_job_start(config=config, task_function=self.task)
+
+    def end(self, job: Job, objective: float | None, error: str | None = None) -> None:
+        """Tell Hydra and the sweeper how a job ended."""
+        job.error = error
+        job.returned.status = JobStatus.COMPLETED if error is None else JobStatus.FAILED
+        job.returned.return_value = objective
+        job.returned.overrides = list(job.overrides)
+        job.returned.task_name = JobRuntime.instance().get("name")
+        job.returned.working_dir = os.getcwd()
+
+    def call_back(self, job: Job) -> None:
+        """Tell Hydra's callbacks that a job has ended."""
+        config = self.config(job.overrides, job.number)
+        HydraConfig.instance().set_config(config)
+        described: Any = HydraConfig.instance().cfg
+        job.returned.cfg, job.returned.hydra_cfg = _own(config), described
+        self.context.callbacks.on_job_end(config=config, job_return=job.returned)
+        job.returned.cfg = job.returned.hydra_cfg = None
+
+
+def refuse_shared_directories(jobs: Sequence[Job]) -> None:
+    """Fail the jobs whose directory is that of an earlier one."""
+    seen: dict[Path, Job] = {}
+    for job in jobs:
+        other = seen.setdefault(job.directory, job)
+        if other is not job and job.error is None:
+            job.error, job.ours = "another job has the same directory: choose another hydra.sweep.subdir", False
+
+
+def _own(config: DictConfig) -> DictConfig:
+    """A config without Hydra's own part."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])

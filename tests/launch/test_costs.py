@@ -1,0 +1,98 @@
+"""What runs cost, by their configs and the headers of their data, held against what is built and computed."""
+
+import pytest
+import torch
+from helpers import FILES, make_config, tiny, write
+from torch.utils.flop_counter import FlopCounterMode
+
+from fmnist.launch import costs
+from fmnist.launch.costs import epochs, memory, parameters, rows, size, steps, work
+from fmnist.train.restore import assemble
+
+KNOBS = [
+    {"model.hidden": [30, 20]}, {"model": "deep", "model.depth": 7, "model.width": 9}, {"model": "autoencoder"},
+    {"model": "vae", "model.hidden": [30]}, {"batch_size": None, "data.split": 0.5}, {"data.split": 1.0},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("knobs", KNOBS)
+def test_costs_are_those_of_the_stack_that_is_built(knobs):
+    config = make_config(**{"data.limit": 200, "epochs": 3, "batch_size": 64, "precision": "float64", **knobs})
+    stack = assemble([config])
+    train, validation = stack.dataset.train, stack.dataset.validation
+    assert parameters(config) == pytest.approx(sum(p.numel() for p in stack.model.parameters()), rel=0.03)
+    assert rows(config) == (len(train.labels), len(validation.labels) if validation else 0)
+    with FlopCounterMode(display=False) as counted:
+        stack.train_epoch(1)
+        if validation:
+            stack.measure("validation", validation)
+    products = counted.get_total_flops() / 2  # a multiply-add counts as two
+    # A first layer has no slopes to pass on: the more of the weights it has, the fewer products there are.
+    assert 0.6 < products / (work(config) / 3) < 1.05
+
+
+@pytest.mark.parametrize("knobs", KNOBS)
+def test_steps_are_those_that_are_taken(knobs, monkeypatch):
+    config = make_config(**{"data.limit": 200, "epochs": 2, "batch_size": 64, **knobs})
+    stack, taken = assemble([config]), []
+    original = stack.step
+    monkeypatch.setattr(stack, "step", Counting(original, taken))
+    for epoch in (1, 2):
+        stack.train_epoch(epoch)
+    assert len(taken) == steps(config)
+
+
+class Counting:
+    """A step that notes each call."""
+
+    def __init__(self, step, taken):
+        self.step, self.taken = step, taken
+
+    def __call__(self, *given):
+        self.taken.append(1)
+        return self.step(*given)
+
+    def __getattr__(self, name):
+        return getattr(self.step, name)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_other_data_cost_what_their_headers_say(tmp_path, suffix):
+    tiny(tmp_path, rows=60, suffix=suffix)
+    config = make_config(data="idx", batch_size=7, **{"data.dir": str(tmp_path), "model.hidden": [5]})
+    assert size(config) == (60, 8, 6, 4)
+    stack = assemble([config])
+    assert parameters(config) == sum(p.numel() for p in stack.model.parameters())
+    assert rows(config) == (len(stack.dataset.train.labels), len(stack.dataset.validation.labels))
+    wide = make_config(batch_size=7, **{"model.hidden": [5]})
+    assert memory(config) < memory(wide)
+    assert costs.data_memory(config) < costs.data_memory(wide) / 1000
+
+
+def test_of_images_the_header_alone_is_read(tmp_path):
+    tiny(tmp_path)
+    with open(tmp_path / FILES[0], "r+b") as file:
+        file.truncate(16)  # not one pixel is left
+    config = make_config(data="idx", **{"data.dir": str(tmp_path)})
+    assert size(config) == (20, 8, 6, 4)
+
+
+@pytest.mark.parametrize("damage", [
+    lambda folder: (folder / FILES[0]).unlink(), lambda folder: (folder / FILES[0]).write_bytes(b"\0\0"),
+    lambda folder: (folder / FILES[1]).write_bytes(b"nothing"),
+    lambda folder: write(folder / FILES[2], torch.zeros(0, 3, 2, dtype=torch.uint8)),
+    lambda folder: ((folder / FILES[0]).unlink(), (folder / f"{FILES[0]}.gz").write_bytes(b"\x1f\x8b no")),
+])  # fmt: skip
+def test_data_that_cannot_be_read_cost_what_fashion_mnist_costs(tmp_path, damage):
+    tiny(tmp_path)
+    damage(tmp_path)
+    config = make_config(data="idx", **{"data.dir": str(tmp_path)})
+    assert size(config) == (60_000, 10_000, 784, 10)
+    assert work(config) == work(make_config())
+
+
+@pytest.mark.parametrize(("until", "eval_every", "expected"), [
+    (None, 1, 60), (0.5, 1, 30), (0.51, 1, 31), (0.5, 7, 35), (0.99, 7, 60), (1.0, 13, 60),
+])  # fmt: skip
+def test_a_run_that_pauses_trains_up_to_a_recorded_epoch(until, eval_every, expected):
+    assert epochs(make_config(until=until, eval_every=eval_every)) == expected

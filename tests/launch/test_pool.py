@@ -1,0 +1,192 @@
+"""Worker processes: errors cross to us as data, and a worker that dies takes nothing with it but its own runs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from helpers import make_config, tiny
+
+from fmnist import ROOT
+from fmnist.launch import pool as module
+from fmnist.launch.pool import Task, Workers
+from fmnist.launch.progress import Progress
+from fmnist.launch.trouble import Trouble, Unmeasured, trouble
+
+SMALL = {"model.hidden": [12], "data.limit": 300}
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """Two of them, for all tests: each takes seconds to import torch."""
+    pool = Workers({"FMNIST_TEST": "a b"})
+    yield pool
+    pool.close()
+
+
+class Watched:
+    """A progress that notes how each run ended, and does something once when so many runs have reached an epoch."""
+
+    def __init__(self, configs, at=None, runs=1, then=None):
+        self.outcomes, self.at, self.runs, self.then = {}, at, runs, then
+        self.there = set()
+        self.counted = Progress([c.epochs for c in configs], [0] * len(configs), 0, self.outcomes.__setitem__)
+
+    def __enter__(self):
+        self.counted.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.counted.__exit__(*error)
+
+    def reached(self, runs, epoch):
+        self.counted.reached(runs, epoch)
+        if self.at is not None and epoch >= self.at:
+            self.there |= set(runs)
+            if len(self.there) >= self.runs:
+                self.at = None
+                self.then()
+
+    def ended(self, run, outcome):
+        self.counted.ended(run, outcome)
+
+    def look(self):
+        self.counted.look()
+
+
+def task(folder, configs, *places):
+    return Task([configs[place] for place in places], [folder / str(place) for place in places], places)
+
+
+def status_of(directory):
+    result = json.loads((directory / "result.json").read_text(encoding="utf-8"))
+    return result["status"], result["error"]
+
+
+def test_a_pace_is_measured(workers):
+    configs = [make_config(seed=seed, **SMALL) for seed in range(3)]
+    assert 0 < workers.pace(configs, 2, 1) < float("inf")
+
+
+def test_a_mistake_in_the_data_is_told_and_all_workers_live_on(workers, tmp_path):
+    tiny(tmp_path)
+    (tmp_path / "train-labels-idx1-ubyte").unlink()
+    workers.grow(2)
+    before = [worker.process.pid for worker in workers.workers]
+    config = make_config(data="idx", **{"data.dir": str(tmp_path)})
+    with pytest.raises(Unmeasured, match="holds no train-labels-idx1-ubyte") as refused:
+        workers.pace([config], 2, 1)
+    assert not refused.value.too_large
+    assert workers.pace([make_config(**SMALL)], 2, 1) > 0
+    assert [worker.process.pid for worker in workers.workers] == before
+
+
+def test_one_worker_that_has_died_is_replaced_and_the_others_stay(workers):
+    workers.pace([make_config(**SMALL)], 2, 1)
+    first, second = (worker.process for worker in workers.workers)
+    first.kill()
+    first.wait()
+    with pytest.raises(Unmeasured, match=r"a worker process died \(signal 9\)") as refused:
+        workers.pace([make_config(**SMALL)], 2, 1)
+    assert refused.value.too_large  # the system kills what takes too much memory
+    assert workers.workers[0].process is not first
+    assert workers.workers[1].process is second
+    assert workers.pace([make_config(**SMALL)], 2, 1) > 0
+
+
+def test_a_worker_that_dies_fails_its_own_runs_and_their_records_do_not_say_that_they_train(workers, tmp_path):
+    configs = [make_config(seed=seed, epochs=20 + 1000 * (seed == 0), **SMALL) for seed in range(4)]
+    workers.grow(1)
+    victim = workers.workers[0].process
+    tasks = [task(tmp_path, configs, 0), task(tmp_path, configs, 1, 2), task(tmp_path, configs, 3)]
+    with Watched(configs, at=30, then=victim.kill) as progress:
+        assert workers.train(tasks, 2, 1, progress) is None
+    reason = "its worker process died (signal 9)"
+    assert {run: outcome.error for run, outcome in progress.outcomes.items()} == {0: reason, 1: None, 2: None, 3: None}
+    assert status_of(tmp_path / "0") == ("interrupted", reason)
+    assert (tmp_path / "0" / "train.log").read_text(encoding="utf-8").endswith(f"error: {reason}\n")
+    assert [status_of(tmp_path / str(run)) for run in (1, 2, 3)] == [("done", None)] * 3
+
+
+def test_an_error_outside_of_training_fails_the_runs_of_its_task_and_the_worker_goes_on(workers, tmp_path):
+    configs = [make_config(seed=seed, epochs=2, **SMALL) for seed in range(3)]
+    broken = Task([None], [tmp_path / "0"], [0])  # no config at all
+    with Watched(configs) as progress:
+        assert workers.train([broken, task(tmp_path, configs, 1, 2)], 1, 1, progress) is None
+    assert "AttributeError" in progress.outcomes[0].error
+    assert [progress.outcomes[run].error for run in (1, 2)] == [None, None]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_training_and_no_worker_is_replaced(workers, number, tmp_path):
+    configs = [make_config(seed=seed, epochs=100_000, save_every=0.0, **SMALL) for seed in range(3)]
+    tasks = [task(tmp_path, configs, seed) for seed in range(3)]
+    workers.grow(2)
+    processes = [worker.process for worker in workers.workers]
+    with Watched(configs, at=2, runs=2, then=lambda: os.kill(os.getpid(), number)) as progress:
+        assert workers.train(tasks, 2, 1, progress) == number
+    assert not progress.outcomes
+    assert {status_of(path)[0] for path in tmp_path.iterdir()} == {"interrupted"}
+    assert [process.poll() for process in processes] == [128 + number] * 2
+    assert not workers.workers
+
+
+def test_workers_have_the_variables_that_they_are_given():
+    pool = Workers({"FMNIST_TEST": "a b", "OMP_NUM_THREADS": "3"})
+    pool.grow(1)
+    try:
+        with open(f"/proc/{pool.workers[0].process.pid}/environ", "rb") as file:
+            environment = file.read().split(b"\0")
+        assert {b"FMNIST_TEST=a b", b"OMP_NUM_THREADS=3"} <= set(environment)
+    finally:
+        pool.close()
+
+
+def test_a_worker_that_cannot_import_torch_says_so_in_one_line(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('libtorch.so: no such file')\n", encoding="utf-8")
+    reading, writing = os.pipe()
+    code = "import sys; from fmnist.launch.worker import main; main()"
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", code, str(reading)], env=environment, pass_fds=[reading],
+                          capture_output=True, encoding="utf-8")  # fmt: skip
+    os.close(writing)
+    os.close(reading)
+    assert done.returncode == 1
+    assert done.stderr == "error: a worker process ends: ImportError: libtorch.so: no such file\n"
+
+
+class Silent:
+    """A worker's place that only answers what it is told to."""
+
+    def __init__(self, answer):
+        self.connection, self.answer = self, answer
+        self.device = None
+
+    def send(self, question):
+        """Nothing is done with it."""
+
+    def recv(self):
+        return self.answer
+
+
+@pytest.mark.parametrize(("answer", "expected"), [
+    (("answer", 2), 2), (("answer", 0), 0), (("error", trouble(RuntimeError("CUDA driver is too old"))), 0),
+])  # fmt: skip
+def test_devices_that_torch_cannot_count_are_none(answer, expected, monkeypatch):
+    monkeypatch.setattr(module, "_has_driver", lambda: True)
+    pool = Workers()
+    pool.workers = [Silent(answer)]
+    assert pool.cuda_devices() == expected
+    assert pool.workers[0].device == (0 if expected else None)
+
+
+def test_of_several_answers_the_slowest_counts_and_one_error_is_enough():
+    pool = Workers()
+    pool.workers = [Silent(("answer", 0.1)), Silent(("answer", 0.3))]
+    assert pool.pace([], 2, 1) == 0.3
+    pool.workers.append(Silent(("error", Trouble("MemoryError", too_large=True))))
+    with pytest.raises(Unmeasured, match="MemoryError") as refused:
+        pool.pace([], 3, 1)
+    assert refused.value.too_large

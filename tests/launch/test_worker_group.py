@@ -1,0 +1,235 @@
+"""A group of runs that is trained together: what goes wrong with one run, or with a whole stack, and what is kept."""
+
+import errno
+import gc
+import json
+import subprocess
+import sys
+import weakref
+
+import pytest
+from helpers import Crash, assert_same_run, crash_in, make_config, tiny
+
+from fmnist import ROOT, UserError
+from fmnist.launch.trouble import trouble
+from fmnist.launch.worker import train_group
+from fmnist.train import engine
+from fmnist.train.stack import Stack
+
+
+def crashed(folder, monkeypatch, **epoch_of):
+    """Runs that were stopped, each in the epoch given."""
+    configs, directories = [], []
+    for name, epoch in epoch_of.items():
+        config = make_config(seed=len(configs), epochs=6, precision="float64", save_every=0.0,
+                             **{"model.hidden": [12], "data.limit": 300})  # fmt: skip
+        configs.append(config)
+        directories.append(folder / name)
+        if epoch:
+            with monkeypatch.context() as patch:
+                crash_in(patch, epoch)
+                with pytest.raises(Crash):
+                    engine.fit([config], [folder / name])
+    return configs, directories
+
+
+def result_of(directory):
+    return json.loads((directory / "result.json").read_text(encoding="utf-8"))
+
+
+def log_of(directory):
+    return (directory / "train.log").read_text(encoding="utf-8")
+
+
+class Notes:
+    """A listener that keeps what it is told."""
+
+    def __init__(self):
+        self.epochs, self.ends = [], []
+
+    def reached(self, runs, epoch):
+        self.epochs.append((list(runs), epoch))
+
+    def ended(self, run, outcome):
+        self.ends.append(run)
+
+
+def test_runs_stopped_at_different_epochs_go_on_and_one_with_a_bad_checkpoint_fails_alone(tmp_path, monkeypatch):
+    configs, directories = crashed(tmp_path, monkeypatch, a=3, b=5, c=0, d=3, e=4)
+    (tmp_path / "e" / "last.pt").write_bytes(b"nothing")
+    notes = Notes()
+    outcomes = train_group(configs, directories, listener=notes)
+    assert [outcome.error is None for outcome in outcomes] == [True, True, True, True, False]
+    assert "last.pt is damaged" in outcomes[4].error
+    assert "last.pt is damaged" in log_of(tmp_path / "e")
+    assert sorted(notes.ends) == [0, 1, 2, 3, 4]
+    assert [epoch for runs, epoch in notes.epochs if runs == [0, 3]] == [3, 4, 5, 6]
+    for config, directory in zip(configs[:4], directories, strict=False):
+        engine.fit([config], [tmp_path / "solo" / directory.name])
+        assert_same_run(directory, tmp_path / "solo" / directory.name, rel=1e-9, abs=1e-9)
+
+
+def test_a_run_whose_files_cannot_be_read_fails_alone(tmp_path, monkeypatch):
+    configs, directories = crashed(tmp_path, monkeypatch, a=0, b=3)
+    (tmp_path / "b" / "last.pt").unlink()
+    (tmp_path / "b" / "last.pt").mkdir()
+    outcomes = train_group(configs, directories)
+    assert outcomes[0].error is None
+    assert outcomes[1].error
+    assert "error: " in log_of(tmp_path / "b")
+
+
+class DefaultCPUAllocator(RuntimeError):
+    """As torch raises it on a CPU: it has no error of its own kind."""
+
+    def __init__(self):
+        super().__init__("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory")
+
+
+@pytest.mark.parametrize("error", [
+    MemoryError, DefaultCPUAllocator, lambda: OSError(errno.EMFILE, "Too many open files"),
+    lambda: RuntimeError("CUDA error: out of memory"), lambda: RuntimeError("can't start new thread"),
+])  # fmt: skip
+def test_a_stack_that_does_not_fit_is_collected_before_its_halves_begin(error, tmp_path, monkeypatch):
+    configs, directories = crashed(tmp_path, monkeypatch, a=0, b=0, c=0)
+    tried, there, states = [], [], []
+    made, trained = Stack.__init__, Stack.train_epoch
+
+    def noted(self, *given):
+        there.append([stack() is not None for stack in tried].count(True))
+        states.append([result_of(d)["status"] for d in directories if (d / "result.json").exists()])
+        made(self, *given)
+        tried.append(weakref.ref(self))
+
+    def small(self, epoch):
+        if len(self.configs) > 1:
+            raise error()
+        return trained(self, epoch)
+
+    monkeypatch.setattr(Stack, "__init__", noted)
+    monkeypatch.setattr(Stack, "train_epoch", small)
+    gc.disable()  # it must not happen by chance
+    try:
+        outcomes = train_group(configs, directories)
+    finally:
+        gc.enable()
+    assert [outcome.error for outcome in outcomes] == [None] * 3
+    assert there[:2] == [0, 0]  # the first half began when nothing was left of the whole
+    assert states[1] == ["interrupted"] * 3  # those that wait do not say that they failed
+    assert [result_of(directory)["status"] for directory in directories] == ["done"] * 3
+    assert [result_of(directory)["error"] for directory in directories] == [None] * 3
+    for directory, halved in zip(directories, (1, 2, 2), strict=True):
+        log = log_of(directory)
+        assert "Traceback" not in log
+        assert "failed" not in log
+        assert log.count("does not fit") == halved
+
+
+def test_a_single_run_that_does_not_fit_fails(tmp_path, monkeypatch):
+    configs, directories = crashed(tmp_path, monkeypatch, a=0, b=0)
+
+    def large(self, epoch):
+        raise MemoryError
+
+    monkeypatch.setattr(Stack, "train_epoch", large)
+    outcomes = train_group(configs, directories)
+    assert [outcome.error for outcome in outcomes] == ["MemoryError"] * 2
+    assert [result_of(directory)["status"] for directory in directories] == ["failed"] * 2
+
+
+def test_what_goes_wrong_with_a_stack_is_in_the_log_and_the_outcome_of_each_run(tmp_path, monkeypatch):
+    configs, directories = crashed(tmp_path, monkeypatch, a=0, b=0)
+
+    def broken(self, epoch):
+        raise RuntimeError("no such kernel\nExceptionRaisedFrom ...")
+
+    monkeypatch.setattr(Stack, "train_epoch", broken)
+    outcomes = train_group(configs, directories)
+    assert [outcome.error for outcome in outcomes] == ["RuntimeError: no such kernel"] * 2
+    for directory in directories:
+        log = log_of(directory)
+        assert log.count("Traceback") == 1
+        assert "in broken" in log
+        assert log.endswith("error: RuntimeError: no such kernel\n")
+        assert result_of(directory)["status"] == "failed"
+
+
+def test_a_mistake_in_the_data_is_the_line_of_a_single_run(tmp_path):
+    tiny(tmp_path)
+    (tmp_path / "train-labels-idx1-ubyte").unlink()
+    configs = [make_config(data="idx", seed=seed, epochs=1, **{"data.dir": str(tmp_path)}) for seed in (0, 1)]
+    directories = [tmp_path / "a", tmp_path / "b"]
+    outcomes = train_group(configs, directories)
+    expected = f"{tmp_path}: holds no train-labels-idx1-ubyte, raw or .gz"
+    assert [outcome.error for outcome in outcomes] == [expected] * 2
+    for directory in directories:
+        assert [line.partition("] ")[2] for line in log_of(directory).splitlines()] == [f"error: {expected}"]
+
+
+MANY = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+sys.path.insert(0, "tests")
+from pathlib import Path
+from helpers import make_config
+from fmnist.launch.worker import train_group
+from fmnist.train.stack import Stack
+
+sizes, made = [], Stack.__init__
+def noted(self, configs, *given):
+    sizes.append(len(configs))
+    made(self, configs, *given)
+Stack.__init__ = noted
+knobs = {"model.hidden": [2], "data.limit": 20}
+configs = [make_config(seed=seed, epochs=2, batch_size=8, **knobs) for seed in range(200)]
+outcomes = train_group(configs, [Path(sys.argv[1]) / str(run) for run in range(200)])
+assert [outcome.error for outcome in outcomes] == [None] * 200, outcomes
+print(sizes)
+"""
+
+
+def test_two_hundred_runs_in_one_stack_need_few_open_files(tmp_path):
+    done = subprocess.run([sys.executable, "-c", MANY, str(tmp_path)], cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[200]\n"
+    logs = [path.read_text(encoding="utf-8") for path in tmp_path.glob("*/train.log")]
+    assert len(logs) == 200
+    assert all("epoch 2/2" in log for log in logs)
+
+
+def test_a_log_that_cannot_be_written_is_one_warning_and_training_goes_on(tmp_path, monkeypatch, capsys):
+    configs, directories = crashed(tmp_path, monkeypatch, a=0)
+    (tmp_path / "a" / "train.log").mkdir(parents=True)
+    (outcome,) = train_group(configs, directories)
+    assert outcome.error is None
+    assert capsys.readouterr().err == f"warning: {tmp_path / 'a' / 'train.log'} cannot be written: Is a directory\n"
+
+
+def test_trouble_keeps_nothing_alive_of_where_it_happened():
+    class Large:
+        """Something that a frame holds."""
+
+    def fails():
+        large = Large()
+        kept.append(weakref.ref(large))
+        raise MemoryError("too much")
+
+    kept = []
+    try:
+        fails()
+    except MemoryError as error:
+        wrong = trouble(error)
+    assert kept[0]() is None
+    assert wrong.too_large
+    assert wrong.text == "MemoryError: too much"
+    assert "in fails" in wrong.trace
+
+
+@pytest.mark.parametrize(("error", "text", "too_large", "traced"), [
+    (UserError("lr must be"), "lr must be", False, False), (ValueError(), "ValueError", False, True),
+    (OSError(errno.ENOSPC, "No space left on device"), "OSError: [Errno 28] No space left on device", False, True),
+    (RuntimeError("shapes cannot be multiplied\nmore"), "RuntimeError: shapes cannot be multiplied", False, True),
+])  # fmt: skip
+def test_trouble_is_one_line(error, text, too_large, traced):
+    wrong = trouble(error)
+    assert (wrong.text, wrong.too_large, bool(wrong.trace)) == (text, too_large, traced)
