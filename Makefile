@@ -4,10 +4,10 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train test test-cluster test-ray bench report claims claim lint format clean
+.PHONY: help install data train test test-avx2 test-gpu test-cluster test-ray bench report claims claim lint format clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 install: $(READY) ## make the environment alone, or repair one whose set-up was interrupted
 
@@ -34,6 +34,14 @@ train: data ## train the two-layer network with dropout: the first run
 
 test: data ## run all tests but those of clusters
 	$(BIN)/python -m pytest
+
+test-avx2: data ## the same as on a processor with AVX2 alone
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 FMNIST_ISA=avx2 $(BIN)/python -m pytest
+
+test-gpu: data ## what needs a GPU: tests over devices, CUDA graphs, the bench; one line where there is none
+	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	  FMNIST_CUDA_GRAPHS=1 $(BIN)/python -m pytest tests/nn tests/speed tests/train tests/data && $(BIN)/python -m fmnist.bench models --repeats 3; \
+	else echo "there is no GPU here: nothing to test"; fi
 
 test-cluster: data ## sweeps through a real SLURM of two nodes on this machine, installed through apt if it is not here
 	$(BIN)/python tests/cluster/onebox.py $(BIN)/python -m pytest tests/cluster/check_slurm.py
@@ -74,7 +82,8 @@ claim: data ## one claim again, with seeds of your own: make claim CLAIM=dropout
 	@$(if $(CLAIM),,echo "CLAIM must name a claim, SEEDS its seeds: make claim CLAIM=dropout SEEDS=100..109" >&2; exit 2)
 	$(BIN)/python -m fmnist.replication $(CLAIM) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
-lint: $(READY) ## check style and types
+lint: $(READY) ## check style and types, and say how long each package is
+	@$(BIN)/python docs/house.py
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

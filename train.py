@@ -11,9 +11,11 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 
 from fmnist import UserError
+from fmnist.config.names import command, expanded, near, quoted, quoted_anew
 from fmnist.config.parse import check_machine, parse
 from fmnist.data.fetch import read_ahead
 from fmnist.launch.groups import stackable
+from fmnist.record.files import locked
 from fmnist.record.result import check_directory
 
 sys.path.append(str(Path(__file__).parent / "sweep"))  # Hydra looks for plugins (hydra_plugins/) on the path
@@ -32,14 +34,24 @@ def main(given: Any) -> float | None:
         read_ahead(config.data.name, config.data.dir)
         from fmnist.train.engine import fit  # torch comes with it: only now, when the config is known to be right
 
-        (outcome,) = fit([config], [directory])
+        with locked(directory / "train.log", wait=False):
+            (outcome,) = fit([config], [directory])
         if outcome.error is None:
             return outcome.objective
         message, status = outcome.error, 1
     except UserError as error:
         message, status = str(error), 2
+    except BlockingIOError:
+        message, status = f"another command is training the run of {directory}", 2
+    except OSError as error:
+        message, status = f"{error.filename or directory}: {error.strerror or error}", 1
     except KeyboardInterrupt:  # before training began, or a second one: there is nothing to say
         raise SystemExit(130) from None
+    except SystemExit:  # a signal, after which everything is saved
+        if settings.mode == RunMode.RUN:
+            own = [word for word in sys.argv[1:] if not word.startswith("hydra.run.dir=")]
+            print(f"this continues it:\n  {command(*own, quoted('hydra.run.dir', near(directory)))}")
+        raise
     if settings.mode == RunMode.MULTIRUN:
         logging.getLogger("train").error("error: %s", message)  # Hydra tells the first failure only, and no log
         raise CompactHydraException(message)
@@ -48,4 +60,7 @@ def main(given: Any) -> float | None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = expanded(sys.argv[1:])
+    if hint := quoted_anew(sys.argv[1:]):
+        print(hint, file=sys.stderr)
     main()

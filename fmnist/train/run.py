@@ -1,8 +1,6 @@
 """One run among the K of a stack: its record, its checkpoints, its best weights, and whether it still trains."""
 
 import math
-import shlex
-import sys
 from logging import Logger
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fmnist import UserError
+from fmnist.config.names import near, python
 from fmnist.config.parse import config_hash
 from fmnist.config.schema import Config, kind
 from fmnist.record import checkpoint
@@ -156,7 +155,7 @@ class Run:
         self.record.say(f"{metrics_in_words(test)}  ({self.config.select} weights)")
         if self.kind.classifies and metrics["test/accuracy"] < 1.5 / classes:
             self.record.say("the test accuracy is near chance: the run has not learnt; try a smaller lr or norm=batch")
-        show = shlex.join([sys.executable, "-m", "tensorboard.main", "--logdir", str(self.directory)])
+        show = python("-m", "tensorboard.main", "--logdir", near(self.directory))
         self.record.say(f"run directory: {self.directory}\ncurves: {show}")
         return Outcome(objective, metrics)
 
