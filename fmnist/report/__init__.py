@@ -1,11 +1,14 @@
 """Any runs, compared, from their records alone. No torch.
 
 intervals    statistics over seeds
-comparison   records read back and grouped: what can be compared with what
-leaderboard  the runs of a sweep, ranked
-axes         knobs and metrics in words, and as axes
+words        knobs, values and metrics in words
+records      what the record of a run says, checked
+comparison   records read and grouped: what can be compared with what
 tables       tables as text, Markdown, LaTeX and CSV
-plots        curves, and the response to one knob
-landscapes   pictures of two knobs and more
+leaderboard  the runs of a sweep, ranked
+axes         knobs as axes
+plots        what pictures are made of: curves, panels, means in a row
+gallery      which pictures there are, and for which comparisons
+landscapes   the pictures of a report, by how many knobs vary
 page         the report as a folder
 """

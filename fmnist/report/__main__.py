@@ -5,13 +5,9 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fmnist import UserError
 from fmnist.report.page import report
-
-if TYPE_CHECKING:
-    pass
 
 
 def newest_sweep(root: Path = Path("outputs")) -> Path:
@@ -26,7 +22,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m fmnist.report",
-        description="Tables and figures of runs, grouped over seeds: Markdown, CSV, LaTeX, SVG, and one HTML page.",
+        description="Tables and pictures of runs, grouped over seeds: Markdown, CSV, LaTeX, SVG, and one HTML page.",
     )
     found = "sweeps or runs: all runs in or below them; default: the newest sweep in outputs/"
     parser.add_argument("directories", type=Path, nargs="*", metavar="DIR", help=found)
@@ -40,7 +36,7 @@ def main() -> None:
         command = shlex.join(["python", "-m", "fmnist.report", *sys.argv[1:]])
         if not arguments.directories:
             print(f"the newest sweep: {directories[0]}")
-            command += f" {directories[0]}"
+            command += f" {shlex.quote(str(directories[0]))}"
         for line in report(directories, output, arguments.baseline, command):
             print(line)
     except UserError as error:

@@ -1,62 +1,19 @@
-"""Knobs and measures as axes: their names and units in words, and where a knob's values lie."""
+"""Knobs as axes: where the values of a knob lie, and which of them are written there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf
+from itertools import pairwise
+from math import inf, log
+from statistics import fmean, pstdev
 from typing import Any
 
-import numpy as np
-
-from fmnist.report.comparison import Comparison, Configuration, in_order, short, value_in_words
+from fmnist.report.comparison import Configuration
+from fmnist.report.words import in_order, value_in_words
 
 TICKS = 8  # values written along an axis at most
-MEASURES = {
-    "accuracy": "accuracy (share of images)", "mae": "mean absolute error (grey level, 0 to 1)",
-    "mse": "mean squared error (grey level², 0 to 1)", "nll": "negative log likelihood (nats an image)",
-    "kl": "KL divergence (nats an image)", "negative_elbo": "negative ELBO (nats an image)",
-    "psnr": "peak signal-to-noise ratio (dB)", "within_16th": "share of pixels within 1/16",
-    "accuracy_ceiling": "ceiling of the accuracy", "auroc": "AUROC",
-}  # fmt: skip
-LOSSES = {
-    "cross_entropy": "cross-entropy (nats an image)", "report": "the report's loss (nats an image)",
-    "report_rows": "the report's loss by rows (nats an image)", "mae": "absolute error summed over pixels",
-    "mse": "squared error summed over pixels", "bce": "binary cross-entropy (nats an image)",
-    "negative_elbo": "-ELBO with weight beta (nats an image)",
-}  # fmt: skip
-KNOBS = {
-    "lr": "learning rate (lr)", "batch_size": "batch size (rows a step)", "dropout": "dropout (probability)",
-    "epochs": "epochs (passes over the training rows)", "init_scale": "scale of the initial weights (init_scale)",
-    "grad_clip": "largest gradient norm (grad_clip)", "noise": "input noise (standard deviation)",
-    "mask": "input mask (share of pixels)", "model.hidden": "hidden widths (model.hidden)",
-    "model.depth": "depth (layers, model.depth)", "model.width": "width (units, model.width)",
-    "data.limit": "images of the training file (data.limit)", "data.split": "share of rows for training (data.split)",
-}  # fmt: skip
-PARTS = {"train": "training", "fit": "training, without noise", "validation": "validation", "test": "test"}
-
-
-def measure_in_words(comparison: Comparison, measure: str) -> str:
-    """A measure with its unit; "loss" is what the comparison's runs have as their loss."""
-    if measure == "loss":
-        loss = "negative_elbo" if comparison.shared.get("model.name") == "vae" else comparison.shared.get("loss")
-        return LOSSES.get(str(loss), "loss")
-    return MEASURES.get(measure, measure.replace("_", " "))
-
-
-def tag_in_words(comparison: Comparison, tag: str) -> str:
-    """A tag with its unit: "validation/loss" -> "validation cross-entropy (nats an image)"."""
-    part, _, measure = tag.partition("/")
-    return f"{PARTS.get(part, part)} {measure_in_words(comparison, measure)}"
-
-
-def in_words(tag: str) -> str:
-    """A tag for a header: "test/within_16th" -> "test within 16th"."""
-    return tag.replace("train/", "training ").replace("/", " ").replace("_", " ")
-
-
-def knob_in_words(name: str) -> str:
-    """A knob as the title of an axis."""
-    return KNOBS.get(name, short(name).replace("_", " "))
+ROOM, LONGEST = 6, 30  # characters of a number, and of any other value
+FAR = 30  # positive values over more than this ratio lie on a logarithmic axis, unless they are spread evenly
 
 
 @dataclass(frozen=True)
@@ -70,15 +27,13 @@ class Scale:
 
     @classmethod
     def of(cls, name: str, configurations: Sequence[Configuration]) -> "Scale":
-        """Of the values that configurations have; log where their logarithms are spaced more evenly than they are."""
+        """The scale of the values that configurations have; a knob that one of them lacks counts as none."""
         values = in_order([configuration.knobs.get(name) for configuration in configurations], name)
         numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-        kind = "categories" if not numeric or len(values) < 2 else "linear"
-        if kind == "linear" and min(values) > 0 and _unevenness(np.log(values)) < _unevenness(np.array(values)):
-            kind = "log"
-        raw = np.arange(len(values)) if kind == "categories" else np.log(values) if kind == "log" else np.array(values)
+        kind = "categories" if not numeric or len(values) < 2 else "log" if _far_apart(values) else "linear"
+        raw = [*range(len(values))] if kind == "categories" else [*map(log, values)] if kind == "log" else values
         span = raw[-1] - raw[0]
-        return cls(values, ((raw - raw[0]) / span).tolist() if span else [0.5] * len(values), kind, name)
+        return cls(values, [(place - raw[0]) / span if span else 0.5 for place in raw], kind, name)
 
     @property
     def ordered(self) -> bool:
@@ -97,21 +52,46 @@ class Scale:
         """Where a configuration's value lies, in [0, 1]."""
         return self.positions[self.index(configuration)]
 
+    @cached_property
+    def texts(self) -> list[str]:
+        """The values in words, long ones without their middle: a path is shown by its two ends."""
+        words = [value_in_words(value, self.name) for value in self.values]
+        return [text if len(text) <= LONGEST else f"{text[: LONGEST // 3]}…{text[-LONGEST // 2 :]}" for text in words]
+
     def ticks(self, most: int = TICKS) -> tuple[list[float], list[str]]:
         """Positions and texts of all categories, or of as many numbers as there is room for, the ends among them."""
         if self.kind == "categories":
-            return self.positions, [value_in_words(value, self.name) for value in self.values]
+            return self.positions, self.texts
         last = len(self.values) - 1
         shown = [0]
         for place in range(1, last):
             before, after = self.positions[place] - self.positions[shown[-1]], 1 - self.positions[place]
             shown += [place] * (min(before, after) >= 1 / most)
         shown.append(last)
-        rounded = len(self.values) > TICKS  # then they were drawn at random, and are no round numbers
-        texts = [f"{self.values[i]:.2g}" if rounded else value_in_words(self.values[i]) for i in shown]
-        return [self.positions[i] for i in shown], texts
+        return [self.positions[i] for i in shown], [_brief(self.values[i]) for i in shown]
 
 
-def _unevenness(values: np.ndarray) -> float:
-    steps = np.diff(values)
-    return float(steps.std() / steps.mean()) if steps.any() else inf  # no steps: equal, but for rounding
+def _brief(value: float) -> str:
+    """A number, to two digits where it has more than there is room for: a search drew it at random."""
+    text = value_in_words(value)
+    return text if len(text) <= ROOM else value_in_words(float(f"{value:.2g}"))
+
+
+def _far_apart(values: Sequence[float]) -> bool:
+    """Whether ascending numbers belong on a logarithmic axis.
+
+    They do where their logarithms are spread more evenly than they are. They also do where the largest is many times
+    the smallest and a quarter of them or more would crowd together in the first tenth of a linear axis: a search may
+    have tried one end of a logarithmic range more often than the other.
+    """
+    if values[0] <= 0:
+        return False
+    if _unevenness([*map(log, values)]) < _unevenness(values):
+        return True
+    crowded = sum(value < values[-1] / 10 for value in values)
+    return values[-1] / values[0] > FAR and crowded >= len(values) / 4
+
+
+def _unevenness(values: Sequence[float]) -> float:
+    steps = [after - before for before, after in pairwise(values)]
+    return pstdev(steps) / mean if (mean := fmean(steps)) else inf  # no steps: equal, but for rounding

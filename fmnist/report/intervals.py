@@ -1,4 +1,4 @@
-"""Statistics over seeds: intervals, paired differences, curves with bands. scipy is imported for them only."""
+"""Statistics over seeds: intervals, paired differences, curves with bands. scipy is imported only for them."""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +10,10 @@ from statistics import fmean, stdev
 
 @dataclass(frozen=True)
 class Interval:
-    """n values: mean, standard deviation (n - 1), and the interval of the mean by Student's t, nan where n is too
-    small."""
+    """The mean of n values with its confidence interval by Student's t; sd is the standard deviation (n - 1).
+
+    What n is too small for is nan: the mean needs one value, the deviation and the interval need two.
+    """
 
     n: int
     mean: float
@@ -29,18 +31,18 @@ class Interval:
 
     @property
     def low(self) -> float:
-        """Where the interval begins."""
+        """The lower end of the interval."""
         return self.mean - self.half
 
     @property
     def high(self) -> float:
-        """Where it ends."""
+        """The upper end of the interval."""
         return self.mean + self.half
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A figure by epoch over n runs: mean, smallest and largest, as far as all of the runs go."""
+    """A metric by epoch over n runs: mean, smallest and largest value, as far as all of the runs go."""
 
     epochs: list[int]
     mean: list[float]
@@ -50,14 +52,16 @@ class Curve:
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Of the mean of some values, at a level."""
+    """The mean of some values with its interval at a level of confidence."""
     n = len(values)
     return Interval(n, fmean(values) if n else nan, stdev(values) if n > 1 else nan, level)
 
 
 def paired(pairs: Sequence[tuple[float, float]]) -> tuple[Interval, float]:
-    """The differences a - b of pairs: the interval of their mean, and p by the paired t test (scipy.stats.ttest_rel,
-    two-sided; nan for fewer than two pairs or differences that are all equal)."""
+    """The mean difference a - b of pairs with its interval, and p by the paired t test (scipy.stats.ttest_rel).
+
+    p is two-sided; it is nan for fewer than two pairs and for differences that are all equal.
+    """
     difference = interval([a - b for a, b in pairs])
     if difference.n < 2 or difference.sd <= 1e-12 * abs(difference.mean):
         return difference, nan
@@ -67,8 +71,10 @@ def paired(pairs: Sequence[tuple[float, float]]) -> tuple[Interval, float]:
 
 
 def curve(series: Sequence[dict[int, float]]) -> Curve:
-    """Several runs' values by epoch, those without any left out. The runs of one configuration record the same epochs,
-    but may stop early: the curve ends where the first of them does."""
+    """One curve of several runs' values by epoch; runs without values are left out.
+
+    The runs of one configuration record the same epochs, but may stop early: the curve ends where the first one ends.
+    """
     series = [own for own in series if own]
     epochs = sorted(set.intersection(*map(set, series))) if series else []
     columns = [[own[epoch] for own in series] for epoch in epochs]
@@ -76,7 +82,7 @@ def curve(series: Sequence[dict[int, float]]) -> Curve:
 
 
 def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Spearman's, in [-1, 1] (scipy.stats.spearmanr)."""
+    """Spearman's rank correlation, in [-1, 1] (scipy.stats.spearmanr)."""
     from scipy import stats
 
     return float(stats.spearmanr(xs, ys).statistic)

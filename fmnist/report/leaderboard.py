@@ -1,78 +1,62 @@
-"""The runs of a sweep, compared: leaderboard.csv and a table, made from their records alone. No torch.
+"""The runs of a sweep, ranked: leaderboard.csv and a table for the console, from their records alone. No torch.
 
-Validation chooses: configurations are ranked by the mean objective of their finished runs over seeds, the test figure
-stands beside it. The csv keeps every run in a line of its own, with the n, mean and deviation of its configuration.
+Validation chooses: configurations are ranked by the mean objective of their finished runs over seeds, the test metric
+stands beside it. The CSV keeps every run in a line of its own, with the n, mean and deviation of its configuration.
 """
 
 import atexit
-import csv
-import fcntl
 import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from fmnist.config.schema import SEEDS
-from fmnist.record.files import replacing
-from fmnist.report.comparison import Comparison, Result, comparisons, natural, read_one
-from fmnist.report.intervals import Interval
+from fmnist.record.files import locked, replacing
+from fmnist.report.comparison import Comparison, Result, comparisons, read_one
+from fmnist.report.tables import Table, csv_knobs, csv_text, spread
+from fmnist.report.words import in_words, natural, short, value_in_words
 
 SHOWN = 20  # configurations in the table
+DECIMALS = 4  # of the metrics in the table
+LOCK = ".leaderboard.lock"  # held by the process that writes the file
 PAUSE = 1.0  # seconds between two writings of the file, while runs end in quick succession
 
 
 def table(found: Sequence[Comparison]) -> str:
     """The best configurations for a person: only the knobs that differ, mean and deviation over seeds."""
-    return "\n\n".join(map(_block, found)) if found else "no run has a record yet"
+    return "\n\n".join(map(_table, found)) if found else "no run has a record yet"
 
 
-def _block(comparison: Comparison) -> str:
-    lines = [["", "n", *(tag.replace("/", " ") for tag in (comparison.judged, comparison.test)), *comparison.varying]]
+def _table(comparison: Comparison) -> str:
+    header = ["", "n", *map(in_words, (comparison.judged_by, comparison.test)), *map(short, comparison.varying)]
+    rows = []
     for rank, c in enumerate(comparison.configurations[:SHOWN], start=1):
-        states = sorted({run.status for run in c.others})
-        told = _told(c.interval("objective")) + "".join(f" ({state})" for state in states)
-        values = [_value(c.knobs[name]) if name in c.knobs else "" for name in comparison.varying]
-        lines.append([str(rank), str(len(c.done)), told.strip(), _told(c.interval(comparison.test)), *values])
-    width = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    text = ["  ".join(cell.ljust(w) for cell, w in zip(line, width, strict=True)).rstrip() for line in lines]
-    if len(comparison.configurations) > SHOWN:
-        text.append(f"and {len(comparison.configurations) - SHOWN} more configurations in leaderboard.csv")
-    return "\n".join(text)
+        states = sorted({f"({run.status})" for run in c.others})
+        objective, test = (spread(c.interval(tag), DECIMALS) for tag in ("objective", comparison.test))
+        knobs = [value_in_words(c.knobs[name], name) if name in c.knobs else "" for name in comparison.varying]
+        rows.append([str(rank), str(len(c.done)), " ".join([objective, *states]).strip(), test, *knobs])
+    more = len(comparison.configurations) - SHOWN
+    return Table(header, rows).text() + (f"\nand {more} more configurations in leaderboard.csv" if more > 0 else "")
 
 
-def _told(figure: Interval) -> str:
-    deviation = "" if math.isnan(figure.sd) else f" ± {figure.sd:.4f}"
-    return f"{figure.mean:.4f}{deviation}" if figure.n else ""
-
-
-def _value(value: Any) -> str:
-    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def rows(found: Sequence[Comparison], sweep: Path) -> Iterator[dict[str, Any]]:
-    """A row of the csv for every run, the best configuration first; what cannot be compared is ranked by itself."""
-    knobs = list(dict.fromkeys(name for comparison in found for name in comparison.varying))
+def rows(found: Sequence[Comparison], sweep: Path) -> Iterator[dict[str, object]]:
+    """A row of the CSV for every run, the best configuration first; each comparison has its own ranks."""
+    names = dict.fromkeys(name for comparison in found for name in comparison.varying)
     for comparison in found:
         for rank, c in enumerate(comparison.configurations, start=1):
             objective, test = c.interval("objective"), c.interval(comparison.test)
-            values = {name: _value(c.knobs[name]) if name in c.knobs else "" for name in knobs}
             for run in sorted([*c.done, *c.others], key=lambda run: (run.seed, natural(run.directory))):
-                done = run.status == "done"
                 yield {
-                    "rank": rank, **values, "n": len(c.done), "objective_mean": _cell(objective.mean),
-                    "objective_sd": _cell(objective.sd), "test_mean": _cell(test.mean), "test_sd": _cell(test.sd),
-                    **dict(zip(SEEDS, run.seed, strict=True)), "measure": comparison.measure,
-                    "objective": run.metrics.get("objective"), "test": run.metrics.get(comparison.test) if done else None,
-                    "status": run.status, "error": run.error, "epoch": run.epoch, "seconds": run.seconds,
+                    "rank": rank, **dict.fromkeys(names, ""), **csv_knobs(c.knobs), "n": len(c.done),
+                    "objective_mean": objective.mean, "objective_sd": objective.sd,
+                    "test_mean": test.mean, "test_sd": test.sd, **dict(zip(SEEDS, run.seed, strict=True)),
+                    "comparison": comparison.title, "metric": in_words(comparison.judged_by),
+                    "objective": run.metrics.get("objective"),
+                    "test": run.metrics.get(comparison.test) if run.status == "done" else None, "status": run.status,
+                    "error": run.error, "epoch": run.epoch, "seconds": run.seconds,
                     "run": str(run.directory.relative_to(sweep)),
                 }  # fmt: skip
-
-
-def _cell(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 class Leaderboard:
@@ -80,34 +64,33 @@ class Leaderboard:
 
     def __init__(self, sweep: Path) -> None:
         self.sweep = sweep
-        self.kept: dict[Path, tuple[float, Result]] = {}  # by directory: only what has changed is read again
+        self.known: dict[Path, tuple[tuple[int, int, int], Result]] = {}  # only what has changed is read again
         self.written = -math.inf
 
     def comparisons(self) -> list[Comparison]:
         """Its runs, as far as their records can be read: the others say more when they are run again."""
+        before, self.known = self.known, {}
         for directory in _runs(self.sweep):
-            changed = (directory / "result.json").stat().st_mtime
-            if directory not in self.kept or self.kept[directory][0] != changed:
-                self.kept[directory] = changed, read_one(directory)
-        return comparisons([result for _, result in self.kept.values()])
+            file = os.stat(directory / "result.json")
+            version = (file.st_mtime_ns, file.st_ino, file.st_size)
+            known = before.get(directory)
+            self.known[directory] = known if known and known[0] == version else (version, read_one(directory))
+        return comparisons([result for _, result in self.known.values()])
 
     def write(self) -> list[Comparison]:
-        """Bring leaderboard.csv up to date, and give what is in it. Of several processes the last has seen all runs."""
-        if not self.sweep.exists():
+        """Bring leaderboard.csv up to date; what it shows. Of several processes the last has seen all runs."""
+        if not self.sweep.exists() or not any(_runs(self.sweep)):
             return []
-        with _alone(self.sweep):
+        with locked(self.sweep / LOCK):
             found = self.comparisons()
-            told = list(rows(found, self.sweep))
-            if told:
+            if found:
                 with replacing(self.sweep / "leaderboard.csv") as file:
-                    writer = csv.DictWriter(file, list(told[0]))
-                    writer.writeheader()
-                    writer.writerows(told)
+                    file.write(csv_text([*rows(found, self.sweep)]))
         self.written = time.monotonic()
         return found
 
     def write_soon(self) -> None:
-        """The same, but not more often than every second, and once more at the end of the program."""
+        """Write it, but not more often than every second, and once more at the end of the program."""
         if self.written == -math.inf:
             atexit.register(self.write)
         if time.monotonic() - self.written > PAUSE:
@@ -115,18 +98,9 @@ class Leaderboard:
 
 
 def _runs(folder: Path) -> Iterator[Path]:
+    """The directories of the runs below a folder that have a record; what lies in a run's directory is the run's."""
     for path in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         if (path / "result.json").exists():
             yield path
         elif not (path / ".hydra").exists():
             yield from _runs(path)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)

@@ -1,19 +1,19 @@
-"""Tables and figures of finished runs, as a folder to read, print and pass on: from their records alone, no torch."""
+"""Tables and pictures of finished runs, as a folder to read, print and pass on: from their records alone, no torch."""
 
 import base64
 import json
 import re
 from collections.abc import Sequence
-from math import prod
+from html import escape as escape_html
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist import UserError
-from fmnist.config.schema import MODELS
 from fmnist.record.files import replacing
-from fmnist.report.axes import Scale, in_words
-from fmnist.report.comparison import Comparison, Configuration, Result, comparisons, read, short, value_in_words
-from fmnist.report.tables import Table, differences, escape, numbers, spread, summary
+from fmnist.report import gallery
+from fmnist.report.comparison import Comparison, Configuration, Result, comparisons, read
+from fmnist.report.tables import Table, code, differences, encodable, escape, numbers, printable, spread, summary
+from fmnist.report.words import in_words, short, value_in_words
 
 if TYPE_CHECKING:
     from fmnist.report.plots import Picture
@@ -22,6 +22,7 @@ STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8881; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
 table { display: block; overflow-x: auto; border-collapse: collapse; font-size: .88rem; margin: 1rem 0; }
+.wide { margin: 1rem 0 -.8rem; font-size: .8rem; text-align: right; opacity: .7; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
 td { font-variant-numeric: tabular-nums; }
 th { cursor: pointer; user-select: none; border-bottom-width: 2px; }
@@ -30,10 +31,18 @@ tr:hover td { background: var(--soft); }
 img { width: min(100%, 46rem); background: white; border-radius: 6px; padding: .5rem; box-sizing: border-box; }
 code { background: var(--soft); padding: .1em .3em; border-radius: 3px; overflow-wrap: anywhere; }
 p:has(> img) + p { font-size: .88rem; margin-bottom: 2rem; }
-@media print { body { max-width: none; } th { cursor: auto; } }
+@media print { body { max-width: none; } th { cursor: auto; } .wide { display: none; } }
 """
 # A click on a header sorts by that column: by the numbers cells begin with, empty cells last; again: the other way.
+# Above a table that is wider than the page stands that it can be scrolled: not every browser shows a bar.
 SCRIPT = """
+const hint = table => {
+  const above = table.previousElementSibling, has = above?.className === "wide";
+  if (table.scrollWidth <= table.clientWidth) { if (has) above.remove(); }
+  else if (!has) table.insertAdjacentHTML("beforebegin", '<p class="wide">more columns: scroll to the right →</p>');
+};
+const hints = () => document.querySelectorAll("table").forEach(hint);
+addEventListener("resize", hints); hints();
 document.querySelectorAll("th").forEach(th => th.addEventListener("click", () => {
   const body = th.closest("table").tBodies[0], order = th.dataset.order === "1" ? -1 : 1;
   const key = row => row.cells[th.cellIndex].textContent.trim().replace("<", "");
@@ -47,7 +56,7 @@ document.querySelectorAll("th").forEach(th => th.addEventListener("click", () =>
 
 
 def report(directories: Sequence[Path], output: Path, baseline: Sequence[str] = (), command: str = "") -> list[str]:
-    """Write the report on all runs in or below some directories into `output`; what it says in short, as lines.
+    """Write the report on all runs in or below some directories into `output`; gives its main points, as lines.
 
     baseline: KNOB=VALUE, the configuration that others are compared with, instead of the best. Raises UserError where
     there is nothing to report or no such configuration; files are written only when everything is drawn.
@@ -56,7 +65,8 @@ def report(directories: Sequence[Path], output: Path, baseline: Sequence[str] = 
     all_comparisons = comparisons(results)
     compared = _baselines(all_comparisons, baseline)
     done = sum(result.status == "done" for result in results)
-    page = [f"# Report on {', '.join(escape(directory.resolve().name) for directory in directories)}"]
+    title = f"Report on {', '.join(directory.resolve().name for directory in directories)}"
+    page = [f"# {escape(title)}"]
     page += [f"{done} finished runs of {len(results)}, {_provenance(results)}"]
     said = [f"{done} finished runs of {len(results)}"]
     files: dict[str, str] = {}
@@ -66,14 +76,14 @@ def report(directories: Sequence[Path], output: Path, baseline: Sequence[str] = 
         files |= {f"{prefix}{picture.name}.svg": picture.svg() for picture in drawn}
         page += [f"## {escape(comparison.title).capitalize()}"] if prefix else []
         page += section(comparison, drawn, prefix, compared[number])
-        said += [verdict(comparison)]
+        said += [printable(verdict(comparison))]
     page += left_out(results)
     page += ["## Files", f"`table.csv` has every mean, deviation and interval with the runs it is of, `table.tex` the "
-             f"tables for LaTeX. Made by `{command or 'fmnist.report.report'}`."]  # fmt: skip
-    text = "\n\n".join(part.strip() for part in page) + "\n"
+             f"tables for LaTeX. Made by {code(command or 'fmnist.report.page.report')}."]  # fmt: skip
+    text = encodable("\n\n".join(part.strip() for part in page) + "\n")
     files["table.csv"] = numbers(all_comparisons)
     files["table.tex"] = "% needs \\usepackage{booktabs}\n" + "\n".join(summary(s).latex() for s in all_comparisons)
-    files |= {"index.md": text, "index.html": html(text, files)}
+    files |= {"index.md": text, "index.html": html(title, text, files)}
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():  # the pages last
@@ -88,18 +98,19 @@ def section(
     comparison: Comparison, drawn: "Sequence[Picture]", prefix: str, baseline: Configuration | None
 ) -> list[str]:
     """A comparison's part of the page, as paragraphs of Markdown."""
-    same = " ".join(
-        f"{short(name)}={value_in_words(v, name)}" for name, v in comparison.shared.items() if v is not None
-    )
-    parts = [f"**{escape(verdict(comparison))}**", f"The same in all its runs: `{same}`"]
+    shared = {short(name): value_in_words(v, name) for name, v in comparison.shared.items() if v is not None}
+    same = " ".join(f"{name}={value}" for name, value in shared.items())
+    parts = [f"**{escape(verdict(comparison))}**", f"The same in all its runs: {code(same)}"]
     for picture in drawn:
         parts += [f"![{escape(picture.caption.split('. ')[0])}]({prefix}{picture.name}.svg)", escape(picture.caption)]
     parts += [summary(comparison).markdown()]
     parts += [
         "Mean ± standard deviation over the n runs of a configuration, which differ in their seeds alone, and the 95 % "
         "interval of the mean by Student's t: how well the mean over seeds is known, on these very images. "
-        f"Configurations are ranked by {in_words(comparison.judged)}; the test figures were not used to choose."
+        f"Configurations are ranked by {in_words(comparison.judged_by)}; the test metrics were not used to choose."
     ]
+    if comparison.judged_by.startswith("train/"):
+        parts += ["These runs held no rows out, so their training rows rank them: that favours what overfits."]
     reference = baseline or (comparison.finished[0] if comparison.finished else None)
     table, made = differences(comparison, reference) if reference else (Table([], []), 0)
     if reference and made:
@@ -108,26 +119,16 @@ def section(
             "Mean differences over the seeds that both have, with 95 % interval and p by the paired t test (two-sided, "
             f"`scipy.stats.ttest_rel`). Comparisons made: {made}; Bonferroni's p is for all of them together."
             + (f" The best {len(table.rows)} are shown." if made > len(table.rows) else "")
-            + ("" if baseline else " The best was chosen by these very values: that flatters it on validation.")
+            + ("" if baseline else " The best was chosen by these very values, which flatters it.")
         ]
     return parts
 
 
 def pictures(comparison: Comparison) -> "list[Picture]":
-    """The figures that suit a comparison, by how many knobs vary, and the curves of every measure."""
-    from fmnist.report import landscapes, plots  # matplotlib comes with them
+    """The pictures that suit a comparison."""
+    from fmnist.report import landscapes  # noqa: F401 - its functions enter the gallery; matplotlib comes with them
 
-    drawn: list[Picture] = []
-    if len(comparison.finished) > 1:
-        grid = prod(len(Scale.of(name, comparison.configurations).values) for name in comparison.varying)
-        if len(comparison.varying) == 1:
-            drawn = [plots.response(comparison)]
-        elif len(comparison.varying) == 2 and len(comparison.configurations) >= grid / 2:
-            drawn = [landscapes.heat_map(comparison)]
-        else:
-            drawn = [landscapes.parallel(comparison), landscapes.marginals(comparison)]
-    measures = dict.fromkeys(measure for run in comparison.runs for measure in MODELS[run.knobs["model.name"]].charts)
-    return drawn + [picture for measure in measures if (picture := plots.curves(comparison, measure))]
+    return gallery.pictures(comparison)
 
 
 def verdict(comparison: Comparison) -> str:
@@ -135,9 +136,11 @@ def verdict(comparison: Comparison) -> str:
     if not comparison.finished:
         return f"{comparison.title}: no finished run"
     best = comparison.finished[0]
-    judged, test = spread(best.interval("objective")), spread(best.interval(comparison.test))
     which = f"Best of {len(comparison.finished)}: {best.label}" if len(comparison.configurations) > 1 else "All runs"
-    return f"{which} (n = {len(best.done)}): {in_words(comparison.judged)} {judged}, {in_words(comparison.test)} {test}"
+    words = [f"{in_words(comparison.judged_by)} {spread(best.interval('objective'))}"]
+    if best.values(comparison.test):
+        words += [f"{in_words(comparison.test)} {spread(best.interval(comparison.test))}"]
+    return f"{which} (n = {len(best.done)}): {', '.join(words)}"
 
 
 def left_out(results: Sequence[Result]) -> list[str]:
@@ -157,7 +160,10 @@ def _provenance(results: Sequence[Result]) -> str:
 
 
 def _baselines(all_comparisons: Sequence[Comparison], wanted: Sequence[str]) -> list[Configuration | None]:
-    """For each comparison the configuration that is asked for, None where it has none. Raises UserError if no comparison has."""
+    """For each comparison the configuration that is asked for, None where it has none.
+
+    Raises UserError where no comparison has it, and where one has several.
+    """
     if not wanted:
         return [None] * len(all_comparisons)
     pairs = [text.partition("=") for text in wanted]
@@ -185,16 +191,16 @@ def _value(text: str) -> Any:
         return None if text in ("none", "full") else text
 
 
-def html(text: str, files: dict[str, str]) -> str:
-    """The page of Markdown as one HTML file, its pictures inside it."""
+def html(title: str, text: str, files: dict[str, str]) -> str:
+    """The page of Markdown as one HTML file, its pictures inside it. title: plain text."""
     from markdown import markdown
 
     def embed(match: re.Match[str]) -> str:
-        data = base64.b64encode(files[match[1]].encode()).decode()
-        return f'src="data:image/svg+xml;base64,{data}"'
+        data = base64.b64encode(files[match[2]].encode()).decode()
+        return f'{match[1]}src="data:image/svg+xml;base64,{data}"'
 
-    body = re.sub(r'src="([^"]+\.svg)"', embed, markdown(text, extensions=["tables"]))
-    title = text.splitlines()[0].removeprefix("# ")
+    body = re.sub(r'(<img [^>]*)src="([^"]+\.svg)"', embed, markdown(text, extensions=["tables"]))
+    title = escape_html(encodable(title))
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{STYLE}</style>\n</head>\n'

@@ -1,4 +1,4 @@
-"""Figures with their captions: curves with bands, and the response to one knob.
+"""Pictures with their captions: curves with bands, panels of lines, means in a row.
 
 Readable in print and by the colour-blind: Okabe and Ito's colours with a marker and a line style each, and colour maps
 of even lightness in which darker is better.
@@ -7,7 +7,7 @@ of even lightness in which darker is better.
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, nan
+from math import isfinite
 from textwrap import fill
 from typing import Any
 
@@ -15,9 +15,11 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from fmnist.report.axes import PARTS, Scale, in_words, knob_in_words, measure_in_words
+from fmnist.report.axes import Scale
 from fmnist.report.comparison import Comparison, Configuration
 from fmnist.report.intervals import Interval
+from fmnist.report.tables import printable
+from fmnist.report.words import PARTS, in_words, knob_in_words, metric_in_words
 
 STYLES: list[Any] = [  # colour, line, marker
     ("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D"),
@@ -34,34 +36,39 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with the name of its file, without suffix, and its caption."""
+    """What is drawn, the name of its file without suffix, and its caption."""
 
     name: str
     figure: Figure
     caption: str
 
     def svg(self) -> str:
-        """The figure as text, the same for the same figure."""
+        """The picture as text; the same picture gives the same text."""
         file = io.StringIO()
         with matplotlib.rc_context(STYLE):
             self.figure.savefig(file, format="svg", metadata={"Date": None})
         return file.getvalue()
 
 
+def literal(text: str) -> str:
+    """Text that matplotlib shows as it is: between two dollars it would read a formula."""
+    return printable(text).replace("$", r"\$")
+
+
 def shown(comparison: Comparison) -> list[Configuration]:
-    """As many configurations as can be told apart: the best, and the worst of all."""
+    """The configurations that a picture has styles for: all, or the best ones and the worst."""
     finished = comparison.finished
     return finished if len(finished) <= len(STYLES) else [*finished[: len(STYLES) - 1], finished[-1]]
 
 
-def curves(comparison: Comparison, measure: str) -> Picture | None:
-    """A measure by epoch, training and validation, with bands over seeds; None where no run recorded it."""
+def curves(comparison: Comparison, metric: str) -> Picture | None:
+    """A metric by epoch, training and validation, with bands over seeds; None where no run recorded it."""
     chosen = shown(comparison)
-    parts = [part for part in PARTS if any(c.curve(f"{part}/{measure}").epochs for c in chosen)]
+    parts = [part for part in PARTS if any(c.curve(f"{part}/{metric}").epochs for c in chosen)]
     if not parts:
         return None
     panels = [parts] if len(chosen) == 1 else [[part] for part in parts]
-    labels = [PARTS[part] for part in parts] if len(panels) == 1 else [fill(c.label, 85) for c in chosen]
+    labels = [PARTS[part] for part in parts] if len(panels) == 1 else [fill(literal(c.label), 85) for c in chosen]
     columns = 1 if max(map(len, labels)) > 32 else 2
     with matplotlib.rc_context(STYLE):
         height = 2.9 + 0.19 * sum(label.count("\n") + 1 for label in labels) / columns
@@ -69,7 +76,7 @@ def curves(comparison: Comparison, measure: str) -> Picture | None:
         row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         values: list[float] = []
         for axes, panel in zip(row, panels, strict=True):
-            lines = [c.curve(f"{part}/{measure}") for c in chosen for part in panel]
+            lines = [c.curve(f"{part}/{metric}") for c in chosen for part in panel]
             for index, (own, label) in enumerate(zip(lines, labels, strict=True)):
                 colour, line, marker = STYLES[index]
                 every = max(1, len(own.epochs) // 8)
@@ -81,67 +88,31 @@ def curves(comparison: Comparison, measure: str) -> Picture | None:
             axes.set_xlabel("iteration (full batch)" if full else "epoch (pass over the training rows)")
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_title("" if len(panels) == 1 else PARTS[panel[0]])
-        name_y(row[0], measure_in_words(comparison, measure), values)
+        name_y(row[0], metric_in_words(metric, comparison.shared), values)
         figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns, handlelength=3.5)
-    return Picture(f"curves_{measure}", figure, _of_curves(comparison, measure, chosen))
+    return Picture(f"curves_{metric}", figure, _caption_of_curves(comparison, metric, chosen))
 
 
-def _of_curves(comparison: Comparison, measure: str, chosen: list[Configuration]) -> str:
-    caption = [f"{measure_in_words(comparison, measure).split(' (')[0].capitalize()} by epoch."]
+def _caption_of_curves(comparison: Comparison, metric: str, chosen: list[Configuration]) -> str:
+    caption = [f"{metric_in_words(metric, comparison.shared).split(' (')[0].capitalize()} by epoch."]
     if len(chosen) < len(comparison.finished):
-        caption += [f"The best {len(chosen) - 1} of {len(comparison.finished)} configurations by {in_words(comparison.judged)}, "
-                    f"and the worst."]  # fmt: skip
+        best = f"The best {len(chosen) - 1} of {len(comparison.finished)} configurations"
+        caption += [f"{best} by {in_words(comparison.judged_by)}, and the worst."]
     counts = sorted({len(c.done) for c in chosen})
     if counts[-1] > 1:
         n = str(counts[0]) + (f" to {counts[-1]}" if len(counts) > 1 else "")
         caption += [f"Lines are means over the seeds (n = {n}), bands go from the smallest to the largest."]
-    caption += ["Training figures are taken while the epoch trains, noise and dropout on; validation figures after it."]
+    caption += ["Training metrics are taken while the epoch trains, noise and dropout on; validation metrics after it."]
     if any(len({run.rows[-1]["epoch"] for run in c.done if run.rows}) > 1 for c in chosen):
         caption += ["A curve ends where the first of its runs stopped."]
     return " ".join(caption)
-
-
-def response(comparison: Comparison) -> Picture:
-    """The objective and its test figure against the one knob that varies: means with intervals, every run as a dot."""
-    (name,) = comparison.varying
-    scale = Scale.of(name, comparison.finished)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
-        axes = figure.subplots()
-        values: list[float] = []
-        shapes = zip(
-            ("objective", comparison.test), (comparison.judged, comparison.test), STYLES, (-1, 1), strict=False
-        )
-        for tag, words, (colour, line, marker), side in shapes:
-            spans = {scale.position(c): c.interval(tag) for c in comparison.finished}
-            xs = sorted(spans)
-            bars = [(spans[x].high - spans[x].low) / 2 if spans[x].n > 2 else nan for x in xs]
-            axes.errorbar([x + 0.008 * side for x in xs], [spans[x].mean for x in xs], bars, color=colour,
-                          linestyle=line if scale.ordered else "none", marker=marker, capsize=3,
-                          label=PARTS[words.split("/")[0]])  # fmt: skip
-            for c in comparison.finished:
-                own = [*c.values(tag).values()]
-                axes.scatter([scale.position(c) + 0.022 * side] * len(own), own, s=9, color=colour, alpha=0.6,
-                             linewidths=0)  # fmt: skip
-                values += own
-        as_x(axes, scale)
-        name_y(axes, measure_in_words(comparison, comparison.measure), values)
-        figure.legend(loc="outside lower center", ncols=3)
-    lost = [c.label for c in comparison.configurations if not c.done]
-    missing = f" No finished run: {'; '.join(lost)}." if lost else ""
-    return Picture(
-        "response",
-        figure,
-        f"Response to {knob_in_words(name)}. Means, with 95 % intervals (Student's t) where there are three runs or "
-        f"more; dots are runs.{missing}",
-    )
 
 
 def as_x(axes: Any, scale: Scale, most: int = 10) -> None:
     """Make a knob's scale the x axis, with room for `most` short texts side by side."""
     positions, texts = scale.ticks(most)
     long = sum(len(text) + 1 for text in texts) > 6 * most
-    axes.set_xticks(positions, texts, rotation=30 if long else 0, ha="right" if long else "center")
+    axes.set_xticks(positions, map(literal, texts), rotation=30 if long else 0, ha="right" if long else "center")
     axes.set_xlim(-0.06, 1.06)
     axes.set_xlabel(knob_in_words(scale.name) + (", log scale" if scale.kind == "log" else ""))
 

@@ -1,36 +1,29 @@
 """The leaderboard: made from the records of runs alone, seeds together and one by one, chosen by validation."""
 
 import csv
+import json
 import os
 from multiprocessing import get_context
+from types import SimpleNamespace
 
 import pytest
-from helpers import make_config
+from report.made_up import change, write_run
 
-from fmnist.record.record import Record
+from fmnist.launch.callbacks import UpdateLeaderboard
 from fmnist.report import leaderboard
 from fmnist.report.comparison import read_one
 from fmnist.report.leaderboard import Leaderboard, table
 
 
-def leave(directory, status="done", validation=0.5, test=0.4, **knobs):
-    """The record of a run."""
-    record = Record(make_config(**knobs), directory)
-    measure = "accuracy" if record.config.model.name == "mlp" else "loss"
-    metrics = {f"validation/{measure}": validation, f"test/{measure}": test} if status == "done" else {}
-    record.result |= {"metrics": metrics, "objective": validation if status == "done" else None}
-    record.finish(status, error=None if status == "done" else "train/loss is nan in epoch 3")
-
-
 def rows_of(sweep):
-    with open(sweep / "leaderboard.csv") as file:
+    with open(sweep / "leaderboard.csv", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
-def test_validation_ranks_and_the_test_figure_stands_beside_it(tmp_path):
+def test_validation_ranks_and_the_test_metric_stands_beside_it(tmp_path):
     for seed, (good, bad) in enumerate([(0.8, 0.7), (0.9, 0.6)]):
-        leave(tmp_path / f"a{seed}", seed=seed, lr=0.1, validation=good, test=0.1)
-        leave(tmp_path / f"b{seed}", seed=seed, lr=0.2, validation=bad, test=0.9)
+        write_run(tmp_path / f"a{seed}", good, seed=seed, lr=0.1, test=0.1)
+        write_run(tmp_path / f"b{seed}", bad, seed=seed, lr=0.2, test=0.9)
     Leaderboard(tmp_path).write()
     rows = rows_of(tmp_path)
     assert [(row["rank"], row["lr"], row["seed"], row["run"]) for row in rows] == [
@@ -39,31 +32,35 @@ def test_validation_ranks_and_the_test_figure_stands_beside_it(tmp_path):
     assert float(rows[0]["objective_mean"]) == pytest.approx(0.85)
     assert float(rows[0]["objective_sd"]) == pytest.approx(0.1 / 2**0.5)
     assert float(rows[2]["test_mean"]) == pytest.approx(0.9)
+    assert {row["metric"] for row in rows} == {"validation accuracy"}
     assert "dropout" not in rows[0]  # only knobs that differ are columns
-    told = table(Leaderboard(tmp_path).comparisons()).splitlines()
-    assert told[0].split() == ["n", "validation", "accuracy", "test", "accuracy", "lr"]
-    assert told[1].split() == ["1", "2", "0.8500", "±", "0.0707", "0.1000", "±", "0.0000", "0.1"]
-
-
-def test_a_loss_is_better_the_lower_and_other_measures_are_ranked_by_themselves(tmp_path):
-    for name, loss in (("high", 3.0), ("low", 1.0)):
-        leave(tmp_path / name, model="autoencoder", lr=loss, validation=loss, test=loss)
-    leave(tmp_path / "classifier", validation=0.9)
-    Leaderboard(tmp_path).write()
-    assert [(row["rank"], row["run"]) for row in rows_of(tmp_path)] == [
-        ("1", "classifier"),
-        ("1", "low"),
-        ("2", "high"),
+    lines = table(Leaderboard(tmp_path).comparisons()).splitlines()
+    assert lines == [
+        "   n  validation accuracy  test accuracy     lr",
+        "1  2  0.8500 ± 0.0707      0.1000 ± 0.0000  0.1",
+        "2  2  0.6500 ± 0.0707      0.9000 ± 0.0000  0.2",
     ]
-    told = table(Leaderboard(tmp_path).comparisons())
-    assert "validation accuracy" in told
-    assert "validation loss" in told
+
+
+def test_a_loss_is_better_the_lower_and_other_metrics_are_ranked_by_themselves(tmp_path):
+    for name, loss in (("high", 3.0), ("low", 1.0)):
+        write_run(tmp_path / name, loss, model="autoencoder", lr=loss)
+    write_run(tmp_path / "classifier", 0.9)
+    Leaderboard(tmp_path).write()
+    assert [(row["rank"], row["comparison"], row["run"]) for row in rows_of(tmp_path)] == [
+        ("1", "classifiers", "classifier"),
+        ("1", "autoencoder, loss mae", "low"),
+        ("2", "autoencoder, loss mae", "high"),
+    ]
+    text = table(Leaderboard(tmp_path).comparisons())
+    assert "validation accuracy" in text
+    assert "validation loss" in text
 
 
 def test_what_failed_or_still_runs_comes_last_and_counts_for_nothing(tmp_path):
-    leave(tmp_path / "a", validation=0.3)
-    leave(tmp_path / "b", seed=1, status="failed")
-    leave(tmp_path / "c", lr=0.5, status="running")
+    write_run(tmp_path / "a", 0.3)
+    write_run(tmp_path / "b", 0.9, "failed", seed=1, error="train/loss is nan in epoch 3")
+    write_run(tmp_path / "c", 0.9, "running", lr=0.5)
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "result.json").write_text("{")
     (tmp_path / ".hidden").mkdir()
@@ -77,22 +74,57 @@ def test_what_failed_or_still_runs_comes_last_and_counts_for_nothing(tmp_path):
     assert "(failed)" in table(Leaderboard(tmp_path).comparisons())
 
 
-def test_a_board_reads_again_only_what_has_changed(tmp_path, monkeypatch):
-    leave(tmp_path / "a")
-    leave(tmp_path / "deeper" / "b", lr=0.5, validation=0.1)
-    board, read = Leaderboard(tmp_path), []
-    monkeypatch.setattr(leaderboard, "read_one", lambda directory: read.append(directory.name) or read_one(directory))
+@pytest.fixture
+def read(monkeypatch):
+    """The names of the directories whose records are read."""
+    names = []
+    monkeypatch.setattr(leaderboard, "read_one", lambda directory: names.append(directory.name) or read_one(directory))
+    return names
+
+
+def test_only_what_has_changed_is_read_again(tmp_path, read):
+    write_run(tmp_path / "a", 0.5)
+    write_run(tmp_path / "deeper" / "b", 0.1, lr=0.5)
+    board = Leaderboard(tmp_path)
     board.write()
-    leave(tmp_path / "a", validation=0.05)
+    write_run(tmp_path / "a", 0.05)
     board.write()
     assert read == ["a", "b", "a"]
     assert [row["run"] for row in rows_of(tmp_path)] == ["deeper/b", "a"]
-    os.remove(tmp_path / "leaderboard.csv")
+
+
+@pytest.mark.parametrize("how", ["another file of the same size", "the same file with another size"])
+def test_a_change_within_one_tick_of_the_clock_is_seen(how, tmp_path, read):
+    file = write_run(tmp_path / "a", 0.25) / "result.json"
+    board = Leaderboard(tmp_path)
+    board.write()
+    before = os.stat(file)
+    if how.startswith("another"):
+        write_run(tmp_path / "a", 0.75)
+    else:
+        change(tmp_path / "a", status="failed")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = os.stat(file)
+    assert (after.st_ino == before.st_ino) != (after.st_size == before.st_size)
+    board.write()
+    assert read == ["a", "a"]
+    board.write()
+    assert read == ["a", "a"]
+
+
+def test_a_run_that_was_removed_is_forgotten(tmp_path):
+    for name in ("a", "b"):
+        write_run(tmp_path / name, 0.5, lr=0.1 if name == "a" else 0.2)
+    board = Leaderboard(tmp_path)
+    board.write()
+    os.remove(tmp_path / "a" / "result.json")
+    board.write()
+    assert [row["run"] for row in rows_of(tmp_path)] == ["b"]
 
 
 def _write_many(sweep, own):
     for number in range(5):
-        leave(sweep / f"{own}-{number}", seed=5 * own + number)
+        write_run(sweep / f"{own}-{number}", 0.5, seed=5 * own + number)
         Leaderboard(sweep).write()
 
 
@@ -110,3 +142,31 @@ def test_an_empty_sweep_has_none(tmp_path):
     Leaderboard(tmp_path).write()
     Leaderboard(tmp_path / "nowhere").write()
     assert not list(tmp_path.iterdir())
+
+
+def test_hydra_has_it_written_as_runs_end_and_shown_at_the_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(leaderboard.atexit, "register", lambda function: None)
+    monkeypatch.setattr(leaderboard, "PAUSE", 0.0)
+    mode = SimpleNamespace(name="MULTIRUN")
+    config = SimpleNamespace(hydra=SimpleNamespace(mode=mode, sweep=SimpleNamespace(dir=str(tmp_path))))
+    callback = UpdateLeaderboard()
+    write_run(tmp_path / "0", 0.5)
+    callback.on_job_end(config)
+    assert len(rows_of(tmp_path)) == 1
+    write_run(tmp_path / "1", 0.6, seed=1)
+    callback.on_job_end(config)
+    assert len(rows_of(tmp_path)) == 2
+    assert capsys.readouterr().out == ""
+    callback.on_multirun_end(config)
+    assert "1  2  0.5500 ± 0.0707" in capsys.readouterr().out
+    mode.name = "RUN"
+    callback.on_job_end(SimpleNamespace(hydra=SimpleNamespace(mode=mode)))
+
+
+def test_damaged_records_do_not_end_a_sweep(tmp_path):
+    write_run(tmp_path / "a", 0.5)
+    for number, content in enumerate(["[]", "{}", "\x00", json.dumps({"status": 1, "config": 2, "config_hash": 3})]):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "result.json").write_text(content)
+    Leaderboard(tmp_path).write()
+    assert [row["run"] for row in rows_of(tmp_path)] == ["a"]

@@ -1,0 +1,67 @@
+"""What the record of a run says, checked: a file may be damaged, or be none of ours."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from fmnist.config.parse import flat
+from fmnist.config.schema import SEEDS, Knobs, kind
+from fmnist.record.result import read_rows
+
+LARGEST = 1e300  # a larger number is no measurement, and means of such numbers overflow
+BEFORE = {f.name: f.metadata["before"] for f in fields(Knobs) if f.metadata.get("before") is not None}
+
+
+def knobs(config: Any) -> dict[str, Any]:
+    """The config of a record, flat. A knob that came later has the value by which older runs did what they did.
+
+    Raises KeyError for a config without a model and ValueError for one that no run has.
+    """
+    found = flat(_table(config, "config"))
+    found |= {name: value for name, value in BEFORE.items() if name not in found}
+    found.setdefault("norm", "batch" if found.get("batch_norm") else None)
+    for name, value in found.items():
+        for element in value if isinstance(value, list) else [value]:
+            if not isinstance(element, str | bool | None) and number(element, name) is None:
+                raise ValueError(f"{name} must be finite, got {element}")
+    model = found["model.name"]
+    try:
+        kind(str(model))
+    except KeyError:
+        raise ValueError(f"model.name must be a model, got {model!r:.40}") from None
+    for name in SEEDS:
+        if not isinstance(found.get(name), int | None):
+            raise ValueError(f"{name} must be a whole number, got {found[name]!r:.40}")
+    return found
+
+
+def metrics(value: Any, name: str) -> dict[str, float]:
+    """Metrics by tag, without those that are not defined. Raises ValueError for anything else."""
+    numbers = {tag: number(metric, tag) for tag, metric in _table(value, name).items()}
+    return {tag: metric for tag, metric in numbers.items() if metric is not None}
+
+
+def number(value: Any, name: str) -> float | None:
+    """A number, None for null, nan and infinity: it is not defined. Raises ValueError for anything else."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ValueError(f"{name} must be a number, got {value!r:.40}")
+    return float(value) if value is not None and abs(value) < LARGEST else None
+
+
+def rows(directory: Path) -> list[dict[str, float]]:
+    """The rows of metrics.jsonl. A crash may have cut short the last line; other damage raises ValueError."""
+    raw = read_rows(directory)
+    file = directory / "metrics.jsonl"
+    if file.exists() and len(raw) < file.read_bytes().count(b"\n"):
+        raise ValueError(f"line {len(raw) + 1} cannot be read")
+    found = [metrics(row, f"line {place}") for place, row in enumerate(raw, start=1)]
+    for place, row in enumerate(found, start=1):
+        if not row.get("epoch", 0.5).is_integer():
+            raise ValueError(f"line {place} must have a whole number as its epoch")
+    return found
+
+
+def _table(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be a table of names and values, got {value!r:.40}")
+    return value

@@ -1,0 +1,44 @@
+"""Statistics over seeds, by known answers."""
+
+from math import isnan
+
+import pytest
+
+from fmnist.report.intervals import curve, interval, paired
+
+
+def test_interval_has_a_known_answer():
+    known = interval([0.80, 0.82, 0.87])  # t(0.975, 2) = 4.302653
+    assert (known.n, known.mean) == (3, pytest.approx(0.83))
+    assert known.sd == pytest.approx(0.0360555, abs=1e-7)
+    assert (known.low, known.high) == (pytest.approx(0.740433, abs=1e-6), pytest.approx(0.919567, abs=1e-6))
+
+
+def test_one_value_has_no_interval_and_equal_values_have_an_empty_one():
+    assert interval([0.5]).mean == 0.5
+    assert isnan(interval([0.5]).sd)
+    assert isnan(interval([]).mean)
+    same = interval([0.5] * 4)
+    assert (same.sd, same.low, same.high) == (0.0, 0.5, 0.5)
+
+
+def test_paired_differences_are_those_of_students_sleep_data():
+    """Student 1908, The probable error of a mean: the answer is that of R's t.test(paired = TRUE)."""
+    one = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
+    two = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+    difference, p = paired(list(zip(one, two, strict=True)))
+    assert difference.mean == pytest.approx(-1.58)
+    assert (difference.low, difference.high) == (pytest.approx(-2.4598858), pytest.approx(-0.7001142))
+    assert p == pytest.approx(0.002833, abs=1e-6)
+
+
+@pytest.mark.parametrize("pairs", [[], [(1.0, 2.0)], [(0.3, 0.1), (0.4, 0.2)], [(0.5, 0.5)] * 3])
+def test_without_spread_there_is_no_p(pairs):
+    assert isnan(paired(pairs)[1])
+
+
+def test_a_curve_has_mean_and_range_and_ends_with_the_first_run():
+    of = curve([{1: 0.1, 2: 0.2, 3: 0.3}, {1: 0.3, 2: 0.4}, {}])
+    assert (of.epochs, of.n) == ([1, 2], 2)
+    assert of.mean == pytest.approx([0.2, 0.3])
+    assert (of.low, of.high) == ([0.1, 0.2], [0.3, 0.4])

@@ -1,0 +1,22 @@
+"""Curves: lines, bands, captions."""
+
+import pytest
+from report.made_up import comparison_of, sweep
+
+from fmnist.report import plots
+
+
+def test_curves_have_bands_and_too_many_are_the_best_and_the_worst(tmp_path, lr):
+    values = [({"lr": n / 100}, [0.1 * n, 0.1 * n - 0.05]) for n in range(1, 10)]
+    comparison = comparison_of(sweep(tmp_path, values))
+    picture = plots.curves(comparison, "accuracy")
+    assert "The best 6 of 9 configurations by validation accuracy, and the worst." in picture.caption
+    assert "n = 2" in picture.caption
+    training, validation = picture.figure.axes
+    assert [line.get_label() for line in validation.lines] == [f"lr 0.0{n}" for n in (9, 8, 7, 6, 5, 4, 1)]
+    assert validation.lines[0].get_ydata()[-1] == pytest.approx(0.875)
+    band = validation.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (pytest.approx(0.85 / 3), pytest.approx(0.9))
+    assert training.get_title() == "training"
+    assert "The best" not in plots.curves(comparison_of(lr), "accuracy").caption
+    assert plots.curves(comparison, "kl") is None

@@ -1,0 +1,22 @@
+"""Knobs, values and names in words, and in order."""
+
+from fmnist.report.words import in_order, natural, value_in_words
+
+
+def test_values_have_one_way_into_words():
+    values = {None: "none", True: "true", 1e-3: "0.001", 1e30: "1e+30", 60: "60", "adam": "adam"}
+    assert [value_in_words(value) for value in values] == [*values.values()]
+    assert value_in_words([20, 12]) == "[20,12]"
+    assert value_in_words([0.9, None]) == "[0.9,none]"
+    assert value_in_words(None, "batch_size") == "full"
+
+
+def test_values_are_in_order_whatever_they_are():
+    assert in_order([None, 64, 8], "batch_size") == [8, 64, None]
+    assert in_order([0.5, None, 0.1], "dropout") == [None, 0.1, 0.5]
+    assert in_order([[64], [16, 8], [16]]) == [[16], [16, 8], [64]]
+    assert in_order(["b", [None], 2, ["a"], None, "a", [1]]) == [None, 2, [None], [1], ["a"], "a", "b"]
+
+
+def test_numbers_in_names_count_as_numbers():
+    assert sorted(map(str, range(12)), key=natural) == list(map(str, range(12)))
