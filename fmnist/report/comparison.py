@@ -44,9 +44,7 @@ class Result:
 
     @property
     def held_out(self) -> bool:
-        """Whether it is ranked by validation rows; without any, it is ranked by its training rows."""
-        if self.status == "done":
-            return any(tag.startswith("validation/") for tag in self.metrics)
+        """Whether it has validation rows to be ranked by; without any, it is ranked by its training rows."""
         return self.knobs.get("data.split") != 1
 
     @cached_property
