@@ -1,9 +1,12 @@
 """The packages of fmnist/ as the code has them: who imports whom, and how long each is.
 
 python docs/house.py          prints the lines of each package, and those of the core with their ceiling
+python docs/house.py --draw   draws docs/house.svg
 """
 
 import ast
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +30,17 @@ MAY_IMPORT: dict[str, set[str]] = {
 CORE = ("config", "record", "data", "nn", "train")
 CEILING = 3200  # lines of the core
 CLIENTS = ("replication", "bench")  # nothing imports them
+PICTURE = ROOT / "docs" / "house.svg"
+# The picture, from top to bottom: each package with its column, left to right. What is imported lies below.
+PLACES = {
+    "launch": 0, "": 0, "ideas": 0, "replication": 9, "bench": 9, "train": 1, "report": 8, "view": 2, "speed": 3,
+    "nn": 4, "data": 5, "record": 6, "config": 7,
+}  # fmt: skip
+COLOURS = {  # of the arrows to a package (Paul Tol's muted scheme, which the colour-blind can tell apart)
+    "config": "#332288", "record": "#CC6677", "data": "#117733", "nn": "#44AA99", "speed": "#AA4499",
+    "view": "#999933", "train": "#88CCEE", "report": "#882255",
+}  # fmt: skip
+COLUMN, ROW, WIDE, HIGH = 86, 46, 156, 36  # distances between boxes, and their size
 
 
 def modules() -> dict[str, Path]:
@@ -75,9 +89,78 @@ def lines() -> dict[str, int]:
     return count
 
 
+def what(name: str) -> str:
+    """What a package is, in a few words: the beginning of its docstring."""
+    text = (PACKAGE / name / "__init__.py").read_text(encoding="utf-8")
+    return re.split("[.:,]", ast.get_docstring(ast.parse(text)) or "")[0] if name else "Commands"
+
+
+def corner(name: str) -> tuple[int, int]:
+    """The left upper corner of a package's box."""
+    return 20 + PLACES[name] * COLUMN, 84 + list(PLACES).index(name) * ROW
+
+
+def box(name: str, count: int) -> str:
+    """A package: its name, its lines and what it is."""
+    x, y = corner(name)
+    fill = "#fdf3d7" if name in CORE else "#ffffff"
+    return (
+        f'<rect x="{x}" y="{y}" width="{WIDE}" height="{HIGH}" rx="5" fill="{fill}" stroke="#57606a"/>\n'
+        f'<text x="{x + 7}" y="{y + 15}" class="name">{name or "fmnist"}</text>\n'
+        f'<text x="{x + WIDE - 7}" y="{y + 15}" class="lines">{count:,} lines</text>\n'
+        f'<text x="{x + 7}" y="{y + 29}" class="what">{what(name)}</text>\n'
+    )
+
+
+def arrow(importing: str, imported: str, level: float) -> str:
+    """A line from one box, so far from its middle, and down into another. All that lead to one box end as one."""
+    (x, y), (to_x, to_y) = corner(importing), corner(imported)
+    right = to_x > x
+    start, end, middle, bend = x + WIDE * right, to_x + WIDE // 2, y + HIGH / 2 + level, 8 if right else -8
+    turn = f"M{start} {middle:g} H{end - bend} Q{end} {middle:g} {end} {middle + 8:g} V{to_y - 7}"
+    tip = f"M{end - 4} {to_y - 8} L{end} {to_y} L{end + 4} {to_y - 8} Z"
+    colour = COLOURS[imported]
+    return (
+        f'<g><title>{importing or "fmnist"} imports {imported}</title><path d="{turn}" fill="none" stroke="{colour}"/>'
+        f'<path d="{tip}" fill="{colour}"/></g>\n'
+    )
+
+
+def drawn(count: dict[str, int]) -> str:
+    """The packages with so many lines, and the imports between them, as an SVG picture.
+
+    Two wings go down to what both stand on: on the left what makes runs, on the right what reads them. The lines that
+    leave a box lie in the order of their ends, so that they do not cross one another.
+    """
+    width, height = 40 + max(PLACES.values()) * COLUMN + WIDE, 84 + len(PLACES) * ROW + 10
+    picture = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        'font-family="Helvetica, Arial, sans-serif" font-size="11" fill="#24292f">\n'
+        "<style>.name{font-weight:bold;font-size:13px} .what{font-size:10px} .end{text-anchor:end} "
+        ".lines{font-size:10px;text-anchor:end;fill:#57606a} .wing{font-size:17px;font-weight:bold}</style>\n"
+        f'<rect width="{width}" height="{height}" rx="8" fill="#ffffff"/>\n'
+        '<text x="20" y="34" class="wing">What makes runs</text>\n'
+        f'<text x="{width - 20}" y="34" class="wing end">What reads runs</text>\n'
+        '<text x="20" y="54">One run: data, nn, speed, train. Many: launch.</text>\n'
+        f'<text x="{width - 20}" y="54" class="end">From their records alone.</text>\n'
+        f'<text x="20" y="{height - 40}">Arrows lead to what is imported.</text>\n'
+        f'<text x="20" y="{height - 22}">Yellow: the core. One run is understood from it.</text>\n'
+    )
+    for name in PLACES:
+        ends = sorted((PLACES[b] - PLACES[name], b) for a, b in arrows() if a == name)
+        for side in (sorted(ends, reverse=True), ends):
+            outwards = [b for distance, b in side if (distance > 0) == (side is ends)]
+            for place, imported in enumerate(outwards):
+                picture += arrow(name, imported, ((len(outwards) - 1) / 2 - place) * min(5, 28 / len(outwards)))
+    return picture + "".join(box(name, count[name]) for name in PLACES) + "</svg>\n"
+
+
 def main() -> None:
-    """Print the lines of each package."""
+    """Print the lines of each package, or draw the picture."""
     found = lines()
+    if sys.argv[1:] == ["--draw"]:
+        PICTURE.write_text(drawn(found), encoding="utf-8", newline="\n")
+        return
     for name, count in found.items():
         print(f"{name or '(root)':12} {count:6,}")
     print(f"{'core':12} {sum(found[name] for name in CORE):6,} of at most {CEILING:,}: {', '.join(CORE)}")
