@@ -88,7 +88,7 @@ def _typed(schema: type, plain: dict[Any, Any], prefix: str, also: tuple[str, ..
         key = str(error.full_key or "").split("[")[0]
         kinds = {f.name: _kind(f.type) for f in fields(schema)}
         got = f", got {plain[key]!r}" if key in plain else ""
-        raise UserError(f"{prefix}{key} must be {kinds.get(key, 'valid')}{got}") from None
+        raise UserError(f"{prefix}{key} must be {kinds.get(key, 'a number or null')}{got}") from None
     for f in fields(schema):
         value = getattr(typed, f.name)
         allowed = f.metadata.get("allowed")
@@ -107,7 +107,8 @@ def _kind(annotation: Any) -> str:
     text = getattr(annotation, "__name__", None) or str(annotation)
     text = str(annotation) if "[" in str(annotation) or "|" in str(annotation) else text
     names = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a name",
-             "list[int]": "a list of whole numbers", "list[float]": "a list of numbers"}  # fmt: skip
+             "list[int]": "a list of whole numbers", "list[float]": "a list of numbers",
+             "dict[str, float | None]": "names with numbers"}  # fmt: skip
     base = text.removesuffix(" | None")
     return names[base] + (" or null" if base != text else "")
 
@@ -145,17 +146,9 @@ def _check_combination(config: Config) -> None:
         raise UserError(f"label_smoothing must be null unless loss=cross_entropy, got loss={config.loss}")
     _check_norm(config)
     _check_augment(config)
-    switches = {"dropout": config.dropout, "norm": config.norm, "skip": config.skip}
-    images_only = {"noise": config.noise, "mask": config.mask, "anomaly.normal": config.anomaly.normal}
-    refused = dict.fromkeys(images_only, "it is for autoencoders") if of.classifies else {}
-    refused |= {} if of.classifies else {"augment.mixup": "it is for classifiers"}
-    if len(of.widths(model, 1, 1)) == 2:
-        refused |= dict.fromkeys(switches, "it has no hidden layer") | {"watch": "it has no hidden layer"}
-    given = switches | images_only | {"augment.mixup": config.augment.get("mixup")}
-    given |= {"watch": config.watch if config.watch == "inputs" else None}
-    for name, why in refused.items():
-        if given[name] not in (None, False):
-            raise UserError(f"{name} must be null for model {model.name}, got {given[name]}: {why}")
+    for name, value, why in _not_for(config):
+        if value:
+            raise UserError(f"{name} must be null for model {model.name}, got {value}: {why}")
     if config.data.name == "fashion" and config.anomaly.normal is not None and config.anomaly.normal > 9:
         raise UserError(f"anomaly.normal must be a class, 0 to 9, got {config.anomaly.normal}")
     if hasattr(model, "hidden") and not model.hidden:
@@ -177,6 +170,22 @@ def _check_combination(config: Config) -> None:
     device, _, index = config.device.partition(":")
     if device not in ("auto", "cpu", "cuda") or (index and not (device == "cuda" and index.isdecimal())):
         raise UserError(f"device must be auto, cpu, cuda or cuda:N, got {config.device!r}")
+
+
+def _not_for(config: Config) -> list[tuple[str, Any, str]]:
+    """The knobs, with their values, that this kind of model cannot use, and why."""
+    of, found = kind(config.model.name), []
+    if of.classifies:
+        normal = None if config.anomaly.normal is None else str(config.anomaly.normal)
+        given = [("noise", config.noise), ("mask", config.mask), ("anomaly.normal", normal)]
+        found += [(name, value, "it is for autoencoders") for name, value in given]
+    else:
+        found.append(("augment.mixup", config.augment.get("mixup"), "it is for classifiers"))
+    if len(of.widths(config.model, 1, 1)) == 2:
+        given = [(name, getattr(config, name)) for name in ("dropout", "norm", "skip")]
+        given.append(("watch", config.watch if config.watch == "inputs" else None))
+        found += [(name, value, "it has no hidden layer") for name, value in given]
+    return found
 
 
 def _check_norm(config: Config) -> None:

@@ -23,7 +23,8 @@ class Mirror:
         from tensorboard.plugins.hparams import summary_v2 as hparams
         from torch.utils.tensorboard.summary import custom_scalars
 
-        self._remove_events(directory)
+        for old in directory.glob("events.out.tfevents.*"):
+            old.unlink()
         self.directory = directory
         self.file = directory / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
         charts = {name: [f"train/{name}", f"validation/{name}"] for name in kind(config.model.name).charts}
@@ -31,30 +32,21 @@ class Mirror:
         knobs = {key: _in_words(value) for key, value in flat(asdict(config)).items() if key not in NOT_HASHED}
         metrics = [hparams.Metric(f"{part}/{name}") for name in reversed(charts)
                    for part in ("validation", "test", "train")]  # fmt: skip
-        self._write(
-            "brain.Event:2",  # what a reader takes for the start of a file of events
-            (custom_scalars(layout), None),  # type: ignore[no-untyped-call]
-            (hparams.hparams_config_pb([hparams.HParam(key) for key in knobs], metrics), None),
-            (hparams.hparams_pb(knobs), None),
-            *(_scalars(row) for row in rows),
-        )
+        summaries = [custom_scalars(layout),  # type: ignore[no-untyped-call]
+                     hparams.hparams_config_pb([hparams.HParam(key) for key in knobs], metrics),
+                     hparams.hparams_pb(knobs)]  # fmt: skip
+        version = "brain.Event:2"  # by which readers know a file of events
+        self._write({"file_version": version}, *({"summary": each} for each in summaries), *map(_scalars, rows))
 
-    @staticmethod
-    def _remove_events(directory: Path) -> None:
-        for old in directory.glob("events.out.tfevents.*"):
-            old.unlink()
-
-    def _write(self, *parts: str | tuple[Any, int | None]) -> None:
-        """Append summaries, each with its step; a text is the version of the file."""
+    def _write(self, *events: dict[str, Any]) -> None:
+        """Append events, each given by its fields."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         with open(self.file, "ab") as stream:
             writer = RecordWriter(stream)
-            for part in parts:
-                event = Event(wall_time=time.time(), file_version=part) if isinstance(part, str) else (
-                    Event(wall_time=time.time(), summary=part[0], step=part[1]))  # fmt: skip
-                writer.write(event.SerializeToString())
+            for event in events:
+                writer.write(Event(wall_time=time.time(), **event).SerializeToString())
 
     def row(self, row: dict[str, float]) -> None:
         """Mirror one row of the record."""
@@ -67,7 +59,7 @@ class Mirror:
         png = file.read_bytes()
         width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
         image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
-        self._write((Summary(value=[Summary.Value(tag=tag, image=image)]), step))
+        self._write({"summary": Summary(value=[Summary.Value(tag=tag, image=image)]), "step": step})
 
     def embedding(self, codes: "Tensor", labels: list[str], thumbnails: "Tensor") -> None:
         """Show points (n, code) with their labels and pictures (n, 1, height, width) in the projector."""
@@ -81,15 +73,15 @@ class Mirror:
     def end(self, epoch: int, metrics: dict[str, float], status: str) -> None:
         """Mirror the test metrics and the status."""
         test = {tag: value for tag, value in metrics.items() if tag.startswith("test/")}
-        self._write(_scalars(test | {"epoch": epoch}), (_session_end(status), None))
+        self._write(_scalars(test | {"epoch": epoch}), {"summary": _session_end(status)})
 
 
-def _scalars(row: dict[str, float]) -> tuple[Any, int]:
-    """A row's metrics as a summary, and its epoch."""
+def _scalars(row: dict[str, float]) -> dict[str, Any]:
+    """A row as an event."""
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     values = [Summary.Value(tag=tag, simple_value=value) for tag, value in row.items() if tag != "epoch"]
-    return Summary(value=values), int(row["epoch"])
+    return {"summary": Summary(value=values), "step": int(row["epoch"])}
 
 
 def _in_words(value: Any) -> bool | float | str:
