@@ -1,4 +1,4 @@
-"""The report, run again: trains what is missing, keeps its records, has the pages written. No torch."""
+"""The coursework report, run again: trains what is missing, keeps its records, has the pages written. No torch."""
 
 import argparse
 import re
@@ -7,22 +7,35 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 from fmnist import ROOT, UserError
 from fmnist.config.names import sweep_name
 from fmnist.replication.archive import pack
 from fmnist.replication.claims import CLAIMS
-from fmnist.replication.evidence import Runs
+from fmnist.replication.evidence import studied
 from fmnist.replication.pages import CONFIRM_STUDY, PAGES, RECIPE_STUDY, RECORDS, Kept, head, kept, write_pages
 from fmnist.replication.systems import DIFFERENCES_STUDY, SYSTEMS, SYSTEMS_STUDY
-from fmnist.report.comparison import read
+from fmnist.report.comparison import Result, read
 
 SWEEPS = Path("outputs") / "replication"
+STUDIES = {
+    "systems": (SYSTEMS_STUDY,), "recipe": (RECIPE_STUDY,), "differences": (DIFFERENCES_STUDY,),
+    "confirm": (CONFIRM_STUDY,), **{name: claim.studies + claim.confirmed_by for name, claim in CLAIMS.items()},
+}  # fmt: skip
+EPILOG = f"""parts:
+  systems      the networks of the report, at its own schedules
+  recipe       what each choice of the report's recipe costs
+  differences  why a network differs from what the report says of it
+  confirm      the claims once more, at the report's own size
+  claims       all of these claims; each is a part of its own as well:
+               {fill(", ".join(CLAIMS), 70, subsequent_indent=" " * 15)}
+"""
 
 
 def train(study: str, seeds: range | None = None, overrides: Sequence[str] = ()) -> Path:
     """Train what is missing of a study; where its runs are. Raises UserError if it could not be run; SystemExit after a
-    signal. Runs that fail do not count, as anywhere: what they leave is for the rules to judge."""
+    signal. Single runs may fail: the records say so, and the claims' statements count them."""
     own = [override for override in overrides if not override.startswith("dry_run")]
     own += [f"seeds={seeds.start}-{seeds.stop - 1}"] if seeds else []  # apart from the runs that docs/report/ is of
     directory = SWEEPS / sweep_name([f"study={study}", *own])
@@ -37,54 +50,62 @@ def train(study: str, seeds: range | None = None, overrides: Sequence[str] = ())
     return directory
 
 
-def keep(study: str, directory: Path) -> None:
-    """Pack a study's runs into its file of records; the pictures of an autoencoder beside the pages."""
+def ended(study: str, directory: Path) -> list[Result]:
+    """The runs of a study. Raises UserError if some have not ended."""
     results = read([directory])
     if unfinished := [r for r in results if r.status not in ("done", "failed", "duplicate")]:
         raise UserError(
             f"study {study} has {len(unfinished)} runs that have not ended: the same command goes on with them"
         )
-    pack(results, RECORDS / f"{study}.jsonl.gz")
+    return results
+
+
+def keep(study: str, directory: Path) -> None:
+    """Pack a study's runs into its file of records; the pictures of an autoencoder beside the pages."""
+    pack(ended(study, directory), RECORDS / f"{study}.jsonl.gz")
     for system in SYSTEMS:
         for picture in sorted(directory.glob(f"experiment-{system.experiment}+seed-0/figures/reconstructions.png")):
             shutil.copyfile(picture, PAGES / f"{system.experiment}_reconstructions.png")
 
 
 def retest(name: str, directories: dict[str, Path], seeds: range) -> bool:
-    """Judge a claim by the runs in these directories alone; whether each part comes out as by the committed records."""
+    """Judge a claim by the runs in these directories alone. Whether each statement comes out as it does by the
+    committed records; statements that these do not know are not compared."""
     claim, before = CLAIMS[name], Kept()
-    finding = claim.judge(Kept({study: Runs(read([directory])) for study, directory in directories.items()}))
-    known = all(before[study].results for study in claim.studies)
-    old = claim.judge(before).parts if known else finding.parts
+    finding = claim.judge(Kept({study: studied(ended(study, runs)) for study, runs in directories.items()}))
+    known = all(before[study].counted for study in claim.studies)
+    old = {one.statement: one for one in claim.judge(before).tried} if known else {}
     print(f"\n{claim.says}\nseeds {seeds.start} to {seeds.stop - 1}: {finding.verdict}")
     same = True
-    for part, other in zip(finding.parts, old, strict=True):
-        same &= part.holds == other.holds
-        differs = "" if part.holds == other.holds else f"; DIFFERS from docs/report/claim_{name}.md: {other.measured}"
-        print(f"  {'yes' if part.holds else 'no':3}  {part.statement}: {part.measured}{differs}")
+    for one in finding.tried:
+        other = old.get(one.statement, one)
+        same &= one.holds == other.holds
+        differs = "" if one.holds == other.holds else f"; DIFFERS from docs/report/claim_{name}.md: {other.measured}"
+        print(f"  {'yes' if one.holds else 'no':3}  {one.statement}: {one.measured}{differs}")
     return same
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m fmnist.replication",
-            description="The report, run again: trains what is missing, writes docs/report/.",
+        prog="python -m fmnist.replication", formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s [PART ...] [--dry-run | --pages]\n"
+              "       %(prog)s CLAIM ... --seeds A..B [KNOB=VALUE ...] [--dry-run]",
+        description="Run the coursework report again: train the runs that are missing, and write docs/report/\n"
+                    "from all of them. The same command goes on where it was stopped.", epilog=EPILOG,
     )  # fmt: skip
-    parts = ["systems", "recipe", "differences", "claims", "confirm", *CLAIMS]
-    told = f"of {', '.join(parts)} (claims: all of them); default: systems recipe"
-    parser.add_argument("parts", nargs="*", metavar="PART", help=told)
-    alone = "try claims with these seeds alone, write nothing to docs/report/; then KNOB=VALUE among the PARTs changes "
-    parser.add_argument("--seeds", metavar="A..B", help=alone + "their studies")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="what to run (default: systems recipe)")
+    alone = "judge claims by these seeds alone and leave docs/report/ as it is; KNOB=VALUE changes their studies"
+    parser.add_argument("--seeds", metavar="A..B", help=alone)
     parser.add_argument("--dry-run", action="store_true", help="say what is left to train and how long it takes")
-    parser.add_argument("--pages", action="store_true", help="train nothing: write the pages again from their records")
+    parser.add_argument("--pages", action="store_true", help="train nothing; write the pages again from their records")
     given = parser.parse_intermixed_args(arguments)
     given.overrides = [part for part in given.parts if "=" in part]
-    given.parts = [part for part in given.parts if "=" not in part] or ["systems", "recipe"]
-    if unknown := [part for part in given.parts if part not in parts]:
-        parser.error(f"PART must be one of {', '.join(parts)}, got {', '.join(unknown)}")
-    if "claims" in given.parts:
-        given.parts = list(dict.fromkeys([*CLAIMS, *given.parts[given.parts.index("claims") + 1 :]]))
+    parts = [part for part in given.parts if "=" not in part] or ["systems", "recipe"]
+    if unknown := [part for part in parts if part not in (*STUDIES, "claims")]:
+        allowed = ", ".join(["claims", *STUDIES])
+        parser.error(f"PART must be one of {allowed}, got {', '.join(unknown)}")
+    given.parts = list(dict.fromkeys(one for part in parts for one in (CLAIMS if part == "claims" else [part])))
     if given.seeds:
         match = re.fullmatch(r"(\d+)\.\.(\d+)", given.seeds)
         if not match or int(match[2]) <= int(match[1]):
@@ -101,16 +122,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train, judge and write what is asked for; 1 where new seeds lead to another verdict."""
     asked = parse(arguments)
     same = True
-    named = {"systems": (SYSTEMS_STUDY,), "recipe": (RECIPE_STUDY,), "differences": (DIFFERENCES_STUDY,),
-             "confirm": (CONFIRM_STUDY,)}  # fmt: skip
     overrides = [*asked.overrides, *(["dry_run=true"] if asked.dry_run else [])]
     try:
         for part in [] if asked.pages else asked.parts:
-            wanted = CLAIMS[part].studies if part in CLAIMS else named[part]
-            if part in CLAIMS and not asked.seeds:
-                wanted += CLAIMS[part].confirmed_by
             directories = {}
-            for study in wanted:
+            for study in CLAIMS[part].studies if asked.seeds else STUDIES[part]:
                 directories[study] = train(study, asked.seeds, overrides)
                 if not (asked.dry_run or asked.seeds):
                     keep(study, directories[study])

@@ -1,11 +1,13 @@
-"""Run records packed into one small file: what a table or figure was made of, kept beside it. No torch.
+"""Run records packed into one small file: what a table or picture was made of, kept beside it. No torch.
 
-A file is gzip'd JSON lines, one finished run each, with numbers to six digits; the same runs give the same bytes.
+A file is gzip'd JSON lines, one run each, with numbers to six digits; the same runs give the same bytes. It has the
+runs that finished and, with status, error and the rows that they recorded, those that failed.
 """
 
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,17 @@ from fmnist.report.comparison import Result
 
 
 def pack(results: Sequence[Result], file: Path) -> None:
-    """Write the finished runs among some results, in the order of their names."""
+    """Write the finished and the failed runs among some results, in the order of their names."""
     lines = []
-    for result in sorted((r for r in results if r.status == "done"), key=lambda r: str(r.directory.name)):
+    ended = [result for result in results if result.status in ("done", "failed")]
+    for result in sorted(ended, key=lambda result: result.directory.name):
         tags = list(dict.fromkeys(tag for row in result.rows for tag in row))
         rows = {tag: [_short(row.get(tag)) for row in result.rows] for tag in tags}
         metrics = {tag: _short(value) for tag, value in result.metrics.items()}
+        failure = {} if result.status == "done" else {"status": result.status, "error": result.error}
         lines.append(json.dumps({
             "run": result.directory.name, "knobs": result.knobs, "metrics": metrics, "rows": rows,
-            "seconds": round(result.seconds, 2), "config_hash": result.config_hash, "commit": result.commit,
+            "seconds": round(result.seconds, 2), "config_hash": result.config_hash, "commit": result.commit, **failure,
         }, separators=(",", ":")) + "\n")  # fmt: skip
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as stream:
@@ -41,7 +45,7 @@ def unpack(file: Path) -> list[Result]:
         return [_result(json.loads(line), file) for line in lines]
     except FileNotFoundError:
         raise UserError(f"there are no records of runs in {file}") from None
-    except (OSError, EOFError, ValueError, KeyError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is damaged ({type(error).__name__}: {error})") from None
 
 
@@ -52,8 +56,8 @@ def _result(run: dict[str, Any], file: Path) -> Result:
         for number in range(len(tags.get("epoch", [])))
     ]
     return Result(
-        file.parent / run["run"], "done", None, run["knobs"], run["metrics"], run["seconds"], run["config_hash"],
-        run["commit"], rows,
+        file.parent / run["run"], run.get("status", "done"), run.get("error"), run["knobs"], run["metrics"],
+        run["seconds"], run["config_hash"], run["commit"], rows,
     )  # fmt: skip
 
 
