@@ -7,9 +7,8 @@ from typing import Any
 
 from fmnist import UserError
 from fmnist.bench.sweeps import STACKED
+from fmnist.report.tables import Table
 
-HEADER = ("median", "quartiles", "speed", "ours is", "loss", "accuracy", "MB")
-WIDTHS = (9, 21, 8, 9, 10, 10, 7)
 FORMATS = (".png", ".svg", ".pdf")
 IN_WORDS = {
     "ours": "this project", "ours-bfloat16": "this project, bfloat16", "plain": "PyTorch, plain",
@@ -43,28 +42,26 @@ def _batch(cell: dict[str, Any]) -> str:
     return f"batches of {cell['batch']:,}" if cell["batch"] else "full batch"
 
 
-def _line(name: str, *columns: str) -> str:
-    return f"{name:24}" + "".join(f"{text:>{width}}" for text, width in zip(columns, WIDTHS, strict=True))
-
-
 def _cell(cell: dict[str, Any]) -> str:
-    """A cell's table. speed: that of plain PyTorch is 1. ours is: how many times as fast as this peer ours is."""
+    """A cell's table. speed: that of plain PyTorch is 1. ours is x: so many times as fast as this peer."""
     per = "epoch and run" if cell["work"] == "stacks" else "epoch"
     title = f"{cell['model']}, {_batch(cell)}, {cell['rows']:,} rows: ms per {per}, n = {cell['n']}"
-    lines = [title, _line("", *HEADER)]
+    rows = []
     for name, peer in sorted(cell["peers"].items(), key=lambda item: item[1]["median"]):
         speed = cell["faster"][name].get("plain")
         gain = cell["faster"].get("ours", {}).get(name)
-        row = _line(
+        rows.append([
             name,
             f"{1e3 * peer['median']:.1f}",
-            " .. ".join(f"{1e3 * quartile:.1f}" for quartile in peer["quartiles"]),
+            *(f"{1e3 * quartile:.1f}" for quartile in peer["quartiles"]),
             f"{speed['median']:.2f}" if speed else "",
-            f"{gain['median']:.2f}x" if gain else "",
+            f"{gain['median']:.2f}" if gain else "",
             *("" if peer[key] is None else f"{peer[key]:.4f}" for key in ("loss", "accuracy")),
             f"{peer['bytes'] / 1e6:.0f}",
-        )
-        lines.append(row + ("" if peer["agrees"] else "  LOSS DIFFERS"))
+            "" if peer["agrees"] else "LOSS DIFFERS",
+        ])  # fmt: skip
+    header = ["", "median", "25 %", "75 %", "speed", "ours is x", "loss", "accuracy", "MB", ""]
+    lines = [title, Table(header, rows).text()]
     if top := cell.get("ceiling"):
         share = f": ours reaches {top['share']:.0%} of that speed" if "share" in top else ""
         lines.append(f"its matrix products alone: {1e3 * top['median']:.1f} ms at {top['gflops']:.0f} GFLOP/s{share}")
@@ -76,23 +73,22 @@ def _cell(cell: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _startup(rows: dict[str, Any]) -> str:
-    lines = [f"seconds from the command to{'first step':>13}{'exit':>8}"]
-    lines += [f"{name:27}{row['step']['median']:13.2f}{row['exit']['median']:8.2f}" for name, row in rows.items()]
-    return "\n".join(lines)
+def _startup(starts: dict[str, Any]) -> str:
+    rows = [[name, f"{row['step']['median']:.2f}", f"{row['exit']['median']:.2f}"] for name, row in starts.items()]
+    return Table(["seconds from the command to", "first step", "exit"], rows).text()
 
 
 def _sweep(record: dict[str, Any]) -> str:
     """A sweep's table: seconds of each whole command, and how many times as fast the stacked launcher is."""
     title = "{model}, batches of {batch}, {runs} runs of {epochs} epochs, {rows:,} rows: seconds, n = {n}"
-    lines = [title.format(**record), f"{'':20}{'median':>9}{'ours is':>10}{'validation':>12}"]
-    ours = record["entrants"].get(STACKED)
+    ours, rows = record["entrants"].get(STACKED), []
     for name, entrant in sorted(record["entrants"].items(), key=lambda item: item[1]["median"]):
         ratios = [theirs / own for theirs, own in zip(entrant["seconds"], ours["seconds"], strict=True)] if ours else []
-        gain = f"{median(ratios):.2f}x" if ratios else ""
-        differs = "" if entrant["agrees"] else "  DIFFERS"
-        lines.append(f"{name:20}{entrant['median']:9.1f}{gain:>10}{entrant['objective']:12.4f}{differs}")
-    return "\n".join(lines)
+        gain = f"{median(ratios):.2f}" if ratios else ""
+        differs = "" if entrant["agrees"] else "DIFFERS"
+        rows.append([name, f"{entrant['median']:.1f}", gain, f"{entrant['objective']:.4f}", differs])
+    table = Table(["", "median", "ours is x", "validation", ""], rows)
+    return f"{title.format(**record)}\n{table.text()}"
 
 
 def plot(record: dict[str, Any], file: Path) -> None:
