@@ -11,12 +11,12 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 
 from fmnist import UserError
-from fmnist.config.names import command, expanded, near, quoted, quoted_anew
 from fmnist.config.parse import check_machine, parse
-from fmnist.data.fetch import read_ahead
+from fmnist.launch.commands import command, expanded, near, python, quoted, quoted_anew
 from fmnist.launch.groups import stackable
 from fmnist.record.files import locked
 from fmnist.record.result import check_directory
+from fmnist.sources.fetch import read_ahead
 
 sys.path.append(str(Path(__file__).parent / "sweep"))  # Hydra looks for plugins (hydra_plugins/) on the path
 
@@ -37,6 +37,8 @@ def main(given: Any) -> float | None:
         with locked(directory / "train.log", wait=False):
             (outcome,) = fit([config], [directory])
         if outcome.error is None:
+            if settings.mode == RunMode.RUN:
+                print(f"curves: {python('-m', 'tensorboard.main', '--logdir', near(directory))}")
             return outcome.objective
         message, status = outcome.error, 1
     except UserError as error:

@@ -16,15 +16,16 @@ PACKAGE = ROOT / "fmnist"
 MAY_IMPORT: dict[str, set[str]] = {
     "config": set(),
     "record": {"config"},
-    "data": {"record"},
+    "sources": {"record"},
+    "data": {"sources"},
     "nn": {"config", "data"},
     "speed": {"data", "nn"},
     "view": {"config", "data", "nn"},
     "train": {"config", "record", "data", "nn", "speed", "view"},
     "report": {"config", "record"},
-    "launch": {"config", "record", "data", "train", "report"},
+    "launch": {"config", "record", "sources", "data", "train", "report"},
     "replication": {"config", "record", "report"},
-    "bench": {"data", "record", "report"},
+    "bench": {"sources", "data", "record", "report"},
     "ideas": {"config", "data", "nn", "speed"},
 }
 CORE = ("config", "record", "data", "nn", "train")

@@ -15,7 +15,7 @@ ONLY_IN = {  # library: the modules that may import it
     "hydra": {"train", "fmnist.config.names"},
     "omegaconf": {"fmnist.config.parse", "fmnist.config.manual", "fmnist.launch.callbacks"},
     "tensorboard": {"fmnist.record.board"},
-    "torchvision": {"fmnist.data.fetch", "fmnist.view.pictures"},
+    "torchvision": {"fmnist.view.pictures"},
     "matplotlib": {"fmnist.view.pictures", "fmnist.figures", "fmnist.report.plots", "fmnist.report.landscapes",
                    "fmnist.bench.show"},
     "scipy": {"fmnist.report.intervals"},
@@ -30,7 +30,7 @@ def test_a_package_imports_only_what_it_may(name):
     own, others = house.package(name), house.own_imports(MODULES[name], MODULES)
     allowed = house.MAY_IMPORT[own] if own else house.MAY_IMPORT.keys() - house.CLIENTS
     assert {house.package(other) for other in others} - {own} <= set(allowed)
-    if own == "data":
+    if own == "sources":
         assert {other for other in others if house.package(other) == "record"} <= {"fmnist.record.files"}
 
 
@@ -77,7 +77,7 @@ def test_the_core_is_small_and_no_file_is_long():
 
 @pytest.mark.parametrize(("modules", "kept_out"), [
     ("train, fmnist.config.parse", ["torch", "torchvision", "tensorboard", "matplotlib"]),
-    ("fmnist.config.names, fmnist.record.record, fmnist.record.board, fmnist.data.fetch", ["torch", "tensorboard"]),
+    ("fmnist.config.names, fmnist.record.record, fmnist.record.board, fmnist.sources.fetch", ["torch", "tensorboard"]),
     ("fmnist.launch.worker, fmnist.launch.pool, fmnist.launch.plan, fmnist.launch.callbacks, hydra_plugins.stacked",
      ["torch", "tensorboard"]),
     ("fmnist.train.engine", ["torch._dynamo", "torchvision", "tensorboard", "matplotlib", "hydra"]),

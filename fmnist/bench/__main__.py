@@ -15,9 +15,9 @@ from fmnist.bench.entrants import PEERS
 from fmnist.bench.race import LOOSE, LOOSE_DEEP, Cell, race, startup
 from fmnist.bench.show import FORMATS, plot, read, show
 from fmnist.bench.sweeps import SWEEPS, time_sweep
-from fmnist.data.fetch import fashion
 from fmnist.record.files import replacing
 from fmnist.record.record import commit
+from fmnist.sources.fetch import fashion
 
 MODELS = {"mlp1": [200], "mlp2": [300, 100]}
 VARIANTS = {  # the same model in plain PyTorch and here

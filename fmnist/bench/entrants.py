@@ -16,7 +16,7 @@ from threading import Event, Timer
 from typing import Any
 
 from fmnist import ROOT
-from fmnist.data.fetch import DATA
+from fmnist.sources.fetch import DATA
 
 ENVIRONMENTS = ROOT / ".bench"
 SCRIPTS = Path(__file__).parent / "peers"

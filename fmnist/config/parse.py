@@ -48,7 +48,12 @@ def parse(given: Any) -> Config:
     for key in ASIDE:
         plain.pop(key, None)
     groups = {group: _group(group, plain.pop(group, None)) for group in GROUPS}
-    anomaly = _typed(AnomalyConfig, plain.pop("anomaly", None) or {}, "anomaly.")
+    for name in ("anomaly", "augment"):
+        inner = plain.get(name) or {}
+        if not isinstance(inner, dict) or any(isinstance(value, dict | list) for value in inner.values()):
+            raise UserError(f"{name} must be knobs with a value each, got {inner!r}")
+        plain[name] = inner
+    anomaly = _typed(AnomalyConfig, plain.pop("anomaly"), "anomaly.")
     config = Config(**vars(_typed(Knobs, plain, "", also=(*GROUPS, "anomaly"))), **groups, anomaly=anomaly)
     _check_combination(config)
     return config

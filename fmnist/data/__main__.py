@@ -5,7 +5,7 @@ import logging
 import sys
 
 from fmnist import UserError
-from fmnist.data import fetch
+from fmnist.sources import fetch
 
 
 def main() -> None:

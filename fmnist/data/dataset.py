@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fmnist import UserError
-from fmnist.data import fetch
+from fmnist.sources import fetch
 
 NAMES: tuple[str, ...] = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
 NAMES += ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")

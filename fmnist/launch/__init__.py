@@ -9,5 +9,6 @@ progress   how far a sweep has come
 runs       what launchers write into the directories of runs
 pool       starts worker processes, sends them runs, collects results, replaces those that crash
 worker     a process that trains stacks
+commands   commands that can be pasted, overrides with the quotes they need
 callbacks  what Hydra calls: refuse a mistake early, dry run, leaderboard
 """

@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import UserError
-from fmnist.config.names import near, python
 from fmnist.config.parse import check_machine, parse
+from fmnist.launch.commands import near, python
 from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, memory, parameters, steps, work
 from fmnist.record.result import check_directory
 from fmnist.report.leaderboard import Leaderboard, table

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from fmnist import UserError
 from fmnist.config.schema import Config, kind
-from fmnist.data import fetch
+from fmnist.sources import fetch
 
 CHUNK = 6_000  # rows whose activations are counted: generously, those of a chunk of fmnist.nn.step
 STATES = 5  # numbers kept per parameter: itself, its gradient, two moments, the best so far

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fmnist.config.schema import Config
-from fmnist.data.fetch import read_ahead
 from fmnist.launch.runs import interrupted, run_log
 from fmnist.launch.trouble import Trouble, trouble
 from fmnist.record.result import Outcome
+from fmnist.sources.fetch import read_ahead
 
 
 class Listener(Protocol):

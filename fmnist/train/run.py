@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from fmnist import UserError
-from fmnist.config.names import near, python
 from fmnist.config.parse import config_hash
 from fmnist.config.schema import Config, kind
 from fmnist.record import checkpoint
@@ -155,8 +154,7 @@ class Run:
         self.record.say(f"{metrics_in_words(test)}  ({self.config.select} weights)")
         if self.kind.classifies and metrics["test/accuracy"] < 1.5 / classes:
             self.record.say("the test accuracy is near chance: the run has not learnt; try a smaller lr or norm=batch")
-        show = python("-m", "tensorboard.main", "--logdir", near(self.directory))
-        self.record.say(f"run directory: {self.directory}\ncurves: {show}")
+        self.record.say(f"run directory: {self.directory}")
         return Outcome(objective, metrics)
 
     def pause(self) -> Outcome:

@@ -155,9 +155,9 @@ class StackedLauncher(BasicLauncher):
 
     def _train(self, todo: Sequence[Job], before: int) -> None:
         """Train the jobs that are to be trained. before: epochs of those that were done already."""
-        from fmnist.data.fetch import fetch_missing
         from fmnist.launch.pool import Task
         from fmnist.launch.progress import Progress
+        from fmnist.sources.fetch import fetch_missing
 
         for name, folder in {(job.checked.data.name, job.checked.data.dir) for job in todo}:
             fetch_missing(name, folder)
@@ -219,7 +219,7 @@ class StackedLauncher(BasicLauncher):
 
     def _interrupted(self, status: int) -> NoReturn:
         """End the command; what is finished can be seen, and the rest goes on."""
-        from fmnist.config.names import command, near, quoted
+        from fmnist.launch.commands import command, near, quoted
 
         if any(self.sweep.glob("*/result.json")):
             print(self._leaderboard())

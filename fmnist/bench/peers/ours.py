@@ -8,7 +8,7 @@ import worker
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # time this checkout, whichever one is installed
 
 from fmnist.config.parse import parse
-from fmnist.data.fetch import read_ahead
+from fmnist.sources.fetch import read_ahead
 
 KINDS = {
     "mlp": {}, "dropout": {"dropout": 0.5}, "batch_norm": {"batch_norm": True}, "skip": {"skip": True},

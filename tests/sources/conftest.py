@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers import FILES, tiny
 
-from fmnist.data import fetch
+from fmnist.sources import fetch
 
 
 @pytest.fixture

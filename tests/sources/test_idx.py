@@ -1,4 +1,4 @@
-"""fmnist.data.fetch: IDX files of all types as they are read, and the line with which others are refused."""
+"""fmnist.sources.fetch: IDX files of all types as they are read, and the line with which others are refused."""
 
 import gzip
 import struct
@@ -10,8 +10,8 @@ import torch
 from helpers import FILES, tiny, write
 
 from fmnist import UserError
-from fmnist.data import fetch
-from fmnist.data.fetch import idx
+from fmnist.sources import fetch
+from fmnist.sources.fetch import idx
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
 

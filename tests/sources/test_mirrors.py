@@ -1,4 +1,4 @@
-"""fmnist.data.sources: the official mirrors by torchvision, one that hangs, and the Debian package."""
+"""fmnist.sources.mirrors: the official mirrors by torchvision, one that hangs, and the Debian package."""
 
 import functools
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from helpers import FILES
 
-from fmnist.data import fetch, sources
+from fmnist.sources import fetch, mirrors
 
 
 @contextmanager
@@ -32,8 +32,8 @@ def mirrored(monkeypatch: pytest.MonkeyPatch, address: str, folder: Path) -> Non
     packed = [(f"{name}.gz", (folder / f"{name}.gz").read_bytes()) for name in FILES]
     md5 = [(name, hashlib.md5(content, usedforsecurity=False).hexdigest()) for name, content in packed]
     patch = f"from torchvision.datasets import FashionMNIST as F\nF.mirrors, F.resources = {[address]!r}, {md5!r}\n"
-    monkeypatch.setattr(sources, "DOWNLOAD", patch + sources.DOWNLOAD)
-    monkeypatch.setattr(fetch, "SOURCES", {"the mirrors": sources.mirrors})
+    monkeypatch.setattr(mirrors, "DOWNLOAD", patch + mirrors.DOWNLOAD)
+    monkeypatch.setattr(fetch, "SOURCES", {"the mirrors": mirrors.mirrors})
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -70,12 +70,12 @@ def test_a_mirror_that_hangs_is_left(small: Path, tmp_path: Path, monkeypatch: p
             self.wfile.write(b"the first bytes")
             released.wait(120)  # if this is what ends the download, the reason is another one
 
-    monkeypatch.setattr(sources, "PATIENCE", 0.2)
+    monkeypatch.setattr(mirrors, "PATIENCE", 0.2)
     with serving(functools.partial(Hanging, directory=str(small))) as address:
         mirrored(monkeypatch, address, small)
         try:
             with pytest.raises(OSError, match="timed out"):
-                sources.mirrors(tmp_path)
+                mirrors.mirrors(tmp_path)
         finally:
             released.set()
 
@@ -84,10 +84,10 @@ def test_a_program_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pyte
     killed = []
     kill = subprocess.Popen.kill
     monkeypatch.setattr(subprocess.Popen, "kill", lambda self: killed.append(self) or kill(self))
-    monkeypatch.setattr(sources, "LIMIT", 0.2)
-    monkeypatch.setattr(sources, "DOWNLOAD", "import threading; threading.Event().wait()")
+    monkeypatch.setattr(mirrors, "LIMIT", 0.2)
+    monkeypatch.setattr(mirrors, "DOWNLOAD", "import threading; threading.Event().wait()")
     with pytest.raises(OSError, match="did not end within"):
-        sources.mirrors(tmp_path)
+        mirrors.mirrors(tmp_path)
     assert [process.returncode for process in killed] == [-signal.SIGKILL]
 
 
@@ -97,13 +97,13 @@ def test_package_lists_are_updated_once_by_root_alone(tmp_path: Path, monkeypatc
         failed = calls == ["download"]
         return subprocess.CompletedProcess(command, 100 if failed else 0, "", "E: no such package\n")
 
-    monkeypatch.setattr(sources.subprocess, "run", run)
+    monkeypatch.setattr(mirrors.subprocess, "run", run)
     calls: list[str] = []
-    monkeypatch.setattr(sources.os, "geteuid", lambda: 0)
-    assert sources.package(tmp_path) == tmp_path / "usr/share/datasets/fashion-mnist"
+    monkeypatch.setattr(mirrors.os, "geteuid", lambda: 0)
+    assert mirrors.package(tmp_path) == tmp_path / "usr/share/datasets/fashion-mnist"
     assert calls == ["download", "update", "download", "-x"]
     calls.clear()
-    monkeypatch.setattr(sources.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(mirrors.os, "geteuid", lambda: 1000)
     with pytest.raises(OSError, match="E: no such package"):
-        sources.package(tmp_path)
+        mirrors.package(tmp_path)
     assert calls == ["download"]

@@ -1,4 +1,4 @@
-"""fmnist.data.fetch: the cache, the sources in turn, a folder of one's own, reading ahead, and the command."""
+"""fmnist.sources.fetch: the cache, the sources in turn, a folder of one's own, reading ahead, and the command."""
 
 import logging
 import shutil
@@ -12,9 +12,9 @@ import torch
 from helpers import FILES, tiny, write
 
 from fmnist import ROOT, UserError
-from fmnist.data import fetch
 from fmnist.data.__main__ import main
-from fmnist.data.fetch import fashion, idx
+from fmnist.sources import fetch
+from fmnist.sources.fetch import fashion, idx
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
 
@@ -193,7 +193,7 @@ def test_ctrl_c_does_not_wait_for_a_download_that_hangs(tmp_path: Path) -> None:
     code = """
 import sys, threading
 from pathlib import Path
-from fmnist.data import fetch
+from fmnist.sources import fetch
 begun = threading.Event()
 def hang(scratch):
     begun.set()

@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fmnist import ROOT, UserError
-from fmnist.data.sources import SOURCES
 from fmnist.record.files import replacing
+from fmnist.sources.mirrors import SOURCES
 
 log = logging.getLogger(__name__)
 
