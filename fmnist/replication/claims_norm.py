@@ -116,7 +116,7 @@ def norm_dropout(of: Of) -> Tables:
 SURFACE = {"surface/loss_range": ("range of the loss along the gradient", "share of the loss"),
            "surface/gradient_change": ("change of the gradient", "share of its norm"),
            "surface/smoothness": ("effective beta-smoothness", "1 / step")}  # fmt: skip
-SURFACES = {"784-300-100-10": "mlp", "ten layers of 100": "deep"}  # of these networks
+SURFACES = {"784-300-100-10": "mlp", "ten layers of 100": "deep"}  # the networks whose loss surface is watched
 
 
 def smoothness(of: Of) -> Tables:

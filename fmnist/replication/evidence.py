@@ -10,8 +10,9 @@ from math import isfinite, isnan, nan
 from typing import Any
 
 from fmnist.config.schema import MODELS, NOT_HASHED, SEEDS
-from fmnist.report.comparison import Result, in_order
+from fmnist.report.comparison import Result
 from fmnist.report.intervals import Interval, interval
+from fmnist.report.words import in_order
 
 CLASSES = 10  # of Fashion-MNIST, on which all studies train
 GUESS = {f"{part}/accuracy": 1 / CLASSES for part in ("train", "fit", "validation", "test")}

@@ -142,9 +142,10 @@ def lies(statement: str, sample: Sample, low: float, high: float, unit: str) -> 
 
 
 def failures(sides: Sequence[tuple[Runs, Sample]]) -> str:
-    """In words, how many of the runs failed and what became of them: those that have a value have that of a guess."""
-    guesses = {id(run) for runs, sample in sides for run in runs.failed if run.seed in sample}
-    lost = {id(run) for runs, _ in sides for run in runs.failed} - guesses
+    """In words, how many of the runs failed, and how many of these the samples count as guesses or leave out."""
+    failed = {id(run) for runs, _ in sides for run in runs.failed}
+    guesses = failed & {id(run) for runs, sample in sides for run in runs.counted if run.seed in sample}
+    lost = failed - guesses
     words = [f"{len(guesses)} failed run{' counts as a guess' if len(guesses) == 1 else 's count as guesses'}"]
     words += [f"{len(lost)} failed run{' is' if len(lost) == 1 else 's are'} left out"]
     said = [text for text, own in zip(words, (guesses, lost), strict=True) if own]

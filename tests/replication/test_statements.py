@@ -98,6 +98,12 @@ def test_failed_autoencoders_are_left_out_and_are_named():
     assert judged == Judged("few holes", True, "0.02 [0.02, 0.02] of the space, n = 4 (1 failed run is left out)", 4)
 
 
+def test_a_failed_autoencoder_is_no_guess_where_another_run_has_its_seed():
+    runs = studied(made({}, seed, "failed" if loss == "mse" and seed == 1 else "done", model__name="vae", loss=loss)
+                   for seed in range(2) for loss in ("mse", "mae"))  # fmt: skip
+    assert Lies("", runs, TEST, 0.0, 1.0).judge().measured.endswith("n = 2 (1 failed run is left out)")
+
+
 def test_one_loop_judges_both_tables_and_a_note_stands_before_the_numbers():
     a, b = Runs([made({}, 0, metrics={"test/accuracy": 0.9})]), Runs([made({}, 0, metrics={"test/accuracy": 0.8})])
     finding = judge(([Exceeds("a", a, b, TEST, note="to 0.5: "), Exceeds("b", b, a, TEST)], [Lies("c", a, TEST, 0, 1)]))
