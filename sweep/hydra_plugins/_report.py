@@ -1,6 +1,5 @@
-"""What a search has found: its plots, its best trial. Imported only for a search."""
+"""What a search has found: its best trial, and plots of all. Imported only for a search."""
 
-import shlex
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from hydra_plugins._search import Search
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
+from fmnist.config.names import command, near
 from fmnist.record.files import replacing
 
 DRAWN: dict[str, Callable[..., Any]] = {  # name of the file: how Optuna draws it
@@ -26,21 +26,22 @@ DRAWN: dict[str, Callable[..., Any]] = {  # name of the file: how Optuna draws i
 
 
 def report(search: Search) -> None:
-    """Write best.yaml and plots/*.png to the search's directory, and say how to run the best trial."""
+    """Write best.yaml and plots/*.png to the search's directory, and print the command that runs the best trial."""
     trials = search.optuna.get_trials(deepcopy=False)
     count = Counter(trial.state for trial in trials)
     if not count[TrialState.COMPLETE]:
-        raise CompactHydraException(f"no trial was finished, {count[TrialState.FAIL]} of {len(trials)} failed: "
-                                    f"{search.directory}/NUMBER/result.json says why")  # fmt: skip
+        failed = [trial for trial in trials if trial.state == TrialState.FAIL]
+        why = f": {near(search.log_of(failed[0]))} says why" if failed else ""
+        raise CompactHydraException(f"no trial was finished, {len(failed)} of {len(trials)} failed{why}")
     best = search.optuna.best_trial
-    command = "python train.py " + shlex.join([*search.fixed, *search.overrides(best)])
-    found = {"trial": best.number, search.measure: best.value, "overrides": [*search.fixed, *search.overrides(best)]}
+    overrides = [*search.fixed, *search.overrides(best)]
     with replacing(search.directory / "best.yaml") as file:
-        file.write(f"# {command}\n{OmegaConf.to_yaml(found)}")
+        found = {"trial": best.number, search.metric: best.value, "overrides": overrides}
+        file.write(f"# {command(*overrides)}\n{OmegaConf.to_yaml(found)}")
     draw(search, search.directory / "plots")
     print(f"{len(trials)} trials: {count[TrialState.COMPLETE]} finished, {count[TrialState.PRUNED]} pruned, "
-          f"{count[TrialState.FAIL]} failed; plots in {search.directory / 'plots'}")  # fmt: skip
-    print(f"best: trial {best.number}, {search.measure} {best.value:.4f}\n{command}", flush=True)
+          f"{count[TrialState.FAIL]} failed; plots in {near(search.directory / 'plots')}")  # fmt: skip
+    print(f"best: trial {best.number}, {search.metric} {best.value:.4f}\n{command(*overrides)}", flush=True)
 
 
 def draw(search: Search, directory: Path) -> None:
@@ -53,7 +54,7 @@ def draw(search: Search, directory: Path) -> None:
             continue
         with plt.style.context("default"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the functions call themselves experimental; one trial has no range
-            axes = np.atleast_1d(plot(search.optuna, target_name=search.measure))
+            axes = np.atleast_1d(plot(search.optuna, target_name=search.metric))
         figure = axes[0].figure
         figure.set_size_inches(max(8, 3.5 * len(axes)), 5)
         figure.savefig(directory / f"{name}.png", dpi=100, bbox_inches="tight")

@@ -1,9 +1,9 @@
 """What is searched, and the file in which Optuna keeps what was tried. Imported only for a search."""
 
-import fcntl
 import itertools
 import random
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
 from fmnist import UserError
-from fmnist.record.files import replacing
+from fmnist.record.files import locked, replacing
 
 FILE = "study.jsonl"
 
@@ -25,8 +25,8 @@ FILE = "study.jsonl"
 class Search:
     """An Optuna search over overrides; `open` loads or makes its file in the sweep's directory.
 
-    Optuna's journal, one line of JSON per step, and not a database: there is nothing to migrate, and it lies as well on
-    a network drive. One process writes at a time, as its lock sees to.
+    The file is Optuna's journal, one line of JSON a step, and no database: there is nothing to migrate, and it may lie
+    on a network drive. A lock lets only one process write it at a time.
     """
 
     def __init__(self, overrides: list[Override], sampler: str, seed: int) -> None:
@@ -38,24 +38,25 @@ class Search:
         self._asked = {knob(o): str(o.input_line).partition("=")[2] for o in overrides}
 
     def corners(self) -> Iterator[list[str]]:
-        """Overrides that compose in all the ways in which trials will: each choice, one number of each range."""
+        """Overrides that compose in all the ways in which trials will: every choice, and one number of each range."""
         values = [getattr(d, "choices", None) or (getattr(d, "low", None),) for d in self.space.values()]
         for combination in itertools.product(*values):
             yield [f"{key}={value}" for key, value in zip(self.space, combination, strict=True)]
 
-    def open(self, directory: Path, measure: str, direction: str, may_change: Collection[str]) -> None:
-        """Load the search of this directory or begin one; UserError if it holds another, or is being written."""
-        self.directory, self.measure = directory, measure
-        self._lock = open(directory / f"{FILE}.pid", "a")  # noqa: SIM115 - closed on exit; a killed process lets go of it
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def open(self, directory: Path, metric: str, direction: str, may_change: Collection[str]) -> None:
+        """Load the search of this directory or begin one; UserError if it holds another, or another process searches.
+
+        metric: what trials are ranked by, in words. direction: maximize or minimize. may_change: knobs that may have
+        other values than the search began with.
+        """
+        self.directory, self.metric = directory, metric
+        with ExitStack() as lock:
+            try:
+                lock.enter_context(locked(directory / f"{FILE}.pid", wait=False))
+            except BlockingIOError:
+                raise UserError(f"{directory} is being searched by another process") from None
             self._load(directory, direction, may_change)
-        except BlockingIOError:
-            self._lock.close()
-            raise UserError(f"{directory} is being searched by another process") from None
-        except UserError:
-            self._lock.close()
-            raise
+            self._lock = lock.pop_all()
 
     def _load(self, directory: Path, direction: str, may_change: Collection[str]) -> None:
         _mend(directory / FILE)
@@ -108,13 +109,21 @@ class Search:
         return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
 
     def overrides(self, trial: Any) -> list[str]:
-        """What a trial tries, as one would type it."""
+        """What a trial tries, as one types it."""
         values = {name: trial.params[name] for name in self.space}
         return [f"{name}={f'{value:.6g}' if isinstance(value, float) else value}" for name, value in values.items()]
+
+    def in_words(self, trial: Any) -> str:
+        """A trial by its number and what it tries."""
+        return f"trial {trial.number}: {' '.join(self.overrides(trial))}"
 
     def directory_of(self, trial: Any) -> Path:
         """The directory of a trial's run."""
         return self.directory / f"trial-{trial.number:03d}"
+
+    def log_of(self, trial: Any) -> Path:
+        """The log of a trial's run."""
+        return self.directory_of(trial) / "train.log"
 
     def step(self, trial: Trial) -> int:
         """The last step that was reported, -1 if none."""
@@ -122,20 +131,20 @@ class Search:
         return -1 if last is None else last
 
     def tell(self, trial: Trial, value: float) -> None:
-        """It is done."""
+        """Tell Optuna what a trial has reached that is done."""
         self.optuna.tell(trial, value)
 
     def tell_pruned(self, trial: Trial) -> None:
-        """It was stopped for being worse than the median; Optuna keeps what it had reached."""
+        """Tell Optuna that a trial was stopped because it is worse than the median; what it had reached is kept."""
         self.optuna.tell(trial, state=TrialState.PRUNED)
 
     def tell_failed(self, trial: Trial) -> None:
-        """It has failed: its run's record says why."""
+        """Tell Optuna that a trial has failed; the record of its run says why."""
         self.optuna.tell(trial, state=TrialState.FAIL)
 
 
 def distribution(override: Override) -> BaseDistribution:
-    """Hydra's choice(...), range(...), interval(...), tag(log, ...) and a,b,c as Optuna has them."""
+    """What Hydra's choice(...), range(...), interval(...), tag(log, ...) and a,b,c are for Optuna."""
     sweep: Any = override.value()
     line = override.input_line
     tags: set[str] = getattr(sweep, "tags", set())

@@ -1,7 +1,9 @@
-"""`hydra/sweeper=optuna`: proposals by Optuna, several at a time, which the launcher trains together."""
+"""`hydra/sweeper=optuna`: Optuna proposes trials, several at a time, and the launcher trains them together."""
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,8 @@ from hydra_plugins.points import composed_alike, keep_settings, merged, one_line
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist import UserError
-from fmnist.config.schema import MODELS, NOT_HASHED
+from fmnist.config.names import near
+from fmnist.config.schema import MODELS, NOT_HASHED, kind
 from fmnist.record.record import restate
 from fmnist.record.result import read_result
 
@@ -35,8 +38,8 @@ class OptunaSweeperConf:
     n_jobs: proposals at a time, which the launcher is given together.
     sampler: tpe | random.
     seed: of the proposals; with the results so far it decides them.
-    prune_at: parts of a run's epochs, in (0, 1), after which it is stopped if its validation result is worse than the
-    median of what the finished trials had there; [] trains all to the end.
+    prune_at: parts of a run's epochs, in (0, 1), after which it is stopped if its result is worse than the median of
+    what the finished trials had there; [] trains all to the end.
     direction: maximize | minimize; null is as the models are judged.
     params: what is searched, beside the command line, e.g. {lr: "tag(log, interval(1e-4, 1e-1))"}.
     """
@@ -55,7 +58,7 @@ ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=OptunaSw
 
 
 class OptunaSweeper(Sweeper):
-    """Asks for batches of trials, launches them part by part, prunes between the parts, and tells what came out."""
+    """Takes batches of trials from the search, launches them part by part, and prunes between the parts."""
 
     def __init__(self, **settings: Any) -> None:
         plain: Any = OmegaConf.to_container(OmegaConf.create(settings))
@@ -65,14 +68,14 @@ class OptunaSweeper(Sweeper):
         self.hydra_context: HydraContext | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """See Sweeper."""
+        """Hydra calls it before `sweep`."""
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Search until there are n_trials, then say what was found."""
+        """Search until there are n_trials, then report what was found."""
         with one_line():
             self._check_settings()
             search = self._search(arguments)
@@ -108,20 +111,21 @@ class OptunaSweeper(Sweeper):
             raise UserError("dry_run must be null with hydra/sweeper=optuna: proposals depend on results")
         loader = self.hydra_context.config_loader
         search = Search(merged(arguments, self.settings.params, loader), self.settings.sampler, self.settings.seed)
-        kinds = composed_alike([search.fixed + corner for corner in search.corners()], loader)
-        composed = [loader.load_sweep_config(self.config, list(job)) for job in kinds]
-        kinds_of = [MODELS[config.model.name] for config in composed if config.model.name in MODELS]
-        judged = {(kind.judged_by, kind.better) for kind in kinds_of}
-        if len(judged) != 1:
-            raise UserError("a search must be over models that are judged alike")
-        ((measure, better),) = judged
+        alike = composed_alike([search.fixed + corner for corner in search.corners()], loader, ["data.split"])
+        composed = [loader.load_sweep_config(self.config, list(job)) for job in alike]
+        metrics = {ranked_by(config) for config in composed}
+        if len(metrics) != 1:
+            names = ", ".join(sorted(name for name, _ in metrics))
+            raise UserError(f"a search must rank its trials by one metric, got {names}")
+        ((metric, better),) = metrics
         keep_settings(self.config)
         direction = self.settings.direction or ("maximize" if better is max else "minimize")
-        search.open(Path(self.config.hydra.sweep.dir), f"validation {measure}", direction, NOT_HASHED)
+        search.open(Path(self.config.hydra.sweep.dir), metric, direction, NOT_HASHED)
         return search
 
     def _train(self, search: "Search", trials: list["Trial"]) -> None:
         """Train a batch: all to each part of the epochs in prune_at, those that are not pruned then to the end."""
+        log.info(f"trials {trials[0].number} to {trials[-1].number} of {self.settings.n_trials}")
         for part in sorted(self.settings.prune_at):
             step = round(100 * part)
             behind = [trial for trial in trials if search.step(trial) < step]
@@ -131,29 +135,63 @@ class OptunaSweeper(Sweeper):
                 else:
                     trial.report(result.return_value, step)
             for trial in [trial for trial in trials if search.step(trial) == step and trial.should_prune()]:
-                log.info(f"{search.directory_of(trial).name} is pruned: worse than the median after {step} %")
                 restate(search.directory_of(trial), "pruned")
                 search.tell_pruned(trial)
                 trials.remove(trial)
+                log.info(f"{search.in_words(trial)}  pruned at {step} %: worse than the median there")
         for trial, result in zip(trials, self._launch(search, trials, []), strict=True):
             self._ended(search, trial, result)
 
     def _launch(self, search: "Search", trials: list["Trial"], also: list[str]) -> Sequence[JobReturn]:
-        """Each trial has a directory of its number, whichever others are launched with it."""
+        """Train trials as far as `also` says. Each has a directory of its number, whichever others are launched too."""
         assert self.launcher is not None
-        log.info(f"trials {', '.join(str(trial.number) for trial in trials)}: {' '.join(also) or 'to the end'}")
-        jobs = [[*search.fixed, *search.overrides(trial), *also, f"hydra.sweep.subdir={search.directory_of(trial).name}"]
-                for trial in trials]  # fmt: skip
-        return self.launcher.launch(jobs, initial_job_idx=trials[0].number) if trials else []
+        assert self.config is not None
+        if not trials:
+            return []
+        folders = [f"hydra.sweep.subdir={search.directory_of(trial).name}" for trial in trials]
+        jobs = [[*search.fixed, *search.overrides(trial), *also, folder]
+                for trial, folder in zip(trials, folders, strict=True)]  # fmt: skip
+        with quiet(self.launcher) if not self.config.hydra.verbose else ExitStack():
+            return self.launcher.launch(jobs, initial_job_idx=trials[0].number)
 
     @staticmethod
     def _ended(search: "Search", trial: "Trial", result: JobReturn) -> bool:
-        """Tell the search of a trial that has failed or is done; False of one that is paused."""
-        if result.status != JobStatus.COMPLETED or result.return_value is None:
+        """Tell the search of a trial that has failed or is done; False for one that is paused."""
+        recorded = read_result(search.directory_of(trial)) or {}
+        value = result.return_value if result.status == JobStatus.COMPLETED else None
+        if value is None or not math.isfinite(value):
             search.tell_failed(trial)
+            why = recorded.get("error") or f"{near(search.log_of(trial))} says why"
+            log.info(f"{search.in_words(trial)}  failed: {why}")
             return True
-        recorded = read_result(search.directory_of(trial))
-        if recorded and recorded["status"] == "paused":
+        if recorded.get("status") == "paused":
             return False
-        search.tell(trial, result.return_value)
+        search.tell(trial, value)
+        log.info(f"{search.in_words(trial)}  {search.metric} {value:.4f}")
         return True
+
+
+def ranked_by(config: DictConfig) -> tuple[str, Callable[..., Any]]:
+    """The metric by which a run with this config is ranked, and what is better, max or min. Raises UserError for a
+    model that there is not."""
+    part = "training" if config.data.split == 1 else "validation"
+    try:
+        model = kind(config.model.name)
+    except KeyError:
+        raise UserError(f"model.name must be one of {', '.join(MODELS)}, got {config.model.name!r}") from None
+    return f"{part} {model.judged_by}", model.better
+
+
+@contextmanager
+def quiet(launcher: Launcher) -> Iterator[None]:
+    """Keep what a launcher says of its jobs from the console, but for warnings and errors: the search has a line for
+    each trial."""
+    loggers = [logging.getLogger(base.__module__) for base in type(launcher).__mro__]
+    before = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

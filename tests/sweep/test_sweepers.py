@@ -1,7 +1,6 @@
 """Products and points, what the command line changes of a study, and what is refused before anything starts."""
 
 import json
-import time
 
 import pytest
 from helpers import run_cli
@@ -126,9 +125,9 @@ def test_batches_go_on_after_a_failure(sweep):
 ])  # fmt: skip
 def test_what_cannot_be_combined_is_one_line_and_leaves_nothing(arguments, message, sweep, capsys, tmp_path):
     assert sweep("-m", *arguments) == 2
-    told = capsys.readouterr()
-    assert told.err.startswith(f"error: {message}")
-    assert len(told.err.splitlines()) == 1
+    text = capsys.readouterr().err
+    assert text.startswith(f"error: {message}")
+    assert len(text.splitlines()) == 1
     assert not sweep.launcher.batches
     assert not list(tmp_path.iterdir())
 
@@ -153,9 +152,7 @@ def test_what_cannot_be_composed_is_found_before_anything_starts(arguments, name
     ([POINTS, "seed=range(5)"], 10, 2),
 ])  # fmt: skip
 def test_only_jobs_that_compose_differently_are_composed_to_check_them(arguments, jobs, kinds, sweep, composed):
-    start = time.perf_counter()
     assert sweep("-m", *arguments) == 0
-    assert time.perf_counter() - start < 5
     assert len(sweep.launcher.jobs) == jobs
     assert len(composed) == kinds
 
@@ -175,7 +172,7 @@ def test_every_study_is_a_sweep_of_right_configs(name, sweep):
 
 def test_every_study_says_what_it_asks_how_it_is_run_and_how_long_it_takes():
     for name in STUDIES:
-        head = (ROOT / "sweep" / "study" / f"{name}.yaml").read_text().splitlines()[1:]
+        head = (ROOT / "sweep" / "study" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[1:]
         assert head[0].endswith("?"), name
         assert head[1] == f"# python train.py study={name}"
         assert "on two cores" in " ".join(line for line in head if line.startswith("#")), name
@@ -185,7 +182,7 @@ def test_every_study_says_what_it_asks_how_it_is_run_and_how_long_it_takes():
 def test_a_study_runs_from_anywhere(tmp_path):
     done = run_cli("study=seeds", "seed=0,1", "data.limit=200", "epochs=1", "hydra.sweep.dir=sweep", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    results = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("sweep/*/result.json"))]
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(tmp_path.glob("sweep/*/result.json"))]
     assert [(r["status"], r["config"]["seed"], r["config"]["epochs"]) for r in results] == [
         ("done", 0, 1),
         ("done", 1, 1),
