@@ -12,7 +12,7 @@ from fmnist import ROOT
 
 MODULES = house.modules()
 ONLY_IN = {  # library: the modules that may import it
-    "hydra": {"train", "fmnist.config.names"},
+    "hydra": {"train", "fmnist.config.names", "fmnist.launch.commands"},
     "omegaconf": {"fmnist.config.parse", "fmnist.config.manual", "fmnist.launch.callbacks"},
     "tensorboard": {"fmnist.record.board"},
     "torchvision": {"fmnist.view.pictures"},
@@ -45,7 +45,7 @@ def test_no_imports_go_in_a_circle():
     tuple(TopologicalSorter(graph).static_order())  # raises CycleError
 
 
-@pytest.mark.parametrize("package", house.MAY_IMPORT)
+@pytest.mark.parametrize("package", house.MAY_IMPORT.keys() - {"ideas"})  # anybody may put a file there
 def test_a_package_begins_with_a_table_of_its_modules_and_imports_nothing(package):
     name = f"fmnist.{package}"
     body = ast.parse(MODULES[name].read_text(encoding="utf-8")).body

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fmnist import UserError
-from fmnist.data import dataset, fetch
+from fmnist.data import dataset
 from fmnist.data.dataset import NAMES, Dataset, _choose
+from fmnist.sources import fetch
 
 DEFAULTS = {"name": "fashion", "dir": None, "split": 0.8, "split_by": "tail", "split_seed": 0, "limit": None}
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
