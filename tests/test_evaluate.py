@@ -1,4 +1,4 @@
-"""Figures of finished runs, against counting by hand and against what the run itself recorded."""
+"""Metrics of finished runs, against counting by hand and against what the run itself recorded."""
 
 import json
 import subprocess
@@ -12,20 +12,26 @@ from sklearn import metrics as reference
 
 from fmnist import ROOT, UserError
 from fmnist.evaluate import evaluate, summary, table
-from fmnist.nn import metrics
 from fmnist.train import engine
+from fmnist.view import metrics
 
 
 def test_confusion_recall_and_precision_are_those_of_scikit_learn():
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(4, (50,), generator=generator)
     predicted = torch.randint(4, (3, 50), generator=generator)
-    counts = metrics.confusion(predicted, labels, 4)
-    for run in range(3):
-        assert counts[run].tolist() == reference.confusion_matrix(labels, predicted[run]).tolist()
-        expected = reference.precision_recall_fscore_support(labels, predicted[run])
-        assert metrics.precision(counts)[run].tolist() == pytest.approx(expected[0].tolist())
-        assert metrics.recall(counts)[run].tolist() == pytest.approx(expected[1].tolist())
+    for run in predicted:
+        counts, recall, precision = metrics.by_class(run, labels, 4)
+        assert counts == reference.confusion_matrix(labels, run).tolist()
+        expected = reference.precision_recall_fscore_support(labels, run)
+        assert precision == pytest.approx(expected[0].tolist())
+        assert recall == pytest.approx(expected[1].tolist())
+
+
+def test_a_class_that_is_not_there_counts_as_zero():
+    one = torch.zeros(5, dtype=torch.int64)
+    assert metrics.by_class(one, one, 1) == ([[5]], [1.0], [1.0])
+    assert metrics.by_class(one, one, 3) == ([[5, 0, 0], [0, 0, 0], [0, 0, 0]], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0])
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "report_rows"])
@@ -33,13 +39,13 @@ def test_confusion_recall_and_precision_are_those_of_scikit_learn():
 def test_a_finished_run_is_evaluated_from_its_directory_alone(loss, select, tmp_path):
     config = make_config(**MODELS["mlp"], **SMALL, loss=loss, select=select, batch_norm=True)
     (outcome,) = engine.fit([config], [tmp_path])
-    figures = evaluate(tmp_path)
-    assert figures["test/accuracy"] == outcome.metrics["test/accuracy"]
-    assert figures["test/loss"] == outcome.metrics["test/loss"]
-    counts = torch.tensor(figures["confusion"])
+    found = evaluate(tmp_path)
+    assert found["test/accuracy"] == outcome.metrics["test/accuracy"]
+    assert found["test/loss"] == outcome.metrics["test/loss"]
+    counts = torch.tensor(found["confusion"])
     assert counts.sum() == 600
-    assert counts.trace() / 600 == pytest.approx(figures["test/accuracy"])
-    assert "Ankle boot" in table(figures)
+    assert counts.trace() / 600 == pytest.approx(found["test/accuracy"])
+    assert "Ankle boot" in table(found)
 
 
 def test_the_command_prints_json_or_one_line_of_error(tmp_path):

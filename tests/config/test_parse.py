@@ -1,6 +1,7 @@
 """The config: what is refused and how, what a run is identified by, and that the files in conf/ are the schema."""
 
 import math
+import re
 from dataclasses import asdict, fields, replace
 
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from fmnist import ROOT, UserError
 from fmnist.config.manual import manual
-from fmnist.config.parse import config_hash, parse
-from fmnist.config.schema import ASIDE, GROUPS, AnomalyConfig, Knobs
+from fmnist.config.parse import check_machine, config_hash, parse
+from fmnist.config.schema import ACTIVATIONS, ASIDE, AUGMENTATIONS, CLASS_LOSSES, GROUPS, NORMS, AnomalyConfig, Knobs
 from fmnist.record.record import Record
 from fmnist.record.result import check_directory, of_run
 
@@ -40,10 +41,9 @@ def refusal(**knobs):
         ({"batch_norm": "maybe"}, "batch_norm must be true or false or null, got 'maybe'"),
         ({"schedule": "linear"}, "schedule must be one of constant, cosine, one_cycle, got 'linear'"),
         ({"data.split": 1.2}, "data.split must be in (0, 1], got 1.2"),
-        ({"data.dir": "/nowhere"}, "data.dir must be an existing folder, got '/nowhere'"),
         ({"data": "idx"}, "data.dir must name the folder of the IDX files with data=idx, got null"),
         ({"device": "gpu"}, "device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
-        ({"device": "cuda:99"}, "device must be one that is here"),
+        ({"device": "cuda:x"}, "device must be auto, cpu, cuda or cuda:N, got 'cuda:x'"),
         ({"droput": 0.5}, "unknown knob droput: did you mean dropout?"),
         ({"modle": "mlp2"}, "unknown knob modle: did you mean model?"),
         ({"xyzzy": 1}, "unknown knob xyzzy: there are seed"),
@@ -52,18 +52,62 @@ def refusal(**knobs):
         ({"model.hidden": [10, 0]}, "model.hidden must be at least 1, got [10, 0]"),
         ({"model.hidden": [1, "a"]}, "model.hidden must be a list of whole numbers, got [1, 'a']"),
         ({"model.hidden": 5}, "model.hidden must be a list of whole numbers, got 5"),
-        ({"model.name": "cnn"}, "model.name must be one of mlp"),
+        ({"model.name": "cnn"}, "model.name must be one of linear, mlp, deep, autoencoder, vae, got 'cnn'"),
         ({"optim.betas": [0.9]}, "optim.betas must be two numbers in [0, 1), got [0.9]"),
         ({"optim": "sgd", "optim.momentum": 0, "optim.nesterov": True}, "optim.nesterov must be null unless"),
-        ({"loss": "mse"}, "loss must be one of cross_entropy, report, report_rows for model mlp, got 'mse'"),
+        ({"loss": "mse"}, "loss must be one of cross_entropy, brier, report, report_rows for model mlp"),
         ({"loss": "report", "label_smoothing": 0.1}, "label_smoothing must be null unless loss=cross_entropy"),
         ({"batch_norm": True, "batch_size": 1}, "batch_size must be at least 2 with batch_norm, got 1"),
+        ({"batch_norm": True, "norm": "layer"}, "norm must be batch or null with batch_norm=true, got 'layer'"),
+        ({"norm": "group"}, "norm must be one of batch, layer, got 'group'"),
+        ({"model.activation": "swish"}, "model.activation must be one of relu, leaky_relu, gelu, silu"),
+        ({"model": "linear", "skip": True}, "skip must be null for model linear, got True: it has no hidden layer"),
+        ({"model": "linear", "watch": "inputs"}, "watch must be null for model linear, got inputs: it has no hidden"),
+        ({"model": "vae", "augment.mixup": 0.2}, "augment.mixup must be null for model vae, got 0.2"),
+        ({"augment.flipp": 0.5}, "unknown knob augment.flipp: there are shift, flip, cutout, mixup"),
+        ({"augment.flip": 2}, "augment.flip must be in [0, 1], got 2"),
+        ({"augment.shift": "far"}, "augment.shift must be a number or null"),
+        ({"augment": 5}, "augment must be knobs with a value each, got 5"),
+        ({"augment": {"shift": {"a": 1}}}, "augment must be knobs with a value each, got {'shift': {'a': 1}}"),
+        ({"anomaly": 5}, "anomaly must be knobs with a value each, got 5"),
+        ({"ema": 1}, "ema must be in [0, 1), got 1"),
+        ({"select": "average"}, "ema must be set for select=average, e.g. ema=0.999, got null"),
         ({"data.split": 1.0, "select": "best"}, "data.split must be below 1 for select=best or patience"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
     ],
 )
 def test_mistakes_are_refused_by_name(knobs, message):
     assert refusal(**knobs).startswith(message)
+
+
+@pytest.mark.parametrize(("knobs", "message"), [
+    ({"data.dir": "/nowhere"}, "data.dir must be an existing folder, got '/nowhere'"),
+    ({"device": "cuda:99"}, "device must be one that is here"),
+])  # fmt: skip
+def test_what_this_machine_lacks_is_refused_where_a_run_is_to_start_and_nowhere_else(knobs, message):
+    config = make_config(**knobs)
+    with pytest.raises(UserError) as caught:
+        check_machine(config)
+    assert str(caught.value).startswith(message)
+
+
+def test_augmentations_that_are_off_are_no_part_of_a_config():
+    off = make_config(**{"augment.shift": None, "augment.flip": 0})
+    assert off.augment == make_config(augment=None).augment == make_config().augment == {}
+    assert config_hash(off) == config_hash(make_config())
+    on = make_config(**{"augment.mixup": 0.2, "augment.shift": 2})
+    assert list(on.augment.items()) == [("shift", 2), ("mixup", 0.2)]  # in the order in which they are done
+
+
+def test_batch_norm_and_norm_are_one_knob():
+    assert make_config(batch_norm=True) == make_config(norm="batch") == make_config(batch_norm=True, norm="batch")
+    assert make_config(norm="layer").batch_norm is None
+    assert make_config(batch_norm=False) != make_config(batch_norm=True)
+
+
+def test_without_skip_connections_their_scale_makes_no_other_run():
+    assert config_hash(make_config(skip_scale="none")) == config_hash(make_config())
+    assert config_hash(make_config(skip=True, skip_scale="none")) != config_hash(make_config(skip=True))
 
 
 def test_an_unresolvable_interpolation_is_one_line():
@@ -88,8 +132,17 @@ def test_the_hash_names_the_run_not_how_it_is_carried_out():
     assert config_hash(make_config(device="cpu", log_every=5, save_every=1.0)) == base
     assert config_hash(make_config(**{"data.dir": str(ROOT)})) == base
     assert config_hash(make_config(loss="cross_entropy")) == base  # the default, spelled out
-    others = [{"seed": 1}, {"lr": 1e-2}, {"dropout": 0.1}, {"model.hidden": [300]}, {"optim": "sgd"}, {"eval_every": 2}]
-    assert len({base, *[config_hash(make_config(**other)) for other in others]}) == 7
+    assert config_hash(make_config(until=0.5, figures=False)) == base
+    others = [{"ema": 0.9}, {"augment.flip": 0.5}, {"norm": "layer"}]
+    others += [
+        {"seed": 1},
+        {"lr": 1e-2},
+        {"dropout": 0.1},
+        {"model.hidden": [300]},
+        {"optim": "sgd"},
+        {"eval_every": 2},
+    ]
+    assert len({base, *[config_hash(make_config(**other)) for other in others]}) == len(others) + 1
 
 
 def test_conf_and_schema_have_the_same_knobs_and_defaults():
@@ -100,10 +153,12 @@ def test_conf_and_schema_have_the_same_knobs_and_defaults():
         if f.name != "order_seed":
             assert getattr(parse(given_with_groups(given)), f.name) == getattr(make_config(), f.name), f.name
     assert conf["anomaly"] == asdict(AnomalyConfig())
+    assert conf["augment"] == dict.fromkeys(AUGMENTATIONS)
     for group, kinds in GROUPS.items():
         for file in (ROOT / "conf" / group).glob("*.yaml"):
             content = yaml.safe_load(file.read_text())
-            assert content.keys() == {f.name for f in fields(kinds[content["name"]])}, file
+            entry = kinds[content["name"]]
+            assert content.keys() == {f.name for f in fields(entry.config if group == "model" else entry)}, file
 
 
 def given_with_groups(given):
@@ -119,6 +174,15 @@ def test_every_knob_is_explained():
     for file in (ROOT / "conf").rglob("*.yaml"):
         if file.parent.name in GROUPS:
             assert all("#" in line for line in file.read_text().splitlines()[1:] if "eps" not in line), file
+
+
+def test_help_names_all_that_a_knob_can_be():
+    text = manual()
+    for name in (*ACTIVATIONS, *NORMS, *CLASS_LOSSES, *AUGMENTATIONS):
+        assert re.search(rf"\b{name}\b", text), name
+    for group, kinds in GROUPS.items():
+        for name in kinds:
+            assert re.search(rf"{group}={name}\b", text), name
 
 
 def test_a_run_of_a_device_that_is_not_here_can_be_read(tmp_path):

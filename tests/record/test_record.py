@@ -54,7 +54,7 @@ def test_the_mirror_is_made_anew_when_a_run_goes_on(tmp_path):
     first.save(epoch=2)
 
     second = Record(config, tmp_path, epoch=2)
-    second.epoch({"epoch": 3, "train/loss": 0.25})
+    second.add({"epoch": 3, "train/loss": 0.25})
     second.finish("done", epoch=3)
     assert [row["train/loss"] for row in rows_of(tmp_path)] == [1.0, 0.5, 0.25]
     assert [event.value for event in events_of(tmp_path).Scalars("train/loss")] == [1.0, 0.5, 0.25]

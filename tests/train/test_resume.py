@@ -14,7 +14,8 @@ from helpers import MODELS, SMALL, Crash, assert_same_run, crash_in, make_config
 from fmnist import ROOT, UserError
 from fmnist.train import engine
 
-KNOBS = {**SMALL, "epochs": 6, "precision": "float32", **MODELS["mlp"], "dropout": 0.5}
+SIZES = {**SMALL, "epochs": 6, "precision": "float32"}
+KNOBS = {**SIZES, **MODELS["mlp"], "dropout": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -25,12 +26,18 @@ KNOBS = {**SMALL, "epochs": 6, "precision": "float32", **MODELS["mlp"], "dropout
         {"batch_size": None, "optim": "sgd", "schedule": "one_cycle"},
         {"optim": "adamw", "schedule": "cosine", "patience": 3, "eval_every": 2, "precision": "bfloat16"},
         {"save_every": 3600.0},
+        {"ema": 0.9, "select": "average", "batch_norm": True},
+        {"augment.shift": 2, "augment.flip": 0.5, "augment.cutout": 6, "augment.mixup": 0.4},
+        {"optim": "lion", "norm": "layer", "loss": "brier", "model.activation": "silu", "lr": 1e-3},
+        {"optim": "muon", "skip": True, "grad_clip": 1.0, "model.activation": "leaky_relu"},
+        {"model": "linear", "dropout": None, "optim": "lion", "augment.flip": 0.5, "batch_size": None},
     ],
     ids=str,
 )
 @pytest.mark.parametrize("epoch", [1, 2, 4, 6])
 def test_resume_is_bit_identical(knobs, epoch, tmp_path, monkeypatch):
-    config = make_config(**{**KNOBS, **knobs})
+    sizes = {} if "model" in knobs else MODELS["mlp"]
+    config = make_config(**{**SIZES, **sizes, "dropout": 0.5, **knobs})
     engine.fit([config], [tmp_path / "straight"])
     with monkeypatch.context() as patch:
         crash_in(patch, epoch)
@@ -108,10 +115,16 @@ def test_interrupt_ends_the_epoch_saves_and_says_how_to_go_on(number, tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "Traceback" not in err
-    assert f"hydra.run.dir={tmp_path}/run continues it" in out
+    epochs = len(rows_of(tmp_path / "run"))
+    assert f"interrupted after epoch {epochs} of 2000: all is saved" in out
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["status"] == "interrupted"
-    assert result["epoch"] == len(rows_of(tmp_path / "run")) > 1
+    assert (result["status"], result["epoch"]) == ("interrupted", epochs)
+    line = out.splitlines()[out.splitlines().index("this continues it:") + 1]
+    pasted = f"{line} until={(epochs + 2) / 2000}"  # it pauses after two epochs more
+    done = subprocess.run(["bash", "-c", pasted], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["status"], result["epoch"]) == ("paused", epochs + 2)
 
 
 def test_a_signal_between_saving_and_leaving_waits_for_the_next_epoch(tmp_path, monkeypatch):

@@ -1,0 +1,49 @@
+"""What the tests of training share: data that are read once, kinds of runs, the plain step in the fast one's place."""
+
+import json
+
+import pytest
+
+from fmnist.nn.step import Step
+from fmnist.sources.fetch import read_ahead
+
+
+@pytest.fixture(autouse=True)
+def data_kept():
+    """Fashion-MNIST is read and verified once, and not for each run of a test."""
+    read_ahead("fashion", None, keep=True)
+
+
+class PlainStep(Step):
+    """The textbook's step, by autograd, for a stack that asks for a TapedStep."""
+
+    def __init__(self, model, criterion, optimizer, precision, rows):
+        super().__init__(model, criterion, optimizer, precision)
+
+
+def strict(text):
+    """JSON as its standard has it: NaN and Infinity are none."""
+
+    def refuse(name):
+        raise ValueError(f"{name} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def assert_valid(directory):
+    """The record of a run is JSON that any reader takes."""
+    strict((directory / "result.json").read_text(encoding="utf-8"))
+    for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        strict(line)
+
+
+# Every kind of model and of final metric, as small as it can be; for what else they need see their users.
+KINDS = {
+    "linear": {"model": "linear"},
+    "mlp": {"model.hidden": [20, 12]},
+    "deep": {"model": "deep", "model.width": 12, "model.depth": 4},
+    "code": {"model": "autoencoder", "model.hidden": [20, 2], "model.code": "identity"},
+    "one class": {"model": "autoencoder", "model.hidden": [20, 6], "anomaly.normal": 1},
+    "vae": {"model": "vae", "model.hidden": [20], "model.latent": 2, "model.iwae_samples": 3},
+    "vae of one class": {"model": "vae", "model.hidden": [20], "model.latent": 2, "anomaly.normal": 1},
+}
