@@ -34,14 +34,14 @@ CLIENTS = ("replication", "bench")  # nothing imports them
 PICTURE = ROOT / "docs" / "house.svg"
 # The picture, from top to bottom: each package with its column, left to right. What is imported lies below.
 PLACES = {
-    "launch": 0, "": 0, "ideas": 0, "replication": 9, "bench": 9, "train": 1, "report": 8, "view": 2, "speed": 3,
-    "nn": 4, "data": 5, "record": 6, "config": 7,
+    "launch": 0, "": 0, "ideas": 0, "replication": 10, "bench": 10, "train": 1, "report": 9, "view": 2, "speed": 3,
+    "nn": 4, "data": 5, "sources": 6, "record": 7, "config": 8,
 }  # fmt: skip
 COLOURS = {  # of the arrows to a package (Paul Tol's muted scheme, which the colour-blind can tell apart)
-    "config": "#332288", "record": "#CC6677", "data": "#117733", "nn": "#44AA99", "speed": "#AA4499",
-    "view": "#999933", "train": "#88CCEE", "report": "#882255",
+    "config": "#332288", "record": "#CC6677", "sources": "#DDAA33", "data": "#117733", "nn": "#44AA99",
+    "speed": "#AA4499", "view": "#999933", "train": "#88CCEE", "report": "#882255",
 }  # fmt: skip
-COLUMN, ROW, WIDE, HIGH = 86, 46, 156, 36  # distances between boxes, and their size
+COLUMN, ROW, WIDE, HIGH = 81, 45, 148, 36  # distances between boxes, and their size
 
 
 def modules() -> dict[str, Path]:
@@ -117,8 +117,8 @@ def arrow(importing: str, imported: str, level: float) -> str:
     """A line from one box, so far from its middle, and down into another. All that lead to one box end as one."""
     (x, y), (to_x, to_y) = corner(importing), corner(imported)
     right = to_x > x
-    start, end, middle, bend = x + WIDE * right, to_x + WIDE // 2, y + HIGH / 2 + level, 8 if right else -8
-    turn = f"M{start} {middle:g} H{end - bend} Q{end} {middle:g} {end} {middle + 8:g} V{to_y - 7}"
+    start, end, middle, bend = x + WIDE * right, to_x + WIDE // 2, y + HIGH / 2 + level, 7 if right else -7
+    turn = f"M{start} {middle:g} H{end - bend} Q{end} {middle:g} {end} {middle + 7:g} V{to_y - 7}"
     tip = f"M{end - 4} {to_y - 8} L{end} {to_y} L{end + 4} {to_y - 8} Z"
     colour = COLOURS[imported]
     return (
@@ -137,7 +137,7 @@ def drawn(count: dict[str, int]) -> str:
     picture = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="Helvetica, Arial, sans-serif" font-size="11" fill="#24292f">\n'
-        "<style>.name{font-weight:bold;font-size:13px} .what{font-size:10px} .end{text-anchor:end} "
+        "<style>.name{font-weight:bold;font-size:12px} .what{font-size:10px} .end{text-anchor:end} "
         ".lines{font-size:10px;text-anchor:end;fill:#57606a} .wing{font-size:17px;font-weight:bold}</style>\n"
         f'<rect width="{width}" height="{height}" rx="8" fill="#ffffff"/>\n'
         '<text x="20" y="34" class="wing">What makes runs</text>\n'
