@@ -1,0 +1,245 @@
+"""One bad job, file, option or file system takes nothing else with it, and is said in one line by name."""
+
+import gc
+import os
+import signal
+import subprocess
+
+import pytest
+from helpers import run_cli, tiny
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobRuntime, setup_globals
+from hydra.types import HydraContext, RunMode
+from hydra_plugins._jobs import Jobs
+from omegaconf import DictConfig
+from sweeping import SMALL, log_of, running, status_of, until, until_there, workers_of
+
+from fmnist import ROOT
+
+TINY = ("model=mlp1", "model.hidden=[5]", "data=idx", "batch_size=8", "epochs=2", "hydra.sweep.dir=sweep")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A place to work in, with good data and some in which labels are missing."""
+    for name in ("good", "bad"):
+        (tmp_path / name).mkdir()
+        tiny(tmp_path / name, rows=60)
+    (tmp_path / "bad" / "train-labels-idx1-ubyte").unlink()
+    return tmp_path
+
+
+def failures(done):
+    """The jobs that the end of a command names, with their errors; nothing else is said of them."""
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not done.stderr  # nor does Hydra add its own account
+    head, lines = next((i, line) for i, line in enumerate(done.stdout.splitlines()) if "jobs failed:" in line), []
+    for line in done.stdout.splitlines()[head[0] + 1 :]:
+        assert "]   " in line  # the summary comes last
+        lines.append(line.partition("]   ")[2])
+    return dict(line.split(": ", 1) for line in lines)
+
+
+def test_jobs_that_diverge_or_are_refused_fail_alone_and_by_name(tmp_path):
+    sweep = ("seed=0,1", "lr=1e-3,1e30", "dropout=0.5,1.5", "hydra.sweep.dir=sweep")
+    failed = failures(run_cli("-m", *SMALL, *sweep, "precision=float32", cwd=tmp_path))
+    assert len(failed) == 6
+    for seed in (0, 1):
+        diverged = f"seed-{seed}+lr-1e30+dropout-0.5"
+        assert failed[diverged].startswith("train/loss is nan in epoch 1: try a smaller lr")
+        assert log_of(tmp_path / "sweep" / diverged)[-1].startswith("failed: train/loss is nan in epoch 1")
+        for lr in ("0.001", "1e30"):
+            refused = f"seed-{seed}+lr-{lr}+dropout-1.5"
+            assert failed[refused] == "dropout must be in [0, 1), got 1.5"
+            assert log_of(tmp_path / "sweep" / refused) == ["error: dropout must be in [0, 1), got 1.5"]
+    assert status_of(tmp_path / "sweep") == {
+        f"seed-{seed}+lr-{lr}+dropout-0.5": status
+        for seed in (0, 1) for lr, status in (("0.001", "done"), ("1e30", "failed"))
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("good", "bad"), [
+    ("data.dir=good", "data.dir=bad"),  # a file is missing
+    ("data.limit=60", "data.limit=61"),  # 49 training rows, the last batch has one
+    ("data.split_by=tail", "data.split=0.001"),  # no row is left
+])  # fmt: skip
+def test_a_mistake_in_the_data_is_the_single_runs_line_and_the_other_jobs_go_on(good, bad, folder):
+    common = (*TINY, *(() if "dir" in good else ("data.dir=good",)), "norm=batch")
+    if "limit" in good:
+        tiny(folder / "good", rows=70)
+    points = f"hydra.sweeper.points=[{{{as_point(good)}}},{{{as_point(bad)}}}]"
+    done = run_cli("-m", *common, points, "seed=0,1", cwd=folder)
+    alone = run_cli(*(word for word in common if "sweep" not in word), bad, "hydra.run.dir=alone", cwd=folder)
+    assert alone.returncode == 2
+    failed = failures(done)
+    assert set(failed.values()) == {alone.stderr.strip().removeprefix("error: ")}
+    assert len(failed) == 2
+    for name, error in failed.items():
+        assert log_of(folder / "sweep" / name) == [f"error: {error}"]
+    assert sorted(status_of(folder / "sweep").values()) == ["done"] * 2
+
+
+def as_point(override):
+    return override.replace("=", ":")
+
+
+def test_a_mistake_that_the_measurement_meets_first_is_met_by_the_jobs(folder):
+    (folder / "good" / "t10k-images-idx3-ubyte").unlink()  # so its size is not known, and it is taken to be large
+    done = run_cli("-m", *TINY, "data.dir=good", "epochs=600", "seed=0,1", cwd=folder)
+    error = f"{folder / 'good'}: holds no t10k-images-idx3-ubyte or test-images-idx3-ubyte, raw or .gz"
+    assert f"(not measured: {error.replace(str(folder) + '/', '')})" in done.stdout
+    assert failures(done) == {f"seed-{seed}": error.replace(str(folder) + "/", "") for seed in (0, 1)}
+
+
+def test_five_kinds_of_bad_jobs_fail_by_name_and_the_others_are_done(folder):
+    bad = ["lr:1e30", "data.limit:49,norm:batch", "anomaly.normal:7,model:autoencoder", "epochs:1000000000"]
+    points = ["data.dir:bad", *(f"data.dir:good,{point}" for point in ("lr:1e-3", *bad))]
+    common = [word for word in TINY if word.partition("=")[0] not in ("model", "epochs")]
+    swept = f"hydra.sweeper.points=[{','.join(f'{{{point}}}' for point in points)}]"
+    given = ("data.split=1", "save_every=0", "seed=0,1", "hydra.launcher.workers=2")
+    with running(folder, *common, *given, swept) as process:
+        until_there(process, "sweep/*epochs-1000000000*/last.pt", folder, 2)
+        os.kill(workers_of(process)[0], signal.SIGKILL)  # the first worker has the most work
+        until(lambda: process.poll() is not None, "the sweep ends")
+        failed = failures(subprocess.CompletedProcess([], process.returncode, *process.communicate()))
+    assert len(failed) == 10
+    assert {name.partition("+seed")[0].removeprefix("data.dir-"): error for name, error in failed.items()} == {
+        "bad": "bad: holds no train-labels-idx1-ubyte, raw or .gz",
+        "good+lr-1e30": "train/loss is nan in epoch 1: try a smaller lr (now 1e+30) or set grad_clip",
+        "good+data.limit-49+norm-batch": "batch_size must not leave a last batch of 1 row with batch_norm, got 8",
+        "good+anomaly.normal-7+model-autoencoder": "anomaly.normal must be a class, 0 to 3, got 7",
+        "good+epochs-1000000000": "its worker process died (signal 9)",
+    }
+    assert status_of(folder / "sweep") == {
+        f"data.dir-good+{name}+seed-{seed}": status
+        for seed in (0, 1)
+        for name, status in (("lr-0.001", "done"), ("lr-1e30", "failed"), ("epochs-1000000000", "interrupted"))
+    }
+
+
+def test_a_finished_run_of_another_config_is_refused_by_name(folder):
+    assert run_cli("-m", *TINY, "data.dir=good", "seed=0", "lr=1e-3,3e-3", cwd=folder).returncode == 0
+    before = {path: path.read_bytes() for path in folder.glob("sweep/lr-*/**/*") if path.is_file()}
+    named = "hydra.sweep.subdir=lr-${lr}"
+    failed = failures(run_cli("-m", *TINY, "data.dir=good", "lr=1e-3,3e-3", "dropout=0.1", named, cwd=folder))
+    assert len(failed) == 2
+    assert all("dropout=None there, 0.1 here" in error for error in failed.values())
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_run_whose_directory_cannot_be_written_fails_alone(folder):
+    (folder / "sweep" / "seed-1").mkdir(parents=True)
+    (folder / "sweep" / "seed-1" / ".hydra").write_text("no folder", encoding="utf-8")
+    failed = failures(run_cli("-m", *TINY, "data.dir=good", "seed=0,1,2", cwd=folder))
+    assert failed == {"seed-1": f"{folder / 'sweep' / 'seed-1' / '.hydra'} cannot be written: File exists"}
+    assert status_of(folder / "sweep") == {"seed-0": "done", "seed-2": "done"}
+
+
+def test_a_directory_that_cannot_be_named_fails_its_job_alone(folder):
+    named = "hydra.sweep.subdir=${seed}-${nothing}"
+    failed = failures(run_cli("-m", *TINY, "data.dir=good", "seed=0,1", named, cwd=folder))
+    assert set(failed) == {"0", "1"}
+    assert failed["0"].startswith("hydra.sweep.subdir: Interpolation key 'nothing' not found")
+
+
+@pytest.mark.parametrize("knob", ["workers", "stack"])
+@pytest.mark.parametrize(("typed", "got"), [("-1", "-1"), ("0", "0"), ("1.5", "1.5"), ("x", "'x'"), ("true", "True")])
+def test_a_number_of_workers_or_runs_that_is_none_is_one_line(knob, typed, got, tmp_path):
+    done = run_cli("-m", *SMALL, "seed=0,1", f"hydra.launcher.{knob}={typed}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == f"error: hydra.launcher.{knob} must be a whole number of at least 1 or null, got {got}\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("logging", ["disabled", "stdout", "none", "default"])
+@pytest.mark.parametrize("command", [("hydra.run.dir=run",), ("-m", "seed=0,1", "hydra/launcher=basic")])
+def test_hydras_other_ways_to_log_train(logging, command, folder):
+    words = (word for word in TINY if command[0] == "-m" or "sweep" not in word)
+    done = run_cli(*command, *words, "data.dir=good", f"hydra/job_logging={logging}", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    found = [*folder.glob("sweep/*/result.json"), *folder.glob("run/result.json")]
+    assert len(found) == (2 if command[0] == "-m" else 1)
+
+
+def test_variables_for_jobs_reach_the_workers_and_chdir_is_said_to_do_nothing(folder):
+    variables = ("+hydra.job.env_set.OMP_NUM_THREADS=1", "+hydra.job.env_set.MARK='a b'", "hydra.job.chdir=true")
+    with running(folder, *TINY, "data.dir=good", "epochs=1000000", "seed=0,1", *variables) as process:
+        until_there(process, "sweep/*/metrics.jsonl", folder)
+        workers = workers_of(process)
+        assert workers
+        for worker in workers:
+            with open(f"/proc/{worker}/environ", "rb") as file:
+                assert {b"OMP_NUM_THREADS=1", b"MARK=a b"} <= set(file.read().split(b"\0"))
+        process.terminate()
+        out, err = process.communicate()
+    assert not err
+    assert out.count("hydra.job.chdir has no effect with this launcher") == 1
+
+
+def test_jobs_with_other_variables_than_the_sweep_are_refused(folder):
+    (folder / "more" / "experiment").mkdir(parents=True)
+    for name, own in (("plain", "lr: 0.1"), ("marked", "hydra: {job: {env_set: {MARK: a}}}")):
+        text = f"# @package _global_\n{own}\n"
+        (folder / "more" / "experiment" / f"{name}.yaml").write_text(text, encoding="utf-8")
+    added = f"hydra.searchpath=[file://{folder / 'more'}]"
+    failed = failures(run_cli("-m", *TINY, "data.dir=good", added, "experiment=plain,marked", cwd=folder))
+    assert failed == {
+        "experiment-marked": "hydra.job.env_set must be the same for all jobs of a sweep with this launcher"
+    }
+    assert status_of(folder / "sweep") == {"experiment-plain": "done"}
+
+
+def test_jobs_do_not_keep_their_composed_configs(tmp_path):
+    setup_globals()
+    Plugins.instance()
+    JobRuntime.instance().set("name", "train")
+    loader = ConfigLoaderImpl(create_config_search_path(str(ROOT / "conf")))
+    master = loader.load_configuration("config", ["seed=range(0,23)"], RunMode.MULTIRUN)
+    str(master.hydra.sweep.subdir)  # what the sweep's command line is, as fmnist.launch.callbacks.RefuseEarly has it
+    jobs = Jobs(HydraContext(loader, Callbacks()), lambda config: None, master, tmp_path, lambda: None)
+
+    def alive():
+        gc.collect()
+        return sum(type(thing) is DictConfig for thing in gc.get_objects())
+
+    made = [jobs.make([f"seed={seed}"], seed) for seed in range(3)]
+    before = alive()
+    made += [jobs.make([f"seed={seed}"], seed) for seed in range(3, 23)]
+    assert [job.name for job in made] == [f"seed-{seed}" for seed in range(23)]
+    assert alive() == before
+
+
+LOCKS = """
+import errno, fcntl, os, stat
+real = fcntl.flock
+
+def flock(file, operation):
+    number = file if isinstance(file, int) else file.fileno()
+    if os.environ["LOCKS"] == "none":
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if operation & fcntl.LOCK_EX and fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return real(file, operation)
+
+fcntl.flock = flock
+"""
+
+
+@pytest.mark.parametrize("locks", ["nfs", "none"])
+def test_sweeps_run_on_other_file_systems(locks, folder, monkeypatch):
+    """NFS locks exclusively only what is open for writing; others know no locks."""
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(LOCKS, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(folder / "site"))
+    monkeypatch.setenv("LOCKS", locks)
+    done = run_cli("-m", *TINY, "data.dir=good", "seed=0,1", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert status_of(folder / "sweep") == {"seed-0": "done", "seed-1": "done"}
+    assert (folder / "sweep" / "leaderboard.csv").exists()
+    warned = f"{folder / 'sweep'}: its file system knows no locks"
+    assert (done.stdout + done.stderr).count(warned) == (1 if locks == "none" else 0)
