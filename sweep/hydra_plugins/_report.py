@@ -14,7 +14,7 @@ from hydra_plugins._search import Search
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-from fmnist.config.names import command, near
+from fmnist.launch.commands import command, near
 from fmnist.record.files import replacing
 
 DRAWN: dict[str, Callable[..., Any]] = {  # name of the file: how Optuna draws it

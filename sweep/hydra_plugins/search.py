@@ -18,8 +18,8 @@ from hydra_plugins.points import composed_alike, keep_settings, merged, one_line
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist import UserError
-from fmnist.config.names import near
 from fmnist.config.schema import MODELS, NOT_HASHED, kind
+from fmnist.launch.commands import near
 from fmnist.record.record import restate
 from fmnist.record.result import read_result
 

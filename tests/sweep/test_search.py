@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from sweep.searches import OPTUNA, SPACE, as_dict, parabola, settings, trials_in
 
 from fmnist import ROOT
-from fmnist.config.names import command
+from fmnist.launch.commands import command
 
 
 def lines_of(capsys):
