@@ -12,11 +12,11 @@ from typing import Any
 
 from fmnist.config.schema import ASIDE, NOT_HASHED
 
-LONGEST = 200  # a file system takes 255 bytes
+LONGEST = 200  # characters of a name; a file system takes 255 bytes
 
 
 def sweep_name(typed: Sequence[str]) -> str:
-    """The overrides of a sweep as they were typed; of what is swept the key alone. A study is named by its name."""
+    """A sweep's name: its overrides as they were typed; of those that are swept only the key; of a study its name."""
     kept = []
     for key, (value, swept) in _typed(typed).items():
         if key in ASIDE or (key in NOT_HASHED and not swept):
@@ -26,14 +26,14 @@ def sweep_name(typed: Sequence[str]) -> str:
 
 
 def job_name(typed: Sequence[str], overrides: Sequence[str]) -> str:
-    """The overrides of one job, but for those that all jobs of the sweep share because they were typed so."""
+    """A job's name: its overrides, without those that were typed with one value for all jobs of the sweep."""
     shared = {key for key, (_, swept) in _typed(typed).items() if not swept}
     own = [(key, value) for key, value in map(_split, overrides) if key not in shared]
     return _short("+".join(f"{_plain_key(key)}-{_plain(value)}" for key, value in own) or "run")
 
 
 def _typed(overrides: Sequence[str]) -> dict[str, tuple[str, bool]]:
-    """Key: value and whether it is swept over; of a key that was typed twice the last."""
+    """By key: the value, and whether it is swept over. Of a key that was typed twice the last one counts."""
     return {key: (value, _is_swept(text)) for text in overrides for key, value in [_split(text)]}
 
 
@@ -51,7 +51,7 @@ def parser() -> Any:
 
 
 def _split(override: str) -> tuple[str, str]:
-    """(key, value): the + of +dropout=0.5 is how it was set, not what."""
+    """(key, value) of an override, without the + of +dropout=0.5."""
     key, _, value = override.partition("=")
     return key.lstrip("+").strip(), value.strip()
 
@@ -61,8 +61,8 @@ def _plain_key(text: str) -> str:
 
 
 def _plain(value: str) -> str:
-    """A value in the characters of a name: a flat list's elements with "-" between them, 1e+30 as 1e30; a hash tells
-    apart what else had to be rewritten."""
+    """A value in the characters of a name. A flat list is its elements with "-" between them; 1e+30 is 1e30. What had
+    to be rewritten in any other way gets a hash, so that two values have two names."""
     plain = re.sub(r"(?<=\de)\+", "", value.strip("'\""))
     if re.fullmatch(r"\[[\w.-]+(, *[\w.-]+)*\]", plain, re.ASCII):
         return re.sub(r", *", "-", plain[1:-1])

@@ -33,7 +33,7 @@ from fmnist.config.schema import (
 def config_hash(config: Config) -> str:
     """12 hex digits that two configs share exactly when they ask for the same run."""
     plain = {key: value for key, value in asdict(config).items() if key not in NOT_HASHED}
-    if config.data.name == "fashion":  # its contents are pinned by checksums, wherever they lie
+    if config.data.name == "fashion":  # checksums pin its contents, so its folder does not matter
         plain["data"] = {key: value for key, value in plain["data"].items() if key != "dir"}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -68,7 +68,7 @@ def _group(group: str, plain: Any) -> Any:
 
 
 def _known(name: Any, table: Collection[str]) -> bool:
-    """Whether a table has a name; the files of fmnist/ideas/ may add to it."""
+    """Whether a table has a name, if need be after importing the files of fmnist/ideas/, which may add it."""
     if name not in table:
         load_ideas()
     return name in table
@@ -142,7 +142,7 @@ def _describe(allowed: str | Collection[str]) -> str:
 
 
 def _check_combination(config: Config) -> None:
-    """Refuse what each knob allows by itself but not together with the others; fill in what follows from them."""
+    """Refuse combinations of values that each knob by itself allows; fill in what follows from other knobs."""
     model, of = config.model, kind(config.model.name)
     config.loss = config.loss or of.losses[0]
     if not _known(config.loss, of.losses):
@@ -165,7 +165,7 @@ def _check_combination(config: Config) -> None:
     if config.norm == "batch" and config.batch_size == 1:
         raise UserError("batch_size must be at least 2 with batch_norm, got 1")
     if not config.skip:
-        config.skip_scale = "depth"  # without skip connections it makes no difference, and is no other run
+        config.skip_scale = "depth"  # without skip connections it makes no difference: the run is the same
     if config.select == "average" and config.ema is None:
         raise UserError("ema must be set for select=average, e.g. ema=0.999, got null")
     if config.data.split == 1 and (config.select == "best" or config.patience):
@@ -194,7 +194,7 @@ def _not_for(config: Config) -> list[tuple[str, Any, str]]:
 
 
 def _check_norm(config: Config) -> None:
-    """norm=batch and batch_norm=true are one thing: both are set where either is."""
+    """norm=batch and batch_norm=true mean the same: where one is set, set both."""
     if config.batch_norm and config.norm not in (None, "batch"):
         raise UserError(f"norm must be batch or null with batch_norm=true, got {config.norm!r}")
     config.norm = "batch" if config.batch_norm else config.norm
@@ -232,7 +232,7 @@ def flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 OmegaConf.register_new_resolver("manual", manual, replace=True)
-# A job's config inherits what was cached in the sweep's: there `typed` still gives the sweep's own overrides.
+# A job's config inherits what the sweep's has cached: so `typed` gives a job the sweep's own overrides.
 OmegaConf.register_new_resolver("typed", lambda overrides: list(overrides), use_cache=True, replace=True)
 OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
 OmegaConf.register_new_resolver("job_name", job_name, replace=True)

@@ -10,8 +10,8 @@ from typing import Any
 def knob(default: Any, allowed: str | Collection[str] | None = None, per_run: bool = False, before: Any = None) -> Any:
     """A field with what it allows: an interval such as "[0, 1)" or a collection of names.
 
-    per_run marks the knobs in which the runs of one stack may differ (null or not must still agree). before: what runs
-    did that were recorded before there was this knob, where that is not its default.
+    per_run: whether the runs of one stack may differ in it (it must be null in all or in none of them). before: the
+    value that says what runs did before there was this knob, where that is not its default.
     """
     metadata = {"allowed": allowed, "per_run": per_run, "before": before}
     if isinstance(default, list | dict):
@@ -117,7 +117,7 @@ class AdamConfig:
 
 @dataclass
 class LionConfig:
-    """Of Lion (Chen et al. 2023)."""
+    """The settings of Lion (Chen et al. 2023)."""
 
     name: str = "lion"
     betas: list[float] = knob([0.9, 0.99], FRACTION, per_run=True)
@@ -126,7 +126,7 @@ class LionConfig:
 
 @dataclass
 class MuonConfig:
-    """Of Muon (Jordan et al. 2024); betas and eps are those of AdamW, which updates what is no matrix."""
+    """The settings of Muon (Jordan et al. 2024); betas and eps are of AdamW, which updates all that is no matrix."""
 
     name: str = "muon"
     momentum: float = knob(0.95, FRACTION, per_run=True)
@@ -137,13 +137,13 @@ class MuonConfig:
 
 @dataclass(frozen=True)
 class Kind:
-    """All that is to be known of a model without torch.
+    """All facts about a model for which torch is not needed.
 
     config: its own knobs; build: its class, "module:name"; criterion: the class by which it is trained and measured;
     losses: those it can be trained by, the first by default.
     judged_by: the metric of the validation rows (of the training rows where there are none) by which runs are compared;
-    better: max or min. charts: the metrics that have training and validation in one chart. widths: from its config, the
-    number of inputs and of classes to the widths of its layers, both ends included, for estimates of time and memory.
+    better: max or min. charts: the metrics that have training and validation in one chart. widths: a function of its
+    config and the numbers of inputs and classes; the widths of all layers, ends included, to estimate time and memory.
     """
 
     config: type
@@ -157,12 +157,12 @@ class Kind:
 
     @property
     def classifies(self) -> bool:
-        """Whether it tells classes apart; all others give images back."""
+        """Whether it is a classifier; all others reconstruct images."""
         return self.judged_by == "accuracy"
 
 
 def classifier(config: type, build: str, hidden: Callable[[Any], list[int]]) -> Kind:
-    """A model that tells classes apart. hidden: from its config to the widths of its hidden layers."""
+    """The entry of a classifier. hidden: a function of its config; the widths of its hidden layers."""
     return Kind(config, build, "fmnist.nn.losses:Classification", CLASS_LOSSES, "accuracy", max, ("loss", "accuracy"),
                 lambda model, inputs, classes: [inputs, *hidden(model), classes])  # fmt: skip
 
@@ -171,7 +171,7 @@ def autoencoder(
     config: type, build: str, criterion: str, losses: Sequence[str], charts: Sequence[str],
     hidden: Callable[[Any], list[int]],
 ) -> Kind:  # fmt: skip
-    """A model that gives images back, its decoder the mirror of its encoder. hidden: the widths of the encoder."""
+    """The entry of a model that reconstructs images; its decoder mirrors its encoder. hidden: as for `classifier`."""
 
     def widths(model: Any, inputs: int, classes: int) -> list[int]:
         down = [inputs, *hidden(model)]
@@ -197,7 +197,7 @@ GROUPS: dict[str, dict[str, Any]] = {"model": MODELS, "data": DATA, "optim": OPT
 
 
 def kind(model: str) -> Kind:
-    """What is to be known of the model of that name, wherever it is defined. Raises KeyError if it is nowhere."""
+    """The entry of the model of that name, if need be from fmnist/ideas/. Raises KeyError for an unknown name."""
     if model not in MODELS:
         load_ideas()
     return MODELS[model]
@@ -218,7 +218,7 @@ def load_ideas() -> None:
 
 @dataclass
 class Knobs:
-    """The flat part; conf/config.yaml says what each knob means."""
+    """The knobs at the top level; conf/config.yaml says what each means."""
 
     seed: int = knob(0, AT_LEAST_0, per_run=True)
     order_seed: int = knob(0, AT_LEAST_0, per_run=True)
@@ -263,9 +263,9 @@ class Config(Knobs):
     anomaly: AnomalyConfig = field(default_factory=AnomalyConfig)
 
 
-# How and where a run is carried out, not what it computes.
+# These say how and where a run is carried out, not what it computes.
 NOT_HASHED = ("device", "log_every", "save_every", "until", "figures")
-# Stands among the knobs, but is about the command: no part of a config.
+# These stand among the knobs, but are about the command: they are no part of a config.
 ASIDE = ("dry_run",)
 # Runs that differ in these alone are one configuration.
 SEEDS = ("seed", "order_seed")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Mirror:
     """TensorBoard's mirror of the record: its events file is written anew from the rows whenever a run starts.
 
-    The file is opened for each row and closed again, so that a thousand runs of a stack need no thousand descriptors.
+    The file is opened for each row and closed again, so that a stack of a thousand runs does not hold a thousand open.
     """
 
     def __init__(self, config: Config, directory: Path, rows: list[dict[str, float]]) -> None:
@@ -35,7 +35,7 @@ class Mirror:
         summaries = [custom_scalars(layout),  # type: ignore[no-untyped-call]
                      hparams.hparams_config_pb([hparams.HParam(key) for key in knobs], metrics),
                      hparams.hparams_pb(knobs)]  # fmt: skip
-        version = "brain.Event:2"  # by which readers know a file of events
+        version = "brain.Event:2"  # readers recognise a file of events by it
         self._write({"file_version": version}, *({"summary": each} for each in summaries), *map(_scalars, rows))
 
     def _write(self, *events: dict[str, Any]) -> None:

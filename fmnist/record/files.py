@@ -35,22 +35,22 @@ def replacing(path: Path, mode: str = "w", writer: str = "") -> Iterator[IO[Any]
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the new name on the disk, where the file system can."""
+    """Make sure that the new name is on the disk, where the file system can do that."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError:
-        pass  # some network file systems know no folder to synchronise
+        pass  # some network file systems cannot synchronise a folder
     finally:
         os.close(descriptor)
 
 
 @contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a file, which is made if need be. The lock is let go of at the end, and when the process ends.
+    """Hold the lock of a file, which is made if it is not there. The end of the block or of the process releases it.
 
-    wait: until another process has let go of it; without, BlockingIOError is raised. Where the file system knows no
-    locks, as Lustre is often mounted, a warning says so once and nothing is locked. NFS wants a writable descriptor.
+    wait: for another process to release it; otherwise BlockingIOError is raised. A file system may have no locks, as
+    Lustre is often mounted: then a warning says so once, and nothing is locked. NFS needs a writable descriptor.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:

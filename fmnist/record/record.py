@@ -45,7 +45,7 @@ class Record:
         }  # fmt: skip
 
     def add(self, row: dict[str, float]) -> None:
-        """Keep the metrics of one epoch: "epoch" and the tags."""
+        """Append the metrics of one epoch: "epoch" and the tags."""
         with open(self.rows, "a", encoding="utf-8") as file:
             file.write(_line(row))
         self.mirror.row(row)
@@ -57,11 +57,11 @@ class Record:
         return {tag: value for tag, value in self.result["metrics"].items() if tag != "epoch"}
 
     def say(self, text: str) -> None:
-        """A line for the console and the run's log."""
+        """Write a line to the console and to the run's log."""
         self.log.info(text)
 
     def sync(self) -> None:
-        """Have the rows on the disk: what is written after them must not be there without them."""
+        """Make sure that the rows are on the disk, before anything that must not be there without them."""
         descriptor = os.open(self.rows, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -69,20 +69,20 @@ class Record:
             os.close(descriptor)
 
     def save(self, **changes: Any) -> None:
-        """Bring result.json up to date; what was recorded before is on the disk first."""
+        """Write result.json anew, with these changes; the rows are on the disk before it."""
         self.sync()
         self.result |= changes
         with replacing(self.directory / "result.json") as file:
             file.write(json.dumps(self.result | {"metrics": _defined(self.metrics)}, indent=1) + "\n")
 
     def finish(self, status: str, **changes: Any) -> None:
-        """The run's end: status is done, failed, interrupted or paused."""
+        """Record the end of the run. status: done, failed, interrupted or paused."""
         self.save(status=status, **changes)
         self.mirror.end(self.result["epoch"], self.result["metrics"], status)
 
 
 def _defined(row: dict[str, float]) -> dict[str, float | None]:
-    """A row as JSON can hold it: null for what is no number."""
+    """A row as JSON can hold it: null for nan and infinity."""
     return {tag: value if math.isfinite(value) else None for tag, value in row.items()}
 
 
@@ -91,7 +91,7 @@ def _line(row: dict[str, float]) -> str:
 
 
 def restate(directory: Path, status: str) -> None:
-    """Give a run that has stopped another status than it ended with."""
+    """Change the recorded status of a run that has stopped."""
     result = read_result(directory)
     with replacing(directory / "result.json") as file:
         file.write(json.dumps((result or {}) | {"status": status}, indent=1) + "\n")
@@ -99,8 +99,8 @@ def restate(directory: Path, status: str) -> None:
 
 @functools.cache
 def commit() -> str | None:
-    """The project's commit, "+" behind it where files differ from it; None outside a checkout. It is asked for when the
-    code is imported (see fmnist.train.run): a worker that lives for hours records the code that it runs."""
+    """The project's commit, with "+" where files differ from it; None outside a checkout. fmnist.train.run asks for it
+    when the code is imported, so that a worker that lives for hours records the code that it runs."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -110,6 +110,6 @@ def commit() -> str | None:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that decide the metrics."""
+    """The versions of Python and of the packages that decide the metrics."""
     packages = {name: version(name) for name in ("torch", "hydra-core", "tensorboard")}
     return {"python": platform.python_version(), **packages}

@@ -58,8 +58,8 @@ def measured(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_run(directory: Path) -> Config:
-    """The config of a run that was started in `directory`, from its record, but for any device: the run's own may not
-    be here. Raises UserError where there is no run."""
+    """The recorded config of the run in `directory`, but with device=auto: the run's own device may not be here. Raises
+    UserError where there is no run."""
     result = read_result(directory)
     if result is None:
         raise UserError(f"no run found in {directory}: it has no result.json")
@@ -67,17 +67,16 @@ def of_run(directory: Path) -> Config:
 
 
 def _recorded_config(result: dict[str, Any]) -> Config:
-    """The config of a record. Knobs that came later have the value by which older runs did what they did."""
+    """The config of a record. A knob that is younger than the record gets the value that says what the run did."""
     later = {f.name: f.metadata["before"] for f in fields(Knobs) if f.metadata.get("before") is not None}
     return parse(later | result["config"] | {"device": "auto"})
 
 
 def check_directory(config: Config, directory: Path) -> dict[str, Any] | None:
-    """Refuse to mix two runs: a directory that holds a run can only be started again with the same config. What
-    `read_result` gives for it.
+    """Raise UserError if the directory holds a run of another config; otherwise return what `read_result` gives for it.
 
-    A run that was recorded before there was a knob goes on as it began: where `config` has the default of such a knob,
-    it is set to what the run did.
+    A knob may be younger than the run: where `config` has its default, it is set to what the run did. So the run goes
+    on as it began.
     """
     result = read_result(directory)
     if result is None or result["config_hash"] == config_hash(config):
