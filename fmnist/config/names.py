@@ -62,9 +62,10 @@ def _plain_key(text: str) -> str:
 
 def _plain(value: str) -> str:
     """A value in the characters of a name. A flat list is its elements with "-" between them; 1e+30 is 1e30. What had
-    to be rewritten in any other way gets a hash, so that two values have two names."""
-    plain = re.sub(r"(?<=\de)\+", "", value.strip("'\""))
-    if re.fullmatch(r"\[[\w.-]+(, *[\w.-]+)*\]", plain, re.ASCII):
+    to be rewritten in any other way gets a hash, so that two values have two names. In quotes it is text."""
+    text = re.fullmatch(r"(['\"])(.*)\1", value, re.DOTALL)
+    plain = text[2] if text else re.sub(r"(?<=\de)\+", "", value)
+    if not text and re.fullmatch(r"\[[\w.-]+(, *[\w.-]+)*\]", plain, re.ASCII):
         return re.sub(r", *", "-", plain[1:-1])
     kept = re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-")
     return kept if kept == plain else f"{kept}-{_hash(value)}".lstrip("-")

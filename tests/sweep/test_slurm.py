@@ -1,0 +1,151 @@
+"""`hydra/launcher=stacked_slurm` without a cluster: SLURM's programs and submitit's executor are stood in for."""
+
+import os
+import stat
+from types import SimpleNamespace
+
+import pytest
+import submitit
+from helpers import make_config
+from hydra.errors import CompactHydraException
+from hydra_plugins.stacked_slurm import Array, StackedSlurmLauncher, StackTask
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from fmnist.launch.pool import Task
+from fmnist.launch.progress import Progress
+from fmnist.record.result import Outcome
+
+QUEUE = {"submitit_folder": "logs/%j", "max_num_timeout": 3, "array_parallelism": 6, "cpus_per_task": 2,
+         "partition": "main", "setup": ["module load x"]}  # fmt: skip
+
+
+class Job:
+    """A job of submitit that has ended at once."""
+
+    def __init__(self, number, given, result):
+        self.job_id, self.given, self._result = number, given, result
+        self.state, self.paths = "FAILED", SimpleNamespace(stderr="logs/err")
+
+    def done(self, force_check):
+        return True
+
+    def result(self):
+        if isinstance(self._result, Exception):
+            raise self._result
+        return self._result
+
+
+class Executor:
+    """Submitit's, as far as the launcher asks it; `arrays` has what was submitted."""
+
+    arrays, refuse_from, answer = [], 99, staticmethod(lambda configs: [Outcome(0.5, {}) for _ in configs])
+
+    def __init__(self, folder, cluster, slurm_max_num_timeout):
+        self.folder, self.parameters = folder, {}
+
+    def update_parameters(self, **parameters):
+        self.parameters = parameters
+
+    def map_array(self, task, configs, directories, threads):
+        if len(self.arrays) >= self.refuse_from:
+            raise FailedSubmissionError("Invalid job array specification")
+        assert isinstance(task, StackTask)
+        number = 100 + len(self.arrays)
+        self.arrays.append((self.parameters, configs, threads))
+        return [Job(f"{number}_{place}", each, self.answer(each)) for place, each in enumerate(configs)]
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """SLURM's programs: squeue knows of no job, scontrol of the largest array, scancel notes what it cancels."""
+    programs = {
+        "squeue": "exit 0", "scancel": f'echo "$@" >> {tmp_path}/cancelled',
+        "scontrol": "printf 'MaxArraySize            = 10\\nMaxJobCount = 10000\\n'",
+    }  # fmt: skip
+    (tmp_path / "bin").mkdir()
+    for name, does in programs.items():
+        path = tmp_path / "bin" / name
+        path.write_text(f"#!/bin/sh\n{does}\n", encoding="utf-8")
+        path.chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Executor, "arrays", [])
+    monkeypatch.setattr(submitit, "AutoExecutor", Executor)
+    return tmp_path
+
+
+def tasks_of(folder, count):
+    return [Task([make_config(seed=run)], [folder / str(run)], [run]) for run in range(count)]
+
+
+def train(folder, count, workers=6, variables=None):
+    """What became of so many tasks, by their runs."""
+    ended = {}
+    array = Array(QUEUE, variables or {})
+    with Progress([60] * count, [0] * count, 0, ended.__setitem__) as progress:
+        assert array.train(tasks_of(folder, count), workers, 2, progress) is None
+    return ended
+
+
+@pytest.mark.parametrize(("tasks", "sizes", "at_once"), [(10, [10], 6), (25, [10, 10, 5], 2), (61, [10] * 6 + [1], 1)])
+def test_more_tasks_than_an_array_may_have_are_several_arrays(slurm, tasks, sizes, at_once):
+    assert sorted(train(slurm, tasks)) == list(range(tasks))
+    assert [len(configs) for _, configs, _ in Executor.arrays] == sizes
+    assert [config.seed for _, configs, _ in Executor.arrays for (config,) in configs] == list(range(tasks))
+    assert {parameters["slurm_array_parallelism"] for parameters, _, _ in Executor.arrays} == {at_once}
+
+
+def test_where_the_cluster_does_not_say_slurms_own_bound_holds(slurm):
+    (slurm / "bin" / "scontrol").write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    train(slurm, 1002)
+    assert [len(configs) for _, configs, _ in Executor.arrays] == [1001, 1]
+
+
+def test_arrays_that_were_submitted_are_cancelled_if_a_later_one_is_refused(slurm, monkeypatch):
+    monkeypatch.setattr(Executor, "refuse_from", 1)
+    with pytest.raises(CompactHydraException, match="SLURM refuses the job array: Invalid job array specification"):
+        train(slurm, 25)
+    assert (slurm / "cancelled").read_text(encoding="utf-8") == "100\n"
+
+
+def test_tasks_have_the_project_on_their_path_and_the_variables_of_the_jobs(slurm):
+    train(slurm, 1, variables={"MARK": "it's a b"})
+    ((parameters, _, threads),) = Executor.arrays
+    assert threads == [2]
+    setup = parameters["slurm_setup"]
+    assert setup[0] == "module load x"
+    assert """export MARK='it'"'"'s a b'""" in setup
+    assert "export SRUN_CPUS_PER_TASK=2" in setup
+    assert parameters["slurm_partition"] == "main"
+    assert parameters["cpus_per_task"] == 2
+
+
+def test_runs_of_a_task_that_was_killed_are_told_by_their_records(slurm, monkeypatch):
+    (slurm / "0").mkdir()
+    text = '{"status": "running", "error": null, "metrics": {}, "config": {}, "config_hash": "x", "epoch": 3}'
+    (slurm / "0" / "result.json").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(Executor, "answer", staticmethod(lambda configs: FailedJobError("killed")))
+    ended = train(slurm, 2)
+    died = "SLURM job 100_{} ended as FAILED without a result (logs/err)"
+    assert [ended[run].error for run in (0, 1)] == [died.format(0), died.format(1)]
+    assert '"interrupted"' in (slurm / "0" / "result.json").read_text(encoding="utf-8")
+
+
+def test_without_slurms_programs_the_launcher_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CompactHydraException, match="needs a SLURM cluster: no squeue here"):
+        train(tmp_path, 1)
+
+
+@pytest.mark.parametrize(("queue", "expected"), [
+    ({"cpus_per_task": 2}, (4, 2, 8)), ({"cpus_per_task": 2, "mem_gb": 1}, (4, 2, 8)),
+    ({"gpus_per_node": 1}, (1, None, 32)), ({"gres": "gpu:1"}, (1, None, 32)), ({"array_parallelism": 3}, (3, 1, 8)),
+])  # fmt: skip
+def test_the_plan_is_for_nodes_as_they_are_asked_for(queue, expected, tmp_path):
+    settings = {"submitit_folder": "x", "array_parallelism": 256} | queue
+    launcher = StackedSlurmLauncher(workers=None, stack=None, dry_run=False, **settings)
+    jobs = [SimpleNamespace(checked=make_config(seed=seed), epoch=0) for seed in range(32)]
+    chosen = launcher._plan(jobs)
+    assert (chosen.workers, chosen.threads, max(map(len, chosen.stacks))) == expected
+    assert not chosen.measured
