@@ -80,7 +80,7 @@ def main() -> None:
         description="A finished run's metrics, from its own config and weights; of several, their mean and spread.",
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="directories of finished runs")
-    parser.add_argument("--weights", choices=("last", "best"), help="default: those the run was tested with")
+    parser.add_argument("--weights", choices=("last", "best", "average"), help="default: those the run was tested with")
     parser.add_argument("--json", action="store_true", help="print everything as JSON (one run)")
     arguments = parser.parse_args()
     try:

@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from helpers import MODELS, SMALL, assert_same_run, make_config, rows_of, tiny
+from training import PlainStep
 
 from fmnist import UserError
 from fmnist.data.dataset import load
@@ -27,27 +28,66 @@ STACKS = {
 }
 
 
-@pytest.mark.parametrize(
-    "switches", [{}, {"batch_norm": True, "skip": True, "dropout": 0.3}], ids=["plain", "switches"]
-)
+SWITCHED = {"batch_norm": True, "skip": True, "dropout": 0.3}
+
+
+def assert_a_stack_is_its_solos(configs, folder):
+    together = [folder / f"stack{run}" for run in range(len(configs))]
+    engine.fit(configs, together)
+    for run, config in enumerate(configs):
+        engine.fit([config], [folder / f"solo{run}"])
+        assert_same_run(together[run], folder / f"solo{run}", rel=1e-9, abs=1e-9)
+
+
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("switches", [{}, SWITCHED], ids=["plain", "switches"])
 @pytest.mark.parametrize("name", STACKS)
 def test_a_stack_is_its_solos(name, model, switches, tmp_path):
     configs = [make_config(model, **{**MODELS[model], **SMALL, **switches, **own}) for own in STACKS[name]]
-    together = [tmp_path / f"stack{run}" for run in range(len(configs))]
-    engine.fit(configs, together)
-    for run, config in enumerate(configs):
-        engine.fit([config], [tmp_path / f"solo{run}"])
-        assert_same_run(together[run], tmp_path / f"solo{run}", rel=1e-9, abs=1e-9)
+    assert_a_stack_is_its_solos(configs, tmp_path)
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_a_stack_is_its_solos_without_the_fast_step(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("fmnist.train.stack.TapedStep", PlainStep)
+    configs = [make_config(**{**MODELS["mlp"], **SMALL, **SWITCHED, **own}) for own in STACKS[name]]
+    assert_a_stack_is_its_solos(configs, tmp_path)
+
+
+AUGMENTED = {"augment.shift": 2, "augment.flip": 0.5, "augment.cutout": 6, "augment.mixup": 0.4}
+LATER = {  # what all runs of a stack have, and each has for itself
+    "averages": ({"batch_norm": True}, [{"ema": 0.9, "select": "average"}, {"ema": 0.99, "select": "last", "seed": 1}]),
+    "equal averages": ({"ema": 0.9, "select": "average"}, [{"seed": 0}, {"seed": 1, "patience": 1}]),
+    "augmented in one order": ({**AUGMENTED, "order_seed": 7}, [{"seed": 0}, {"seed": 1, "label_smoothing": 0.1}]),
+    "augmented in own orders": (AUGMENTED, [{"order_seed": 7}, {"order_seed": 8}, {"order_seed": 7, "seed": 1}]),
+    "augmented full batch": ({"augment.shift": 3, "batch_size": None}, [{"order_seed": 7}, {"order_seed": 8}]),
+    "lion": ({"optim": "lion"}, [{"lr": 1e-3}, {"lr": 3e-3, "optim.betas": [0.8, 0.95], "optim.weight_decay": 0.1}]),
+    "muon": ({"optim": "muon", "skip": True}, [{"lr": 1e-2}, {"lr": 3e-2, "optim.momentum": 0.8, "grad_clip": 0.5}]),
+    "layer norm": ({"norm": "layer", "skip": True, "dropout": 0.3}, [{"seed": 0}, {"seed": 1}]),
+    "brier": ({"loss": "brier"}, [{"lr": 1e-2}, {"lr": 3e-2}]),
+    "silu": ({"model.activation": "silu"}, [{"seed": 0}, {"seed": 1}]),
+    "leaky relu": ({"model.activation": "leaky_relu", "batch_size": None}, [{"seed": 0}, {"seed": 1}]),
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("name", LATER)
+def test_a_stack_with_later_knobs_is_its_solos(name, model, tmp_path):
+    common, own = LATER[name]
+    configs = [make_config(**{"model": model, **MODELS[model], **SMALL, **common, **knobs}) for knobs in own]
+    assert_a_stack_is_its_solos(configs, tmp_path)
+
+
+@pytest.mark.parametrize("optim", ["adam", "lion", "muon"])
+def test_a_stack_of_softmax_regressions_is_its_solos(optim, tmp_path):
+    configs = [make_config("linear", optim=optim, **SMALL, seed=seed, lr=lr) for seed, lr in ((0, 1e-2), (1, 3e-2))]
+    assert_a_stack_is_its_solos(configs, tmp_path)
 
 
 @pytest.mark.parametrize("knobs", [{"batch_size": None}, {"batch_size": None, "loss": "report_rows"}, {"optim": "sgd"}])
 def test_a_stack_is_its_solos_in_full_batch_and_with_sgd(knobs, tmp_path):
     configs = [make_config(**{**MODELS["mlp"], **SMALL, **knobs, "seed": seed, "lr": 0.01}) for seed in (0, 1)]
-    engine.fit(configs, [tmp_path / "stack0", tmp_path / "stack1"])
-    for run, config in enumerate(configs):
-        engine.fit([config], [tmp_path / f"solo{run}"])
-        assert_same_run(tmp_path / f"stack{run}", tmp_path / f"solo{run}", rel=1e-9, abs=1e-9)
+    assert_a_stack_is_its_solos(configs, tmp_path)
 
 
 def test_seeds_matter_and_nothing_else_random_does(tmp_path):
