@@ -1,4 +1,4 @@
-"""The images: found, split, cut into batches.
+"""The images: read, split, cut into batches.
 
 dataset   the splits as uint8 tensors; seeds
 augment   training images changed anew in each epoch

@@ -48,7 +48,7 @@ AUGMENT: dict[str, Callable[[Tensor, float, Tensor], Tensor]] = {"shift": shift,
 
 
 class Augmenter:
-    """The augmentations of the runs that share an order, by (order_seed, epoch) alone: a resumed run needs no state.
+    """The augmentations of runs that share an order. (order_seed, epoch) decides them: a resumed run needs no state.
 
     asked: strengths by name, done in that order; "mixup" comes last. size: height and width. A row's numbers belong to
     its place in the order of the epoch, not to the chunk in which it is gathered.
@@ -72,7 +72,7 @@ class Augmenter:
         return torch.Generator().manual_seed(derive(self.seed, "augment", name, epoch))
 
     def change(self, pixels: Tensor, place: slice) -> Tensor:
-        """The images (rows, pixels) of these places in the order, changed."""
+        """Augment the images (rows, pixels) at these places of the order."""
         images = pixels.view(-1, *self.size)
         for name, strength in self.asked.items():
             images = AUGMENT[name](images, strength, self.drawn[name][place])
@@ -89,6 +89,6 @@ class Augmenter:
 
 
 def augmenters(asked: Mapping[str, float | None], size: tuple[int, int], order_seeds: Sequence[int]) -> list[Augmenter]:
-    """One for each order; none where nothing is asked for."""
+    """One augmenter for each order; [] where no augmentation is on."""
     on = {name: strength for name, strength in asked.items() if strength}
     return [Augmenter(on, size, seed) for seed in order_seeds] if on else []

@@ -19,8 +19,8 @@ def order(n: int, seed: int, epoch: int) -> Tensor:
 
 class Batch(NamedTuple):
     """x (*runs, rows, features) in [0, 1] or the pixels themselves, labels (*runs, rows), and the pixels, uint8. The
-    runs' axis is there only where the runs differ in their order. mix: of mixed images, the other label of each row and
-    the share of its own."""
+    runs' axis is there only where the runs differ in their order. mix: for mixed images, the other label of each row
+    and the share of its own."""
 
     x: Tensor
     labels: Tensor
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     mix: tuple[Tensor, Tensor] | None = None
 
     def chunk(self, start: int, stop: int) -> "Batch":
-        """Some of its rows."""
+        """The rows from start to stop."""
         rows = slice(start, stop)
         mix = self.mix and (self.mix[0][..., rows], self.mix[1][..., rows])
         return Batch(self.x[..., rows, :], self.labels[..., rows], self.pixels[..., rows, :], mix)
@@ -94,7 +94,7 @@ class Batches:
             yield from self._cut(gathered, length)
 
     def _augment(self, gathered: Batch, start: int, stop: int, length: int) -> None:
-        """Change what was gathered from these places of the orders, in the buffers: each run's by its own augmenter."""
+        """Augment, in the buffers, the images from places start to stop of each order, each by its own augmenter."""
         shape = (-1, len(self.seeds), length)
         for run, augmenter in enumerate(self.augmenters):
             pixels = gathered.pixels.view(*shape, gathered.pixels.shape[-1])[:, run]
@@ -107,7 +107,7 @@ class Batches:
             pixels.copy_(changed)
 
     def _cut(self, gathered: Batch, length: int) -> Iterator[Batch]:
-        """The single batches of several."""
+        """Cut what was gathered into its batches."""
         shape = (-1, *self.runs, length)
 
         def by_batch(values: Tensor) -> Tensor:

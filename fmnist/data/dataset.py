@@ -1,4 +1,4 @@
-"""A data set as uint8 tensors: read, split into training, validation and test rows, cut into batches."""
+"""A data set as uint8 tensors: read, and split into training, validation and test rows."""
 
 import hashlib
 from dataclasses import dataclass, replace

@@ -14,7 +14,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: Tensor | floa
 
     logits (*runs, batch, classes); labels (batch,) or (*runs, batch) integers; label_smoothing a number or one per run.
     """
-    log_p = logits.mT.log_softmax(-2).mT  # as the outputs of our layers lie in memory: 15 times as fast
+    log_p = logits.mT.log_softmax(-2).mT  # along contiguous memory, as our layers' outputs lie: 15 times as fast
     own = -log_p.gather(-1, labels.expand(log_p.shape[:-1])[..., None]).squeeze(-1)
     if isinstance(label_smoothing, float) and label_smoothing == 0:
         return own
@@ -86,13 +86,13 @@ COUPLING = {"report_rows"}  # losses by which the rows of a batch see one anothe
 RECONSTRUCTION: dict[str, Callable[..., Tensor]] = {"mae": absolute, "mse": squared, "bce": bernoulli}
 
 
-Mix = tuple[Tensor, Tensor]  # of mixed images, the other label of each row, and the share of its own: (*runs, rows)
+Mix = tuple[Tensor, Tensor]  # for mixed images: the other label of each row, and the share of its own, (*runs, rows)
 
 
 class Criterion:
     """What a model is trained and measured by: metrics per example from its output, (*runs, batch) each."""
 
-    couples_rows = False  # whether the metrics of a row depend on the others of its batch: then it cannot be cut
+    couples_rows = False  # whether the metrics of a row depend on other rows: then a batch cannot be cut
 
     def metrics(self, output: Any, x: Tensor, labels: Tensor, training: bool = False) -> dict[str, Tensor]:
         """The "loss", to be minimised, and what is measured along with it. training: with what is for training alone,
@@ -104,7 +104,7 @@ class Criterion:
         return {}
 
     def scores(self, output: Any, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """How unlike the training images each example is; nothing where it cannot be said."""
+        """How unlike the training images each example is, by name; {} where there is no such measure."""
         return {}
 
     @classmethod
@@ -182,8 +182,8 @@ class Reconstruction(Criterion):
         }
 
     def scores(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """How unlike the training images each example is, by the reconstruction error; a likelihood's is what it has
-        above its floor, which differs from image to image."""
+        """How unlike the training images each example is, by the reconstruction error. For bce it is the part above the
+        floor of the image, which differs from image to image."""
         error = self.loss(output, x)
         return {"auroc": error - floor(x) if self.name == "bce" else error}
 

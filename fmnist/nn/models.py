@@ -181,7 +181,7 @@ class VAE(nn.Module):
 
 
 def build(model: Any, parts: Parts, inputs: int, outputs: int) -> nn.Module:
-    """The model of a model's config, all weights zero. Its class is given those of the knobs that it names."""
+    """Make the model of a config, all weights zero. Its class gets those knobs that its parameters name."""
     made = imported(kind(model.name).build)
     asked = inspect.signature(made).parameters
     own = {knob: value for knob, value in vars(model).items() if knob in asked}

@@ -154,7 +154,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights as they are after a step, counted from 1."""
+        """Move the averages towards the weights as they are after a step, counted from 1."""
         shares = [1 - min(decay, (1 + step) / (10 + step)) for decay in self.decays]
         if self._alike:
             for average, now in zip(self.averages, self.sources, strict=True):
@@ -165,13 +165,13 @@ class Average:
             average.lerp_(now, weights.view(-1, *[1] * (now.dim() - 1)))
 
     def _named(self) -> dict[str, Tensor]:
-        """The averages by the names that the model's state has for what they are of."""
+        """The averages, by the names that the model's state dict has for the same tensors."""
         floating = [name for name, buffer in self.model.named_buffers() if buffer.is_floating_point()]
         named = dict(zip(self.flat.named, self.flat.views(self.data), strict=True))
         return named | dict(zip(floating, self.statistics, strict=True))
 
     def state_of(self, run: int) -> dict[str, Tensor]:
-        """One run's averages as a state dict of its solo model; what is no average is as it is in the model."""
+        """One run's averages as a state dict of its solo model; what is not averaged is copied from the model."""
         own = self.model.state_dict() | self._named()
         return {name: value[run].clone() for name, value in own.items()}
 

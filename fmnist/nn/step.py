@@ -19,7 +19,7 @@ MEASURED = 1000  # the same in evaluation; it must not depend on the runs, whose
 
 
 def couples_rows(model: nn.Module, criterion: Criterion) -> bool:
-    """Whether the rows of a batch see one another in training."""
+    """Whether in training the loss of a row depends on the other rows of its batch."""
     return criterion.couples_rows or any(getattr(layer, "couples_rows", False) for layer in model.modules())
 
 
@@ -66,16 +66,16 @@ class Step:
             yield batch.chunk(start, min(start + size, rows))
 
     def settings(self) -> dict[str, Any]:
-        """What decides the last bits of a step, for the record: a run that goes on is given it again."""
+        """What decides the last bits of a step. It is recorded, and a resumed run is given it again."""
         return {}
 
     def go_on_with(self, settings: dict[str, Any]) -> None:
-        """Compute as the run began, where that serves here. It must not have trained yet."""
+        """Use the settings that the run began with, if they work here. To be called before the first step."""
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode and without gradients for a while; then as it was."""
+    """Within it the model is in evaluation mode and has no gradients; then it is as before."""
     training = model.training
     model.eval()
     try:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 # From outputs (K, rows, classes) and targets, such as labels (K, rows) or (rows,), to metrics by tag, (K, rows).
 Metrics = Callable[..., dict[str, Tensor]]
-ROWS_KEPT = 2048  # so many that arithmetic, and not the calls, is what their metrics cost
+ROWS_KEPT = 2048  # with so many, their metrics cost arithmetic more than calls
 
 
 class Totals:
@@ -19,7 +19,7 @@ class Totals:
         self.later: dict[tuple[torch.Size, ...], Later] = {}
 
     def of(self, tag: str, runs: int) -> Tensor:
-        """One of them; zero when it is first asked for."""
+        """The total of one tag, (runs,); zero when it is first asked for."""
         return self.sums.setdefault(tag, torch.zeros(runs, dtype=torch.float64, device=self.device))
 
     def add(self, metrics: dict[str, Tensor]) -> None:
@@ -28,13 +28,13 @@ class Totals:
             self.of(tag, len(metric)).add_(metric.detach().sum(-1, dtype=torch.float64))
 
     def up_to_date(self) -> dict[str, Tensor]:
-        """All of them, with what was kept for later."""
+        """All totals by tag, those of the kept outputs included."""
         for later in self.later.values():
             later.settle()
         return self.sums
 
     def reset(self) -> None:
-        """Begin anew from zero."""
+        """Set all totals to zero."""
         for total in self.up_to_date().values():
             total.zero_()
 
@@ -56,7 +56,7 @@ class Later:
         self.filled = 0
 
     def keep(self, output: Tensor, *targets: Tensor) -> None:
-        """Keep what they hold now."""
+        """Keep a copy of an output and its targets."""
         if self.filled == len(self.slots):
             self.settle()
         outputs_kept, targets_kept = self.slots[self.filled]

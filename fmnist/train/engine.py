@@ -29,9 +29,9 @@ SHOWN = 1000  # points in TensorBoard's projector
 
 @dataclass(frozen=True)
 class Audience:
-    """Who hears of a training while it goes on. bar: (epochs, first) -> a context whose update() is called each epoch.
+    """What is called while runs train. bar(epochs, first) gives a context whose update() is called each epoch.
 
-    ended: called with a run's place among the configs when it has failed, at once, or is done or paused.
+    ended(place, outcome) is called when a run has failed, at once, or is done or paused. place: among the configs.
     """
 
     bar: Callable[[int, int], AbstractContextManager[Any]] = progress
@@ -68,7 +68,7 @@ def fit(
 
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
-    """Numbers below 1e-38 count as zero for a while. Moments of weights whose pixel is always black decay into such
+    """Within it numbers below 1e-38 count as zero. Moments of weights whose pixel is always black decay into such
     denormal numbers, on which processors compute up to 25 times slower.
 
     Threads inherit the setting when they start: enter before the first parallel operation of the process.
@@ -113,7 +113,7 @@ def _conclude(stack: Stack, runs: Sequence[Run]) -> list[Outcome]:
         if run.error is None and run.config.figures and not run.kind.classifies:
             try:
                 _illustrate(run)
-            except Exception as error:  # the run is trained: a picture that cannot be drawn takes nothing from it
+            except Exception as error:  # the run is trained: it does not fail for want of a picture
                 run.record.log.warning(f"a picture could not be drawn: {type(error).__name__}: {error}")
     by_run = [{tag: values[run.index] for tag, values in metrics.items()} for run in runs]
     return [run.finish(own, dataset.classes) for run, own in zip(runs, by_run, strict=True)]
@@ -133,7 +133,7 @@ def _illustrate(run: Run) -> None:
 
 
 def _last_epoch(config: Config) -> int:
-    """The epoch with which `fit` ends: the run's last, or the recorded one after which it pauses."""
+    """The epoch after which `fit` ends: the run's last or, with `until`, the recorded one at which it pauses."""
     rows = math.ceil(round((config.until or 1.0) * config.epochs / config.eval_every, 9))
     return min(rows * config.eval_every, config.epochs)
 
@@ -170,7 +170,7 @@ def _epochs(stack: Stack, runs: Sequence[Run], caught: list[int], audience: Audi
                 elif measured and (epoch % common.log_every == 0 or last):
                     run.record.say(f"epoch {epoch}/{common.epochs}  {metrics_in_words(run.record.result['metrics'])}")
             bar.update()
-            leaving = bool(caught)  # asked once: a signal that comes later finds the next epoch saved as well
+            leaving = bool(caught)  # read once: a signal that comes later ends the next epoch, which is saved too
             if leaving or now - saved >= common.save_every:
                 saved = now
                 for run in runs:
@@ -184,7 +184,7 @@ def _epochs(stack: Stack, runs: Sequence[Run], caught: list[int], audience: Audi
 
 
 def _insist(caught: list[int]) -> None:
-    """The first signal ends with the epoch; a second one interrupts at once."""
+    """Called for each signal: the first one ends training with the epoch, a second one at once."""
     if len(caught) > 1:
         raise KeyboardInterrupt
 

@@ -23,8 +23,8 @@ def pick_device(device: str) -> torch.device:
 
 
 def assemble(configs: Sequence[Config]) -> Stack:
-    """K runs that agree in all but their per-run knobs, ready to train, on their data and device. Raises UserError for
-    a mistake in the data, or in what the configs ask of them."""
+    """A stack of runs that agree in all but their per-run knobs, ready to train, with data and device. Raises UserError
+    for a mistake in the data, or in what the configs ask of them."""
     common = configs[0]
     device = pick_device(common.device)
     dataset = load(**asdict(common.data), only=common.anomaly.normal).to(device)

@@ -16,16 +16,16 @@ from fmnist.record.record import Record, commit
 from fmnist.record.result import Outcome, metrics_in_words, read_result
 from fmnist.train.stack import Stack
 
-commit()  # asked for once, when the code is imported that it names
-EXPLODED = 1e6  # a training loss that is hardly ever seen where a run learns
+commit()  # asked now, while the checkout still has the code that is imported
+EXPLODED = 1e6  # a run that learns hardly ever has a training loss above it
 
 
 def last_state(config: Config, directory: Path) -> dict[str, Any] | None:
-    """The checkpoint that a run goes on from, None for a new run. Raises UserError if it is damaged or another's."""
+    """The checkpoint to go on from; None for a new run. Raises UserError if it is damaged or of another config."""
     if not (directory / "last.pt").exists():
         return None
     state = checkpoint.load(directory / "last.pt")
-    recorded = (read_result(directory) or {}).get("config_hash")  # was compared with the config, knob by knob
+    recorded = (read_result(directory) or {}).get("config_hash")  # check_directory has compared it, knob by knob
     if state["config_hash"] not in (config_hash(config), recorded):
         raise UserError(f"{directory}/last.pt is of another config: choose another hydra.run.dir")
     return state
@@ -37,7 +37,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 class Run:
-    """One run of a stack: its record, its checkpoint, its best weights, and whether it still trains."""
+    """One run of a stack. It goes on from the checkpoint in its directory; as a context, it records what ends it."""
 
     def __init__(self, stack: Stack, index: int, directory: Path, log: Logger | None = None) -> None:
         self.stack, self.index, self.directory = stack, index, directory
@@ -47,7 +47,7 @@ class Run:
         self.seconds = 0.0
         self.final: dict[str, Any] | None = None  # the state as of the last epoch it trained, once it has stopped
         self.error: str | None = None
-        self.exploded = False  # whether a very large loss has been told
+        self.exploded = False  # whether a line has said that its loss is very large
         self.epoch = 0
         if state := last_state(self.config, directory):
             stack.load_weights(index, state["weights"])
@@ -63,7 +63,7 @@ class Run:
 
     @property
     def stopped(self) -> bool:
-        """Whether it trains no further; what the stack does to its slot from now on does not count."""
+        """Whether it trains no further. The stack may go on to change its weights; `final` has those that count."""
         return self.final is not None
 
     def _best(self) -> dict[str, Any] | None:
@@ -75,12 +75,12 @@ class Run:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None and out_of_memory(error) and len(self.stack.configs) > 1:
             return  # the runs of a stack that is too large are tried again in smaller ones
-        if isinstance(error, Exception) and self.record.result["status"] == "running":  # it befell the run
+        if isinstance(error, Exception) and self.record.result["status"] == "running":  # this run ended by it too
             self.record.log.error("failed", exc_info=None if isinstance(error, UserError) else error)
             self.record.finish("failed", error=f"{type(error).__name__}: {error}")
 
     def end_epoch(self, epoch: int, metrics: dict[str, float], measured: bool) -> None:
-        """Take note of an epoch; stop if a loss is not finite, or if validation has not improved for too long."""
+        """Record an epoch; stop if a loss is not finite, or if validation has not improved for too long."""
         self.epoch = epoch
         for tag in ("train/loss", "validation/loss"):
             if not math.isfinite(metrics.get(tag, 0.0)):
@@ -109,7 +109,7 @@ class Run:
         self.best = {"epoch": self.epoch, "value": value, "weights": self.stack.weights(self.index)}
 
     def stop(self, error: str | None = None) -> None:
-        """Train no further. An error is recorded at once."""
+        """End the training of this run. An error is recorded at once."""
         self.error = error
         self.final = self._now()
         if error:
@@ -128,7 +128,7 @@ class Run:
         """Write the checkpoints and bring the record up to date. A failed run keeps its last good checkpoint."""
         if self.error:
             return
-        self.record.sync()  # a checkpoint must not be there without the rows before it
+        self.record.sync()  # a checkpoint must not be on the disk without the rows before it
         checkpoint.save(self.directory / "last.pt", (self.final or self._now()) | {"seconds": self.seconds})
         if self.best:
             checkpoint.save(self.directory / "best.pt", self.best)

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as something to be told of, so that what has begun can be ended well. No torch."""
+"""Catches SIGINT (Ctrl-C) and SIGTERM, so that training can finish its epoch and save. No torch."""
 
 import signal
 import threading
@@ -8,10 +8,10 @@ from typing import Any
 
 
 @contextmanager
-def catching(heard: Callable[[list[int]], Any]) -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; heard: called with all so far whenever one comes.
+def catching(on_signal: Callable[[list[int]], Any]) -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM, which then do not end the process. on_signal: called for each, with all so far.
 
-    Only the main thread hears of signals: in another one nothing is collected.
+    Only the main thread gets signals: in any other nothing is collected.
     """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -20,7 +20,7 @@ def catching(heard: Callable[[list[int]], Any]) -> Iterator[list[int]]:
 
     def note(number: int, _: object) -> None:
         caught.append(number)
-        heard(caught)
+        on_signal(caught)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

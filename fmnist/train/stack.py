@@ -19,7 +19,7 @@ from fmnist.nn.optim import Average, Flat, Optimizer, schedule
 from fmnist.nn.step import by_tag, means
 from fmnist.speed.step import TapedStep
 
-load_ideas()  # a worker is given configs that were checked elsewhere
+load_ideas()  # a worker is given configs that another process has checked
 
 
 class Stack:
@@ -42,11 +42,11 @@ class Stack:
         self.average = None if common.ema is None else Average(self.model, flat, [c.ema or 0.0 for c in configs])
         rows = common.batch_size or len(dataset.train.labels)
         self.step = TapedStep(self.model, self.criterion, self.optimizer, common.precision, rows)
-        self.inputs: tuple[Tensor, Tensor] | None = None  # images, and the same as numbers
+        self.inputs: tuple[Tensor, Tensor] | None = None  # of the last split: its images, and the same as numbers
 
     @cached_property
     def feed(self) -> Batches:
-        """The batches of training; made when first asked for, since what they hold is up to the step's kernels."""
+        """The batches of training; made when first used, since the step's kernels decide what they hold."""
         dtype = torch.uint8 if self.step.takes_pixels else self.dtype
         seeds = [c.order_seed for c in self.configs]
         return Batches(self.dataset, self.common.batch_size, seeds, dtype, self.common.augment)
@@ -69,7 +69,7 @@ class Stack:
     def measure(self, part: str, split: Split) -> dict[str, list[float]]:
         """The means over a split in evaluation mode, tags "part/...", one per run.
 
-        What noise evaluation takes depends on the run's seed and the part alone.
+        The noise of evaluation depends on the run's seed and the part alone.
         """
         self.start_noise(part)
         x = self.input(split)
@@ -77,7 +77,7 @@ class Stack:
 
     @contextmanager
     def tested_weights(self) -> Iterator[None]:
-        """For a while, the runs that are to be tested by the running average of their weights have that."""
+        """Within it, the runs with select=average have the running average of their weights."""
         chosen = [run for run, c in enumerate(self.configs) if c.select == "average" and self.average is not None]
         before = {run: self.weights(run) for run in chosen}
         for run in chosen:
@@ -89,11 +89,11 @@ class Stack:
                 self.load_weights(run, weights)
 
     def start_noise(self, part: str | int) -> None:
-        """Begin the noise of an epoch or of a part of evaluation."""
+        """Seed the noise of an epoch, or of a part of evaluation."""
         self.noise.start([derive(c.seed, "noise", part) for c in self.configs])
 
     def input(self, split: Split) -> Tensor:
-        """What the model is given for the images of a split; the numbers of the last split are kept."""
+        """The input of the model for the images of a split; that of the last split is kept."""
         if self.step.takes_pixels:
             return split.images
         if self.inputs is None or self.inputs[0] is not split.images:

@@ -23,7 +23,7 @@ log = logging.getLogger("train")
 
 
 class Seen(Protocol):
-    """What is needed of a stack of K runs to look at it: see fmnist.train.stack.Stack."""
+    """What this package needs of a stack of K runs; see fmnist.train.stack.Stack."""
 
     configs: Sequence[Config]
     common: Config
@@ -38,7 +38,7 @@ class Seen(Protocol):
 
 
 def codes(stack: Seen, split: Split) -> Tensor:
-    """What an autoencoder's runs encode a split's images to, (K, n, code)."""
+    """The codes of a split's images by the runs of an autoencoder, (K, n, code)."""
     assert isinstance(stack.model, Autoencoder | VAE)
     stack.start_noise("codes")
     with evaluating(stack.model):

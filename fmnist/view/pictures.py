@@ -21,7 +21,7 @@ SCATTER = 5000  # points of a map
 
 
 def draw(stack: Seen, run: int, folder: Path) -> dict[str, Path]:
-    """Write all pictures of one run of a stack into `folder`; their files by name."""
+    """Write all pictures of one run of a stack into `folder`. Returns their files by name."""
     folder.mkdir(parents=True, exist_ok=True)
     artist = Artist(stack, run)
     drawn = {"reconstructions": artist.reconstructions(), "interpolation": artist.interpolation()}
@@ -79,7 +79,7 @@ class Artist:
     def denoised(self) -> Figure:
         """What the model was shown, what it made of it, and the clean image."""
         x = self._images(self._one_of_each())
-        shown = self._call(self.model.corrupt, x)  # the same noise as in encode: both begin it anew
+        shown = self._call(self.model.corrupt, x)  # the same noise as in encode: each call seeds it anew
         return self._rows({"shown": shown, "denoised": self.decode(self._call(self.model.encode, x)), "clean": x.cpu()})
 
     def samples(self) -> Figure:
@@ -88,7 +88,7 @@ class Artist:
         return self._grid(self.decode(z), 16, "decoded from the prior")
 
     def interpolation(self) -> Figure:
-        """Along straight lines between the codes of two test images."""
+        """Images decoded along straight lines between the codes of two test images."""
         rows = self._one_of_each(1)
         pairs = list(zip(rows[::2], rows[1::2], strict=False)) or [(rows[0], rows[0])]
         lines = []

@@ -1,4 +1,4 @@
-"""What can be watched while a model trains, on a batch that is always the same; nothing of it changes the training.
+"""What can be watched while a model trains, always on the same batch. It changes nothing of the training.
 
 Each function takes the model of K runs, its criterion, x (rows, features), labels (rows,), and the runs' learning
 rates; it gives metrics by tag, each (K,). The model is as it is in training; its running statistics stay as they are.
@@ -17,7 +17,7 @@ from fmnist.nn.losses import Criterion
 from fmnist.nn.step import by_tag
 from fmnist.view.measure import Seen
 
-Start = Callable[[], None]  # begins the noise anew
+Start = Callable[[], None]  # seeds the noise anew
 ROWS = 1000  # of the training rows, the first ones
 UNITS = 10  # of the last hidden layer, whose inputs are watched
 PERCENTILES = (15, 50, 85)
@@ -26,7 +26,7 @@ STEPS = (0.5, 1.0, 2.0, 4.0)  # lengths along the gradient, in learning rates
 
 @contextmanager
 def _left_alone(model: nn.Module) -> Iterator[list[nn.Parameter]]:
-    """The model's parameters; parameters and buffers are put back as they were."""
+    """Gives the model's parameters; at the end all parameters and buffers are put back as they were."""
     parameters = list(model.parameters())
     kept = [(tensor, tensor.detach().clone()) for tensor in (*parameters, *model.buffers())]
     try:

@@ -135,7 +135,7 @@ def test_a_signal_between_saving_and_leaving_waits_for_the_next_epoch(tmp_path, 
             self.looks += 1
             return self.looks > 1
 
-    monkeypatch.setattr(engine, "catching", lambda heard: nullcontext(Late([signal.SIGINT])))
+    monkeypatch.setattr(engine, "catching", lambda on_signal: nullcontext(Late([signal.SIGINT])))
     with pytest.raises(SystemExit, match="130"):
         engine.fit([make_config(**{**KNOBS, "save_every": 100.0})], [tmp_path])
     result = json.loads((tmp_path / "result.json").read_text())
