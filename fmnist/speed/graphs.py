@@ -22,7 +22,7 @@ class Capture(Protocol):
         """Do operations that are to be captured later."""
 
     def __call__(self, operations: Sequence[Operation]) -> Callable[[], object]:
-        """What does them; they are not done yet. Raises RuntimeError for operations that cannot be captured."""
+        """A function that does the operations; this call does not do them. RuntimeError: they cannot be captured."""
 
 
 class CudaGraphs:
@@ -39,7 +39,7 @@ class CudaGraphs:
 
     @contextmanager
     def _stream(self) -> Iterator[Any]:
-        """The stream of capture, after what the device was given before; what comes later waits for it."""
+        """The stream of capture. It waits for earlier work on the device, and later work waits for it."""
         with torch.cuda.device(self.device):
             self.own = self.own or torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
             now = torch.cuda.current_stream(self.device)
@@ -47,11 +47,11 @@ class CudaGraphs:
             try:
                 yield self.own
             finally:
-                torch.cuda.set_stream(now)  # a capture that fails leaves its own
+                torch.cuda.set_stream(now)  # a capture that fails leaves its own stream current
                 now.wait_stream(self.own)
 
     def warm_up(self, operations: Sequence[Operation]) -> None:
-        """On the stream of capture: there libraries set up what they need."""
+        """Do operations on the stream of capture, where libraries so set up what they need."""
         with self._stream() as stream, torch.cuda.stream(stream):
             perform(operations)
 
@@ -71,7 +71,7 @@ def capture_on(device: torch.device) -> Capture | None:
 
 
 def perform(operations: Sequence[Operation]) -> None:
-    """Do them one by one."""
+    """Do operations one by one."""
     for f, args, kwargs in operations:
         f(*args, **kwargs)
 

@@ -36,7 +36,7 @@ class _Memory:
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """integers.c, where it was compiled and the processor has what it needs; otherwise None."""
+    """The compiled integers.c; None where it was not compiled, or the processor lacks what it needs."""
     if os.environ.get("FMNIST_ISA", "") == "avx2":
         return None
     found = importlib.util.find_spec("fmnist.speed._integers")
