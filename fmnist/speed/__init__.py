@@ -3,6 +3,7 @@
 step          the training step, replayed from a tape
 tape          a list of operations over kept buffers
 taped         how each layer and model is written on a tape
+taped_norms   how the normalising layers are written on a tape
 taped_losses  how each loss is written on a tape
 kernels       which kernels matrix products use
 integers      exact products of float32 matrices with 8-bit images; integers.c does the work

@@ -36,14 +36,14 @@ def serving(device: torch.device, precision: str, rows: int) -> list[Kernels]:
     plain path on AMD's processors with AVX-512, and as fast elsewhere. Where it rounds to bfloat16 (AMX) it is
     precision=bfloat16. No kernels: the precision is left to autograd.
     """
-    medium = device.type == "cpu" and precision != "float64" and medium_error() <= FLOAT32_ERROR
+    able = device.type == "cpu" and precision != "float64" and not low_isa()
+    exact = able and medium_error() <= FLOAT32_ERROR
     if precision == "bfloat16":
-        rounds = device.type == "cpu" and not medium
-        found = [Kernels("medium", "medium")] if rounds else []
+        found = [Kernels("medium", "medium")] if able and not exact else []
     else:
-        wide = medium and torch.backends.cpu.get_cpu_capability() == "AVX512"
+        wide = exact and torch.backends.cpu.get_cpu_capability() == "AVX512"
         found = [*([Kernels(wide="medium")] if wide else []), Kernels()]
-    if device.type == "cpu" and precision != "float64" and rows >= ROWS and integers.library() is not None:
+    if able and rows >= ROWS and integers.library() is not None:
         return [Kernels(each.wide, each.thin, True) for each in found] + found
     return found
 

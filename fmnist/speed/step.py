@@ -11,7 +11,7 @@ from fmnist.nn.layers import Linear
 from fmnist.nn.losses import Classification, Criterion
 from fmnist.nn.optim import Optimizer
 from fmnist.nn.step import Step
-from fmnist.speed import integers
+from fmnist.speed import integers, taped_norms  # noqa: F401
 from fmnist.speed.graphs import capture_on
 from fmnist.speed.kernels import Kernels, choose
 from fmnist.speed.tape import Arenas, Tape

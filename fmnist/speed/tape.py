@@ -71,7 +71,8 @@ class Tape:
     def start(self, chunk: int, x: Tensor, pixels: Tensor | None) -> None:
         """Begin a chunk. pixels: x's grey levels, where products may use them."""
         self.chunk, self.data, self.pixels, self.phase = chunk, x, pixels, 0
-        self.kept = [x]
+        self.kept = set[int]()
+        self.keep(x)
         self.arenas.common.at = 0
         if len(self.phases) == 1:
             self.arena.at = 0
@@ -154,12 +155,16 @@ class Tape:
         return (self.by_row if by_row else self.new)(*x.shape, dtype=dtype)
 
     def keep(self, x: Tensor) -> None:
-        """x will be needed again: nobody may write over it."""
-        self.kept.append(x)
+        """x will be needed again: nobody may write over its memory."""
+        self.kept.add(x.untyped_storage().data_ptr())
+
+    def constant(self, x: Tensor) -> bool:
+        """Whether x needs no gradient: it is the data, or is made of them alone, since all runs share it."""
+        return x is self.data or x.dim() < 3
 
     def own(self, x: Tensor) -> Tensor:
         """x itself where it may be overwritten, else a new buffer like it. A view that shows memory twice may not."""
-        kept = any(x is other for other in self.kept) or 0 in x.stride()
+        kept = x.untyped_storage().data_ptr() in self.kept or 0 in x.stride()
         return self.like(x) if kept else x
 
     def product(

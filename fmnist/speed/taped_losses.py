@@ -22,12 +22,13 @@ from fmnist.nn.losses import (
 )
 from fmnist.nn.models import Encoded
 from fmnist.speed.tape import Tape
+from fmnist.speed.taped import rule_of
 
 aten = torch.ops.aten
 
 
 @singledispatch
-def write_loss(
+def loss_rule(
     criterion: Criterion, tape: Tape, output: Tensor, x: Tensor, labels: Tensor, batch: int, mix: Mix | None = None
 ) -> Any:
     """Write the gradient of the batch's mean loss by the output, from these rows of it, and their metrics.
@@ -48,17 +49,22 @@ def write_loss(
     return g
 
 
-@write_loss.register
+def write_loss(criterion: Criterion, *given: Any) -> Any:
+    """Write the gradient of a loss by its rule, given all that rules are given."""
+    return rule_of(loss_rule, type(criterion), "metrics")(criterion, *given)
+
+
+@loss_rule.register
 def _(
     criterion: Classification, tape: Tape, output: Tensor, x: Tensor, labels: Tensor, batch: int,
     mix: Mix | None = None,
 ) -> Tensor:  # fmt: skip
     if criterion.loss is not cross_entropy:
-        by_autograd: Tensor = write_loss.dispatch(Criterion)(criterion, tape, output, x, labels, batch, mix)
+        by_autograd: Tensor = loss_rule.dispatch(object)(criterion, tape, output, x, labels, batch, mix)
         return by_autograd
     # All on (K, classes, batch), in which the tensors are contiguous.
     runs, rows, classes = output.shape
-    log_p, g = tape.like(output), tape.like(output)
+    log_p, g = (tape.new(*output.shape) for _ in range(2))
     tape(aten._log_softmax.out, output.mT, -2, False, out=log_p.mT)
     targets = (labels,) if mix is None else (labels, *mix)
     tape.later(
@@ -88,13 +94,13 @@ def _(
     return g
 
 
-@write_loss.register
+@loss_rule.register
 def _(
     criterion: Reconstruction, tape: Tape, output: Tensor, x: Tensor, labels: Tensor, batch: int,
     mix: Mix | None = None,
 ) -> Tensor:  # fmt: skip
     if criterion.loss not in (absolute, squared, bernoulli):
-        by_autograd: Tensor = write_loss.dispatch(Criterion)(criterion, tape, output, x, labels, batch)
+        by_autograd: Tensor = loss_rule.dispatch(object)(criterion, tape, output, x, labels, batch)
         return by_autograd
     pixels = output.shape[-1]
     error = tape.like(output)
@@ -131,7 +137,7 @@ def _bernoulli(tape: Tape, logits: Tensor, x: Tensor, work: Tensor) -> list[Tens
     return [first, tape.summed(work)]
 
 
-@write_loss.register
+@loss_rule.register
 def _(
     criterion: NegativeELBO, tape: Tape, output: Encoded, x: Tensor, labels: Tensor, batch: int,
     mix: Mix | None = None,
