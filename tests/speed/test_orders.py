@@ -1,0 +1,138 @@
+"""A rule relies on nothing that it has not kept: layers in any order step on the tape as they do by autograd.
+
+FMNIST_ORDERS says how many orders are tried (`make fuzz-layers` tries 10,000).
+"""
+
+import os
+from contextlib import ExitStack
+from unittest import mock
+
+import torch
+from hypothesis import HealthCheck, event, example, given, settings
+from hypothesis import strategies as st
+from speed.orders import Made, Spec, make, specs
+
+from fmnist.data.batches import Batch
+from fmnist.nn.losses import Classification
+from fmnist.nn.optim import Flat, Optimizer
+from fmnist.nn.step import Step
+from fmnist.speed.step import TapedStep
+
+ORDERS = int(os.environ.get("FMNIST_ORDERS", "300"))
+INPUTS = 4
+ROUNDING = 1e-11  # of a gradient, relative to its largest number
+SGD = {"momentum": 0.0, "nesterov": None, "weight_decay": None}
+
+
+def of_features(self, out, keep, rescale=True):
+    """A mask that does not depend on the order in which chunks are worked through. See Noise.keep_mask."""
+    for mask, share in zip(out, keep, strict=True):
+        dropped = torch.arange(mask.shape[-2]) % 3 == 1 if share < 1 else torch.zeros(mask.shape[-2], dtype=torch.bool)
+        mask.copy_(torch.where(dropped, 0.0, 1 / share)[:, None].expand_as(mask))
+
+
+def batch_of(rows, runs, classes, seed):
+    """Rows for all runs, or with runs for each run its own."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(*runs, rows, INPUTS, generator=generator, dtype=torch.float64)
+    labels = torch.randint(classes, (*runs, rows), generator=generator)
+    return Batch(x, labels, torch.zeros(x.shape, dtype=torch.uint8))
+
+
+def stepping(kind, made, loss, rows):
+    runs = len(made.noise.generators)
+    optimizer = Optimizer("sgd", Flat(made.model), [SGD] * runs)
+    given = (rows,) if kind is TapedStep else ()
+    return kind(made.model, Classification(loss), optimizer, "float64", *given)
+
+
+def after_each(step, made, batches):
+    """The gradient, the totals and the model's statistics after each of some batches."""
+    for number, batch in enumerate(batches):
+        made.start(number)
+        step.gradient(batch)
+        totals = {tag: total.clone() for tag, total in step.totals.up_to_date().items()}
+        yield step.optimizer.flat.grad.clone(), totals, {k: v.clone() for k, v in made.model.named_buffers()}
+
+
+def sensitivity(order, runs, loss, batches):
+    """How much the gradient moves, relative to its largest number, as all weights and data move by about 1e-14."""
+    found = []
+    for move in (0.0, 1e-14):
+        made = make(order, INPUTS, runs, seed=7)
+        step = stepping(Step, made, loss, 0)
+        generator = torch.Generator().manual_seed(1)
+
+        def moved(x, move=move, generator=generator):
+            return x * (1 + move * torch.randn(x.shape, generator=generator, dtype=x.dtype))
+
+        step.optimizer.flat.data.copy_(moved(step.optimizer.flat.data))
+        moving = [batch._replace(x=moved(batch.x)) for batch in batches]
+        found.append(torch.stack([gradient for gradient, *_ in after_each(step, made, moving)]))
+    return float((found[1] - found[0]).abs().max() / found[0].abs().max())
+
+
+def assert_steps_as_autograd_does(order: list[Spec], runs: int, shared: bool, chunk: int, rows: int, loss: str) -> None:
+    """Each pair of buffers is used twice, with other contents, and another one comes between."""
+    made: list[Made] = [make(order, INPUTS, runs, seed=7) for _ in range(2)]
+    axes = () if shared else (runs,)
+    first, second, wider = (batch_of(n, axes, made[0].width, n + i) for i, n in enumerate((rows, rows, rows + 5)))
+    fast = stepping(TapedStep, made[1], loss, rows)
+    slow = stepping(Step, made[0], loss, rows)
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch("fmnist.nn.step.CHUNK", chunk))
+        if slow.one_chunk and not fast.one_chunk:
+            stack.enter_context(mock.patch("fmnist.nn.noise.Noise.keep_mask", of_features))
+            stack.enter_context(mock.patch("speed.orders.Jitter.forward", lambda self, x: 1.1 * x))
+        buffers = Batch(*(part.clone() for part in first[:3]))
+
+        def fed(whole=(first, second, wider, first)):
+            for batch in whole:
+                if batch is wider:
+                    yield wider
+                    continue
+                for buffer, contents in zip(buffers[:3], batch[:3], strict=True):
+                    buffer.copy_(contents)
+                yield buffers
+                assert torch.equal(buffers.x, batch.x)  # the data are nobody's to write over
+
+        expected = after_each(slow, made[0], (first, second, wider, first))
+        for ours, theirs in zip(after_each(fast, made[1], fed()), expected, strict=True):
+            scale = float(theirs[0].abs().max()) or 1.0
+            error = float((ours[0] - theirs[0]).abs().max()) / scale
+            allowed = ROUNDING
+            if error > ROUNDING:
+                event("rounding is amplified")
+                allowed = 10 * sensitivity(order, runs, loss, (first, second, wider))
+            assert error <= allowed
+            close = {"rtol": max(1e-10, allowed), "atol": max(1e-11, allowed)}
+            torch.testing.assert_close(ours[1], theirs[1], **close)
+            torch.testing.assert_close(ours[2], theirs[2], **close)
+
+
+def known(*layers, runs=1, shared=True, chunk=1000):
+    """An order that was once done wrongly, or could be by a mistake that is easily made."""
+    return example(order=[*layers], runs=runs, shared=shared, chunk=chunk, rows=9, loss="cross_entropy")
+
+
+@known(("linear", 4), ("relu",), ("batch norm",), ("linear", 3))
+@known(("linear", 4), ("sigmoid",), ("tanh",), ("layer norm",), runs=2)
+@known(("batch norm",), ("linear", 3))  # a view of the data is the data
+@known(("plain",), ("batch norm",), runs=2)  # what the runs share cannot be written over by each
+@known(("sigmoid",), ("linear", 3), runs=3)  # nor has it one gradient
+@known(("relu",), ("plain",), ("layer norm",), runs=2, chunk=4)
+@known(("residual", [("batch norm",), ("linear", 4)], True), ("linear", 3), runs=2)
+@known(("residual", [("tanh",)], True), ("batch norm",), runs=2, chunk=4)
+@known(("layer norm",), runs=2, shared=False)  # the output lies in memory as the data do
+@known(("linear", 4), ("constant",), ("linear", 3))
+@known(("doubled", 4), ("gelu",), ("doubled", 3), runs=2, chunk=4)
+@settings(
+    max_examples=ORDERS, derandomize=ORDERS <= 1000, database=None, suppress_health_check=list(HealthCheck),
+    report_multiple_bugs=False,
+)  # fmt: skip
+@given(
+    order=specs(2), runs=st.integers(1, 3), shared=st.booleans(), chunk=st.sampled_from([1000, 1000, 4, 7]),
+    rows=st.integers(2, 12), loss=st.sampled_from(["cross_entropy", "brier", "report", "report_rows"]),
+)  # fmt: skip
+def test_layers_in_any_order_step_as_autograd_does(order, runs, shared, chunk, rows, loss):
+    assert_steps_as_autograd_does(order, runs, shared, chunk, rows, loss)
