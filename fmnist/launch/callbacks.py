@@ -65,22 +65,27 @@ class UpdateLeaderboard(Callback):
     """Hydra callback: keeps the leaderboard of a sweep while its runs end, whichever launcher starts them."""
 
     def __init__(self) -> None:
-        self.boards: dict[Path, Leaderboard] = {}
+        self.leaderboards: dict[Path, Leaderboard] = {}
 
     def _leaderboard(self, config: Any) -> Leaderboard:
         sweep = Path(str(config.hydra.sweep.dir)).absolute()
-        return self.boards.setdefault(sweep, Leaderboard(sweep))
+        return self.leaderboards.setdefault(sweep, Leaderboard(sweep))
 
     def on_job_end(self, config: Any, **_: Any) -> None:
-        """A run of a sweep has ended."""
+        """Write the leaderboard soon after a run of a sweep has ended."""
         if config.hydra.mode.name == "MULTIRUN":
             self._leaderboard(config).write_soon()
 
     def on_multirun_end(self, config: Any, **_: Any) -> None:
-        """All runs have ended, none of them badly."""
-        board = self._leaderboard(config)
-        if found := board.write():
-            print(f"\n{table(found)}\n\n{board.sweep / 'leaderboard.csv'}")
+        """Show the leaderboard at the end of a sweep in which no run has failed."""
+        leaderboard = self._leaderboard(config)
+        try:
+            found = leaderboard.write()
+        except OSError as error:
+            print(f"\nthe leaderboard cannot be written: {error}")
+        else:
+            if found:
+                print(f"\n{table(found)}\n\n{near(leaderboard.sweep / 'leaderboard.csv')}")
 
 
 class ShowCommands(Callback):

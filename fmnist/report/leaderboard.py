@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from fmnist.config.schema import SEEDS
@@ -65,7 +66,7 @@ class Leaderboard:
     def __init__(self, sweep: Path) -> None:
         self.sweep = sweep
         self.known: dict[Path, tuple[tuple[int, int, int], Result]] = {}  # only what has changed is read again
-        self.written = -math.inf
+        self.written, self.registered = -math.inf, False
 
     def comparisons(self) -> list[Comparison]:
         """Its runs, as far as their records can be read: the others say more when they are run again."""
@@ -90,10 +91,18 @@ class Leaderboard:
         return found
 
     def write_soon(self) -> None:
-        """Write it, but not more often than every second, and once more at the end of the program."""
-        if self.written == -math.inf:
-            atexit.register(self.write)
+        """Write it, but not more often than every second, and once more at the end of the program.
+
+        A full disk, say, must not end a sweep: this error is raised by `write`, which is called once it has ended.
+        """
+        if not self.registered:
+            atexit.register(self._write_or_not)
+            self.registered = True
         if time.monotonic() - self.written > PAUSE:
+            self._write_or_not()
+
+    def _write_or_not(self) -> None:
+        with suppress(OSError):
             self.write()
 
 

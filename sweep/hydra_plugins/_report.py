@@ -1,5 +1,6 @@
 """What a search has found: its best trial, and plots of all. Imported only for a search."""
 
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -9,7 +10,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import optuna.visualization.matplotlib as plots
-from hydra.errors import CompactHydraException
 from hydra_plugins._search import Search
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
@@ -32,7 +32,8 @@ def report(search: Search) -> None:
     if not count[TrialState.COMPLETE]:
         failed = [trial for trial in trials if trial.state == TrialState.FAIL]
         why = f": {near(search.log_of(failed[0]))} says why" if failed else ""
-        raise CompactHydraException(f"no trial was finished, {len(failed)} of {len(trials)} failed{why}")
+        print(f"error: no trial was finished, {len(failed)} of {len(trials)} failed{why}", file=sys.stderr)
+        raise SystemExit(1)
     best = search.optuna.best_trial
     overrides = [*search.fixed, *search.overrides(best)]
     with replacing(search.directory / "best.yaml") as file:

@@ -1,6 +1,7 @@
 """The leaderboard: made from the records of runs alone, seeds together and one by one, chosen by validation."""
 
 import csv
+import errno
 import json
 import os
 from multiprocessing import get_context
@@ -161,6 +162,23 @@ def test_hydra_has_it_written_as_runs_end_and_shown_at_the_end(tmp_path, monkeyp
     assert "1  2  0.5500 ± 0.0707" in capsys.readouterr().out
     mode.name = "RUN"
     callback.on_job_end(SimpleNamespace(hydra=SimpleNamespace(mode=mode)))
+
+
+def test_a_full_disk_does_not_end_a_sweep_and_is_named_at_its_end(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "leaderboard.csv.part"))
+
+    monkeypatch.setattr(leaderboard, "replacing", full)
+    monkeypatch.setattr(leaderboard.atexit, "register", lambda function: function())
+    config = SimpleNamespace(
+        hydra=SimpleNamespace(mode=SimpleNamespace(name="MULTIRUN"), sweep=SimpleNamespace(dir=str(tmp_path)))
+    )
+    callback = UpdateLeaderboard()
+    write_run(tmp_path / "0", 0.5)
+    callback.on_job_end(config)
+    assert capsys.readouterr().out == ""
+    callback.on_multirun_end(config)
+    assert "the leaderboard cannot be written: [Errno 28] No space left on device" in capsys.readouterr().out
 
 
 def test_damaged_records_do_not_end_a_sweep(tmp_path):

@@ -15,12 +15,12 @@ from fmnist.report.page import html
 from fmnist.report.tables import Table, code, comparable, csv_text, escape, numbers, signed, spread, summary
 
 
-@pytest.mark.parametrize(("values", "told"), [
+@pytest.mark.parametrize(("values", "text"), [
     ([0.88, 0.89], "0.8850 ± 0.0071"), ([140, 110, 110], "120 ± 17"), ([30, 30, 30], "30 ± 0"), ([2.5], "2.500"),
     ([0.75, 0.88, 0.886], "0.839 ± 0.077"), ([1e30, 3e30], "2e+30 ± 1.4e+30"),
 ])  # fmt: skip
-def test_a_mean_has_the_digits_that_its_deviation_bears_out(values, told):
-    assert spread(interval(values)) == told
+def test_a_mean_has_the_digits_that_its_deviation_bears_out(values, text):
+    assert spread(interval(values)) == text
 
 
 def test_text_is_escaped_for_each_format():

@@ -135,8 +135,9 @@ def test_a_failed_trial_does_not_stop_the_search(sweep, tmp_path, capsys):
 @pytest.mark.parametrize("reached", [ValueError("diverged"), None, float("nan"), float("inf")])
 def test_a_search_without_a_result_names_the_log_of_a_trial(reached, sweep, capsys):
     assert sweep(*OPTUNA, *settings(n_trials=3, n_jobs=2), SPACE, objective=lambda job: reached) == 1
-    text = capsys.readouterr().err
-    assert "no trial was finished, 3 of 3 failed: here/trial-000/train.log says why" in text
+    assert capsys.readouterr().err == (
+        "error: no trial was finished, 3 of 3 failed: here/trial-000/train.log says why\n"
+    )
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
