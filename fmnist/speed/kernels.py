@@ -15,8 +15,8 @@ import torch
 from fmnist.speed import integers
 
 FLOAT32_ERROR = 1e-5  # largest error, relative to the largest element, that still is float32 arithmetic
-THIN = 1_300_000  # multiply-adds of a product below which the plain path wins: its calls cost less
-ROWS = 32  # of a batch, from which on whole grey levels win
+THIN = 1_300_000  # multiply-adds of a product below which the plain path is faster: its calls cost less
+ROWS = 32  # of a batch; with as many or more, whole grey levels are faster
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def serving(device: torch.device, precision: str, rows: int) -> list[Kernels]:
 
     "medium" lets torch use oneDNN for float32 products. Where that computes in float32, it is twice as fast as the
     plain path on AMD's processors with AVX-512, and as fast elsewhere. Where it rounds to bfloat16 (AMX) it is
-    precision=bfloat16. No kernels: the precision is left to autograd.
+    precision=bfloat16. [] leaves the precision to autograd.
     """
     able = device.type == "cpu" and precision != "float64" and not low_isa()
     exact = able and medium_error() <= FLOAT32_ERROR
@@ -79,7 +79,7 @@ def medium_error() -> float:
 
 @contextmanager
 def float32_products(setting: str) -> Iterator[None]:
-    """torch.set_float32_matmul_precision for a while; it is put back whatever happens."""
+    """Within it torch.set_float32_matmul_precision is set; then it is put back, whatever happens."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(setting)
     try:

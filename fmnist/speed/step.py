@@ -11,7 +11,7 @@ from fmnist.nn.layers import Linear
 from fmnist.nn.losses import Classification, Criterion
 from fmnist.nn.optim import Optimizer
 from fmnist.nn.step import Step
-from fmnist.speed import integers, taped_norms  # noqa: F401
+from fmnist.speed import integers, taped_norms  # noqa: F401  (taped_norms registers its rules)
 from fmnist.speed.graphs import capture_on
 from fmnist.speed.kernels import Kernels, choose
 from fmnist.speed.tape import Arenas, Tape
@@ -20,7 +20,7 @@ from fmnist.speed.taped_losses import write_loss
 
 
 class TapedStep(Step):
-    """See Step. A precision that no tape serves here is left to autograd.
+    """See Step. Where no tape can compute in the precision that is asked for, autograd does.
 
     The buffers' contents may change between calls, the parameters' too; neither may be rebound.
     """

@@ -23,7 +23,7 @@ class Arena:
         self.at = 0
 
     def take(self, size: int, dtype: torch.dtype) -> Tensor:
-        """The next block, as so many elements."""
+        """The next block, as a tensor of so many elements; it grows if need be."""
         if self.at == len(self.blocks):
             self.blocks.append(torch.empty(0, dtype=torch.uint8, device=self.device))
         count = size * dtype.itemsize
@@ -34,7 +34,7 @@ class Arena:
 
 
 class Arenas:
-    """The memory of a model's tapes, which they share: of each chunk, of all chunks together, of the moment."""
+    """Memory that all tapes of a model share: for one chunk, for all chunks in common, for a moment (scratch)."""
 
     def __init__(self, device: torch.device) -> None:
         self.chunk, self.common, self.scratch = (Arena(device) for _ in range(3))
@@ -50,9 +50,9 @@ class Tape:
     """
 
     data: Tensor  # the input of the chunk: it needs no gradient and must not be overwritten; perhaps its pixels
-    compared: nn.Module | None = None  # whose output is compared with the data, and lies in memory like them
-    chunk: int  # its number, from 0
-    phase: int  # barriers that it has passed
+    compared: nn.Module | None = None  # the layer whose output is compared with the data; it lies in memory as they do
+    chunk: int  # number of the chunk, from 0
+    phase: int  # barriers that the chunk has passed
 
     def __init__(
         self, kernels: Kernels, dtype: torch.dtype, totals: Totals, arenas: Arenas, sizes: Sequence[int],
@@ -84,14 +84,14 @@ class Tape:
 
     @property
     def operations(self) -> list[Operation]:
-        """All of them, in the order in which they are done."""
+        """All operations, in the order in which they are done."""
         return [operation for phase in self.phases for operation in phase]
 
     def __call__(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         self.phases[self.phase].append((f, args, kwargs))
 
     def barrier(self) -> None:
-        """What this chunk does from here on is done when all chunks have come here, the first chunk's first."""
+        """What this chunk writes after it is done only when all chunks have done what they wrote before it."""
         if len(self.sizes) == 1:
             return
         self.phase += 1
@@ -115,7 +115,7 @@ class Tape:
                 self.warm = True
 
     def later(self, metrics: Metrics, output: Tensor, *targets: Tensor) -> None:
-        """Add metrics of the output to the totals, of many batches at once: see Later."""
+        """Add metrics of the output to the totals, for many batches at once: see Later."""
         key = output.shape, *(target.shape for target in targets)
         if key not in self.totals.later:
             self.totals.later[key] = Later(self.totals, metrics, output, *targets)
@@ -135,13 +135,13 @@ class Tape:
         return self.arenas.common.take(math.prod(shape), self.dtype).view(shape)
 
     def lasting(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-        """A buffer of its own, for what one chunk makes for all."""
+        """A buffer that is never used again for anything else: for what one chunk makes for all."""
         return torch.empty(shape, dtype=dtype or self.dtype, device=self.totals.device)
 
     @contextmanager
     def scratch(self) -> Iterator[None]:
-        """Buffers that are asked for within are for what is written within; their memory stays in the caches, since
-        all others that scratch use it too."""
+        """Within it, new buffers serve only what is written within it. All of them share one memory, which therefore
+        stays in the caches."""
         outer, self.arena = self.arena, self.arenas.scratch
         start = self.arena.at
         try:
@@ -159,7 +159,7 @@ class Tape:
         self.kept.add(x.untyped_storage().data_ptr())
 
     def constant(self, x: Tensor) -> bool:
-        """Whether x needs no gradient: it is the data, or is made of them alone, since all runs share it."""
+        """Whether x needs no gradient: it is the data, or what all runs share and is made of the data alone."""
         return x is self.data or x.dim() < 3
 
     def own(self, x: Tensor) -> Tensor:

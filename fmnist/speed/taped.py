@@ -27,11 +27,11 @@ aten = torch.ops.aten
 
 @singledispatch
 def rule(module: nn.Module, tape: Tape, x: Tensor) -> tuple[Any, Back]:
-    """Write a module's forward pass on x; its output and what writes its backward pass.
+    """Write a module's forward pass on x. Returns its output, and what writes its backward pass.
 
-    This is for modules that have no rule: autograd does them when the tape is replayed. Nothing of the module happens
-    while the tape is written: the shape of its output is found with a copy, so that its statistics and all generators
-    are left alone.
+    This is for modules that have no rule: autograd does them when the tape is replayed. The module is not called while
+    the tape is written: a copy of it gives the shape of its output, so that its statistics and all generators are left
+    alone.
     """
     inner, add = not tape.constant(x), tape.add
     parameters = list(module.parameters())
@@ -81,7 +81,7 @@ def by_autograd(module: nn.Module) -> bool:
 
 
 def write(module: nn.Module, tape: Tape, x: Tensor) -> tuple[Any, Back]:
-    """Write a module's forward pass on x by its rule; its output and what writes its backward pass."""
+    """Write a module's forward pass on x by its rule. Returns its output, and what writes its backward pass."""
     written: tuple[Any, Back] = rule_of(rule, type(module), "forward")(module, tape, x)
     return written
 

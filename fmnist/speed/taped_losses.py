@@ -31,7 +31,7 @@ aten = torch.ops.aten
 def loss_rule(
     criterion: Criterion, tape: Tape, output: Tensor, x: Tensor, labels: Tensor, batch: int, mix: Mix | None = None
 ) -> Any:
-    """Write the gradient of the batch's mean loss by the output, from these rows of it, and their metrics.
+    """Write, for these rows of a batch, the gradient of its mean loss by their output, and their metrics.
 
     This is for criteria and losses that have no rule: autograd does them when the tape is replayed.
     """
@@ -50,7 +50,7 @@ def loss_rule(
 
 
 def write_loss(criterion: Criterion, *given: Any) -> Any:
-    """Write the gradient of a loss by its rule, given all that rules are given."""
+    """Write the gradient of a loss by its rule. given: the arguments of `loss_rule` after the first."""
     return rule_of(loss_rule, type(criterion), "metrics")(criterion, *given)
 
 
