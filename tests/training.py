@@ -14,6 +14,12 @@ def data_kept():
     read_ahead("fashion", None, keep=True)
 
 
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch):
+    """Nothing waits for the disk, which takes most of the time of a very small run. No test here loses power."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
 class PlainStep(Step):
     """The textbook's step, by autograd, for a stack that asks for a TapedStep."""
 

@@ -1,12 +1,17 @@
 """What is read back of a finished run is what was recorded, for every tag and every kind of run."""
 
 import json
+import shutil
 
 import pytest
 from helpers import make_config, rows_of, tiny
 from training import KINDS
 
+from fmnist import evaluate as evaluation
+from fmnist import figures
 from fmnist.evaluate import evaluate
+from fmnist.record.result import of_run
+from fmnist.report import __main__ as report
 from fmnist.train import engine
 
 SIZES = {"data.limit": 400, "epochs": 3, "batch_size": 60, "lr": 0.01, "figures": False}
@@ -83,3 +88,24 @@ def test_a_run_of_other_data_is_read_back(tmp_path):
     where = {"data": "idx", "data.dir": str(tmp_path / "data")}
     engine.fit([make_config(**where, **{"model.hidden": [5], "epochs": 2, "batch_size": 4})], [tmp_path / "run"])
     assert measured(evaluate(tmp_path / "run")) == measured(recorded(tmp_path / "run")["metrics"])
+
+
+def test_a_run_whose_data_have_gone_is_read_and_only_what_needs_them_says_so(tmp_path, monkeypatch, capsys):
+    (tmp_path / "data").mkdir()
+    tiny(tmp_path / "data")
+    config = make_config(
+        data="idx", epochs=2, batch_size=4, **{"data.dir": str(tmp_path / "data"), "model.hidden": [5]}
+    )
+    engine.fit([config], [tmp_path / "runs" / "one"])
+    shutil.move(tmp_path / "data", tmp_path / "elsewhere")
+    assert of_run(tmp_path / "runs" / "one") == config
+    monkeypatch.setattr("sys.argv", ["report", str(tmp_path / "runs")])
+    report.main()
+    assert (tmp_path / "runs" / "report" / "index.html").exists()
+    capsys.readouterr()
+    for command, main in (("evaluate", evaluation.main), ("figures", figures.main)):
+        monkeypatch.setattr("sys.argv", [command, str(tmp_path / "runs" / "one")])
+        with pytest.raises(SystemExit, match="2"):
+            main()
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == f"error: data.dir must be an existing folder, got {str(tmp_path / 'data')!r}"

@@ -1,3 +1,3 @@
 """For all tests of what is seen of runs."""
 
-from training import data_kept  # noqa: F401 - a fixture that serves each test
+from training import data_kept, quick_disk  # noqa: F401 - fixtures that serve each test
