@@ -8,10 +8,14 @@ CONF = ROOT / "conf"
 
 def manual() -> str:
     """Every knob with its default and its comment: the text of the config files themselves, for `--help`."""
-    parts = [(CONF / "config.yaml").read_text().split("# ---")[1].split("\n", 1)[1].strip()]
+    parts = [(CONF / "config.yaml").read_text(encoding="utf-8").split("# ---")[1].split("\n", 1)[1].strip()]
     for group in GROUPS:
         for file in sorted((CONF / group).glob("*.yaml")):
-            lines = [f"    {line}" for line in file.read_text().strip().splitlines() if not line.startswith("name:")]
+            lines = [
+                f"    {line}"
+                for line in file.read_text(encoding="utf-8").strip().splitlines()
+                if not line.startswith("name:")
+            ]
             parts.append(f"{group}={file.stem}\n" + "\n".join(lines))
     for kind, folder in {"experiment": CONF / "experiment", "study": CONF.parent / "sweep" / "study"}.items():
         names = sorted(file.stem for file in folder.glob("*.yaml"))
