@@ -1,14 +1,15 @@
-"""Layers: parity with torch.nn in float64, runs stacked equal runs alone, and what dropout and batch norm promise."""
+"""Layers: parity with torch.nn in float64, gradients against finite differences, and runs stacked equal runs alone."""
 
 import copy
-import math
 
 import pytest
 import torch
 from torch import nn
 
-from fmnist.nn.layers import ACTIVATIONS, Activation, BatchNorm, Dropout, Linear, Residual, initialise
-from fmnist.nn.noise import Corrupt, Noise
+from fmnist.config import schema
+from fmnist.config.schema import load_ideas
+from fmnist.nn.layers import ACTIVATIONS, Activation, BatchNorm, LayerNorm, Linear, Residual
+from fmnist.nn.models import NORMS, Parts
 
 F64 = {"dtype": torch.float64}
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}
@@ -52,11 +53,24 @@ def test_linear_is_torch_linear(device):
     assert_twins(ours, nn.Linear(7, 4, device=device, **F64), rand(9, 7, device=device), rand(9, 4, device=device))
 
 
-@pytest.mark.parametrize(
-    ("name", "twin"), [("relu", nn.ReLU), ("gelu", nn.GELU), ("sigmoid", nn.Sigmoid), ("tanh", nn.Tanh)]
-)
+TWINS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "gelu": nn.GELU, "silu": nn.SiLU, "sigmoid": nn.Sigmoid,
+         "tanh": nn.Tanh}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "twin"), TWINS.items())
 def test_activation_is_its_torch_twin(name, twin):
     assert_twins(Activation(name), twin(), rand(5, 6), rand(5, 6, seed=1))
+
+
+def test_names_are_those_of_the_schema_and_any_other_is_an_error():
+    """A file of fmnist/ideas/ adds its names to both tables."""
+    load_ideas()
+    assert set(ACTIVATIONS) == set(schema.ACTIVATIONS)
+    assert set(NORMS) == set(schema.NORMS)
+    for refused in (lambda: Activation("nonsense"), lambda: Parts(norm="nonsense").hidden(2, 2),
+                    lambda: Parts(activation="nonsense").hidden(2, 2)):  # fmt: skip
+        with pytest.raises(KeyError, match="nonsense"):
+            refused()
 
 
 def test_batch_norm_is_torch_batch_norm_in_training_and_after(device):
@@ -92,6 +106,22 @@ def test_batch_norm_refuses_one_example_in_training_only():
     assert layer(torch.ones(1, 3)).shape == (1, 3)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_layer_norm_is_torch_layer_norm(device, training):
+    ours, theirs = filled(LayerNorm(6, device=device, **F64)), nn.LayerNorm(6, device=device, **F64)
+    ours.train(training), theirs.train(training)
+    x = rand(8, 6, device=device) * 3 + 1
+    x[0] = 2.0  # alike in all features: what remains is beta
+    assert_twins(ours, theirs, x, rand(8, 6, seed=9, device=device))
+    torch.testing.assert_close(ours(x)[0], ours.bias, **CLOSE)
+
+
+def test_layer_norm_of_an_example_does_not_depend_on_the_others():
+    layer, x = filled(LayerNorm(6, (2,), **F64)), rand(2, 5, 6)
+    alone = torch.cat([layer(x[:, row : row + 1]) for row in range(5)], 1)
+    torch.testing.assert_close(layer(x), alone, **CLOSE)
+
+
 def test_residual_adds_identity_or_projection():
     x = rand(5, 4)
     inner, projection = filled(Linear(4, 4, **F64)), filled(Linear(4, 3, **F64))
@@ -117,12 +147,13 @@ def solo_of(layer, run):
     [
         lambda: Linear(6, 6, (3,), **F64),
         lambda: BatchNorm(6, (3,), **F64),
+        lambda: LayerNorm(6, (3,), **F64),
         lambda: Residual(Linear(6, 6, (3,), **F64)),
         lambda: Residual(Linear(6, 4, (3,), **F64), Linear(6, 4, (3,), **F64)),
         lambda: nn.Sequential(Linear(6, 5, (3,), **F64), BatchNorm(5, (3,), **F64), Activation("gelu"),
                               Linear(5, 2, (3,), **F64)),
     ],
-    ids=["Linear", "BatchNorm", "Residual", "projection", "Sequential"],
+    ids=["Linear", "BatchNorm", "LayerNorm", "Residual", "projection", "Sequential"],
 )  # fmt: skip
 def test_a_stack_of_layers_is_its_solos(build, shared):
     stack = filled(build())
@@ -145,6 +176,7 @@ def test_a_stack_of_layers_is_its_solos(build, shared):
     [
         lambda: Linear(5, 4, **F64),
         lambda: BatchNorm(5, **F64),
+        lambda: LayerNorm(5, **F64),
         lambda: Residual(Linear(5, 5, **F64)),
         lambda: Residual(Linear(5, 3, **F64), Linear(5, 3, **F64)),
         *[lambda name=name: Activation(name) for name in ACTIVATIONS],
@@ -159,131 +191,3 @@ def test_gradients_in_float64_against_finite_differences(build):
 
     inputs = [rand(6, 5).requires_grad_(), *[p.detach().clone().requires_grad_() for p in layer.parameters()]]
     assert torch.autograd.gradcheck(f, inputs)
-
-
-def started(*seeds, device="cpu"):
-    noise = Noise(len(seeds), device)
-    noise.start(seeds)
-    return noise
-
-
-def test_dropout_keeps_its_share_and_the_mean(device):
-    y = Dropout([0.3], started(1, device=device))(torch.ones(1, 400, 500, device=device))
-    kept = y != 0
-    assert kept.float().mean().item() == pytest.approx(0.7, abs=4 * math.sqrt(0.21 / 200_000))
-    torch.testing.assert_close(y[kept], torch.full_like(y[kept], 1 / 0.7), rtol=1e-4, atol=0)
-    correlation = torch.corrcoef(kept[0].float()[:, :50].T.cpu()) - torch.eye(50)
-    assert correlation.abs().max() < 6 / math.sqrt(400)  # units are dropped independently
-
-
-def test_dropout_is_the_identity_for_p_0_and_in_evaluation_and_draws_nothing():
-    x = rand(1, 4, 5)
-    for layer in (Dropout([0.0], started(1)), Dropout([0.9], started(1)).eval()):
-        before = layer.noise.generators[0].get_state()
-        assert layer(x) is x
-        assert torch.equal(layer.noise.generators[0].get_state(), before)
-
-
-def test_dropout_passes_the_gradient_of_what_it_kept():
-    x = torch.ones(1, 50, 40, requires_grad=True)
-    y = Dropout([0.5], started(3))(x)
-    y.sum().backward()
-    assert torch.equal(x.grad, y.detach())
-
-
-def test_dropout_masks_of_a_stack_are_those_of_its_solos(device):
-    seeds, p = (4, 5, 4), (0.5, 0.0, 0.5)
-    x = torch.ones(3, 33, 7, device=device)
-    stack = Dropout(p, started(*seeds, device=device))(x)
-    for run in range(3):
-        solo = Dropout([p[run]], started(seeds[run], device=device))(x[run])
-        assert torch.equal(stack[run], solo)
-    assert torch.equal(stack[0], stack[2])
-    assert torch.equal(stack[1], x[1])
-
-
-def test_dropout_refuses_bad_probabilities():
-    for p in (-0.1, 1.0, math.nan):
-        with pytest.raises(ValueError, match=r"in \[0, 1\)"):
-            Dropout([p], Noise(1))
-
-
-def test_dropout_without_rescaling_leaves_what_it_keeps():
-    layer = Dropout([0.4], started(1), rescale=False)
-    x = torch.rand(500, 40) + 1
-    y = layer(x)
-    kept = y != 0
-    assert kept.float().mean().item() == pytest.approx(0.6, abs=0.02)
-    assert torch.equal(y[kept], x[kept])
-    assert torch.equal(layer.eval()(x), x)
-
-
-def test_noise_is_a_function_of_the_seed():
-    first, again, other = (started(seed).normal(torch.empty(1, 50)) for seed in (1, 1, 2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
-@pytest.mark.parametrize(
-    ("kind", "mean", "deviation"),
-    [
-        ("he", 0, math.sqrt(2 / 400)),
-        ("glorot", 0, math.sqrt(2 / 700)),
-        ("report", 0, 0.05),
-        ("report_weights", 0, 0.05),
-        ("report_biases", 0, math.sqrt(2 / 400)),
-    ],
-)
-def test_initialisers_draw_what_they_say(kind, mean, deviation):
-    model = nn.Sequential(Linear(400, 300, (2,)), Linear(300, 200, (2,)), Linear(200, 100, (2,)))
-    initialise(model, 1, kind, 2.0, torch.Generator().manual_seed(0))
-    first = model[0].weight[1]
-    assert first.mean().item() == pytest.approx(mean, abs=0.002)
-    assert first.std().item() == pytest.approx(2 * deviation, rel=0.02)
-    assert not model[0].weight[0].any()  # the other run is left alone
-    if kind in ("report", "report_weights"):
-        for layer, (mean, deviation) in zip(model[1:], ((0.1, 0.08), (0.2, 0.03)), strict=True):
-            assert layer.weight[1].mean().item() == pytest.approx(2 * mean, rel=0.02)
-            assert layer.weight[1].std().item() == pytest.approx(2 * deviation, rel=0.05)
-    for layer in model:
-        if kind in ("report", "report_biases"):
-            assert layer.bias[1].std().item() == pytest.approx(1.0, rel=0.3)
-        else:
-            assert not layer.bias[1].any()
-
-
-def test_initial_weights_are_the_same_for_every_precision():
-    drawn = []
-    for dtype in (torch.float32, torch.float64):
-        model = Linear(20, 10, (1,), dtype=dtype)
-        initialise(model, 0, "he", 1.0, torch.Generator().manual_seed(3))
-        drawn.append(model.weight.detach())
-    assert torch.equal(drawn[0], drawn[1].float())
-
-
-def test_unknown_initialiser_is_refused():
-    with pytest.raises(ValueError, match="one of he, glorot, report,"):
-        initialise(Linear(2, 2, (1,)), 0, "xavier", 1.0, torch.Generator())
-
-
-def test_corrupt_adds_noise_and_drops_pixels_and_nothing_else(device):
-    x = torch.full((400, 50), 0.5, device=device)
-    noisy = Corrupt([0.1], None, started(1, device=device))(x)
-    assert noisy.std().item() == pytest.approx(0.1, rel=0.05)
-    assert noisy.mean().item() == pytest.approx(0.5, abs=0.005)
-    wild = Corrupt([5.0], None, started(1, device=device))(x)
-    assert 0 <= wild.min() <= wild.max() <= 1
-    masked = Corrupt(None, [0.25], started(1, device=device))(x)
-    assert set(masked.unique().tolist()) == {0.0, 0.5}
-    assert (masked == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
-    assert torch.equal(x, torch.full_like(x, 0.5))
-
-
-def test_corruption_of_a_stack_is_that_of_its_solos(device):
-    seeds, deviation, share = (4, 5, 4), (0.5, 0.1, 0.5), (0.5, 0.0, 0.5)
-    x = torch.rand(33, 7, device=device)
-    stack = Corrupt(deviation, share, started(*seeds, device=device))(x)
-    for run in range(3):
-        solo = Corrupt([deviation[run]], [share[run]], started(seeds[run], device=device))(x)
-        assert torch.equal(stack[run], solo[0])
-    assert not torch.equal(stack[0], stack[1])

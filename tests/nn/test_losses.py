@@ -9,6 +9,7 @@ from fmnist.nn.losses import (
     Reconstruction,
     absolute,
     bernoulli,
+    brier,
     cross_entropy,
     floor,
     kl,
@@ -59,14 +60,15 @@ def test_the_reports_loss_stays_finite_where_a_probability_rounds_to_one(over_ro
         lambda z: cross_entropy(z, LABELS, 0.2),
         lambda z: report(z, LABELS),
         lambda z: report(z, LABELS, over_rows=True),
+        lambda z: brier(z, LABELS),
     ],
-    ids=["cross_entropy", "smoothed", "report", "report_rows"],
+    ids=["cross_entropy", "smoothed", "report", "report_rows", "brier"],
 )
 def test_gradients_in_float64_against_finite_differences(loss):
     assert torch.autograd.gradcheck(loss, LOGITS.clone().requires_grad_())
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "report", "report_rows"])
+@pytest.mark.parametrize("name", ["cross_entropy", "brier", "report", "report_rows"])
 def test_losses_and_measures_of_a_stack_are_those_of_its_solos(name):
     logits = torch.stack([LOGITS, LOGITS.flip(0), -LOGITS])
     smoothing = torch.tensor([0.0, 0.1, 0.2], dtype=torch.float64) if name == "cross_entropy" else None
@@ -75,11 +77,11 @@ def test_losses_and_measures_of_a_stack_are_those_of_its_solos(name):
     for run in range(3):
         solo = Classification(name, None if smoothing is None else smoothing[run : run + 1])
         alone = logits[run : run + 1]
-        torch.testing.assert_close(
-            stack.metrics(logits, x, LABELS)["loss"][run], solo.metrics(alone, x, LABELS)["loss"][0], **CLOSE
-        )
-        measured = stack.metrics(logits, x, LABELS)["accuracy"][run]
-        assert torch.equal(measured, solo.metrics(alone, x, LABELS)["accuracy"][0])
+        for training in (False, True):
+            together = stack.metrics(logits, x, LABELS, training)
+            own = solo.metrics(alone, x, LABELS, training)
+            torch.testing.assert_close(together["loss"][run], own["loss"][0], **CLOSE)
+            assert torch.equal(together["accuracy"][run], own["accuracy"][0])
 
 
 def test_each_run_may_have_labels_of_its_own():
@@ -136,7 +138,7 @@ def test_the_floor_of_the_bernoulli_loss_is_the_entropy_of_the_grey_levels():
     assert floor(torch.tensor([[0.0, 1.0]])).item() == 0
 
 
-def test_an_autoencoders_figures_are_per_pixel_and_its_accuracy_has_a_ceiling():
+def test_an_autoencoders_metrics_are_per_pixel_and_its_accuracy_has_a_ceiling():
     x = torch.tensor([[0.0, 1.0, 0.5, 0.25]])
     output = torch.tensor([[-9.0, 9.0, 0.0, -9.0]], dtype=torch.float64)  # right, right, right but not countable, wrong
     criterion = Reconstruction("mae")

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from fmnist.config.schema import OPTIMIZERS, load_ideas
 from fmnist.nn.layers import Linear
-from fmnist.nn.optim import Flat, Optimizer, schedule
+from fmnist.nn.optim import RULES, Flat, Optimizer, schedule
 
+load_ideas()
 F64 = {"dtype": torch.float64}
 SETTINGS = {
     "sgd": [
@@ -21,6 +23,14 @@ SETTINGS = {
     "adamw": [
         {"betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.01},
         {"betas": [0.8, 0.9], "eps": 1e-8, "weight_decay": 0.5},
+    ],
+    "lion": [
+        {"betas": [0.9, 0.99], "weight_decay": None},
+        {"betas": [0.5, 0.7], "weight_decay": 0.5},
+    ],
+    "muon": [
+        {"momentum": 0.95, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": None},
+        {"momentum": 0.5, "betas": [0.8, 0.9], "eps": 1e-3, "weight_decay": 0.5},
     ],
 }
 TORCH = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -40,7 +50,13 @@ def gradients(step, model):
     return [torch.randn(p.shape, generator=generator, **F64).to(p.device) for p in model.parameters()]
 
 
-@pytest.mark.parametrize(("name", "setting"), [(n, i) for n, all_ in SETTINGS.items() for i in range(len(all_))])
+def test_every_optimizer_of_the_schema_has_a_rule_and_any_other_name_is_an_error():
+    assert set(RULES) == set(OPTIMIZERS) == set(SETTINGS)
+    with pytest.raises(KeyError, match="nonsense"):
+        Optimizer("nonsense", Flat(network((1,))), [{}])
+
+
+@pytest.mark.parametrize(("name", "setting"), [(n, i) for n in TORCH for i in range(len(SETTINGS[n]))])
 def test_updates_are_those_of_torch_optim(name, setting, device):
     settings = SETTINGS[name][setting]
     ours, theirs = network((1,), device), network(device=device)
