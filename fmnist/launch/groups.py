@@ -1,4 +1,4 @@
-"""Which runs train together, and what they cost: decided from their configs alone. No torch."""
+"""Which runs train together: decided by their configs alone. No torch."""
 
 import json
 import math
@@ -14,28 +14,34 @@ TaskT = TypeVar("TaskT", bound=Callable[..., Any])
 
 
 def stackable(task: TaskT) -> TaskT:
-    """Mark a task function that trains the run of its config and does nothing else: launchers may train several such
-    runs together, by `fmnist.launch.worker.train_group`."""
+    """Mark a task function that trains the run of its config and does nothing else.
+
+    A launcher may train several such runs together, by `fmnist.launch.worker.train_group`.
+    """
     task.stackable = True  # type: ignore[attr-defined]
     return task
 
 
 def kind_of(config: Config) -> str:
-    """What a run must share with another to be trained in one stack with it: all but the values of its per-run knobs
-    (whether such a knob is null does count)."""
+    """What two runs must share to be trained in one stack, as text.
 
-    def told(part: Any) -> Any:
+    They share all knobs but the per-run ones. Of a per-run knob they share whether it is null.
+    """
+
+    def shared(part: Any) -> Any:
         if not is_dataclass(part):
             return part
         knobs = {f.name: (getattr(part, f.name), f.metadata.get("per_run")) for f in fields(part)}
-        return {name: value is None if per_run else told(value) for name, (value, per_run) in knobs.items()}
+        return {name: value is None if per_run else shared(value) for name, (value, per_run) in knobs.items()}
 
-    return json.dumps(told(config), sort_keys=True)
+    return json.dumps(shared(config), sort_keys=True)
 
 
 def groups(configs: Sequence[Config]) -> list[list[int]]:
-    """The places of the configs that may be trained together, the most work first. Within a group those that share
-    a batch order are neighbours: a stack of them shares its first product."""
+    """The places of the configs that may be trained together, the group with the most work first.
+
+    Within a group, runs with the same batch order are neighbours: a stack of them shares its first product.
+    """
     found: dict[str, list[int]] = {}
     for index, config in enumerate(configs):
         found.setdefault(kind_of(config), []).append(index)
@@ -44,7 +50,7 @@ def groups(configs: Sequence[Config]) -> list[list[int]]:
 
 
 def cut(group: Sequence[int], most: int, workers: int) -> list[list[int]]:
-    """A group as stacks of nearly equal size, none above `most`, as many as keep all workers busy to the end."""
+    """Cut a group into stacks of nearly equal size, none above `most`: so many that all workers are busy to the end."""
     pieces = math.ceil(len(group) / most)
     pieces = min(len(group), math.ceil(pieces / workers) * workers)
     bounds = [round(len(group) * piece / pieces) for piece in range(pieces + 1)]
@@ -52,14 +58,16 @@ def cut(group: Sequence[int], most: int, workers: int) -> list[list[int]]:
 
 
 def stacks(configs: Sequence[Config], most: int | Sequence[int], workers: int, room: float) -> list[list[int]]:
-    """All configs as stacks, the most work first. most: runs in a stack, or in one of each of `groups(configs)`; room:
-    bytes that one may take."""
+    """All configs as stacks, the one with the most work first.
+
+    most: runs in a stack, one number for all or one for each of `groups(configs)`. room: bytes that a stack may take.
+    """
     found = groups(configs)
     sizes = [most] * len(found) if isinstance(most, int) else most
-    shared = workers if len(found) == 1 else 1  # several groups fill the workers by themselves, the longest first
+    busy = workers if len(found) == 1 else 1  # several groups keep the workers busy by themselves
     pieces = [
         piece for group, size in zip(found, sizes, strict=True)
-        for piece in cut(group, max(1, int(min(size, room / memory(configs[group[0]])))), shared)
+        for piece in cut(group, max(1, int(min(size, room / memory(configs[group[0]])))), busy)
     ]  # fmt: skip
     while len(pieces) < workers and max(map(len, pieces)) > 1:
         longest = max(pieces, key=lambda piece: (len(piece) > 1) * work(configs[piece[0]]) * len(piece))

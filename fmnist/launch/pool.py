@@ -38,7 +38,7 @@ class Task:
 class Worker:
     """One process; see fmnist.launch.worker for what it does. device: the cuda device that it trains on, if any.
 
-    It has a session of its own, so that Ctrl-C reaches it by way of us alone; it ends when we do, however we end.
+    It has a session of its own: Ctrl-C reaches it only as a signal that we send. It ends when this process ends.
     """
 
     def __init__(self, device: int | None, environment: Mapping[str, str]) -> None:
@@ -54,7 +54,7 @@ class Worker:
         theirs.close()
 
     def close(self) -> str:
-        """Let it end; how it ended."""
+        """Wait until it has ended; how it ended, in words."""
         self.connection.close()
         status = self.process.wait()
         return f"signal {-status}" if status < 0 else f"status {status}"
@@ -65,7 +65,7 @@ def _has_driver() -> bool:
 
 
 class Workers:
-    """Workers that live until `close`: each launch of a sweep finds them with torch imported.
+    """Worker processes that live until `close`: those of one launch serve the next, with torch imported.
 
     environment: variables that they have beside those of this process.
     """
@@ -77,16 +77,18 @@ class Workers:
 
     def grow(self, count: int) -> None:
         """Have at least so many workers; they share out the cuda devices that `cuda_devices` has found."""
-        for index in range(len(self.workers), count):
-            self.workers.append(Worker(index % self.devices if self.devices else None, self.environment))
+        while len(self.workers) < count:
+            taken = [worker.device for worker in self.workers]
+            device = min(range(self.devices), key=taken.count, default=None)
+            self.workers.append(Worker(device, self.environment))
 
     def get_ready(self, workers: int) -> None:
-        """Start so many: they import torch while other things are done. Where a driver is, only the one that is to tell
-        how many devices there are."""
+        """Start so many workers: they import torch meanwhile. Where there is a driver, start the one that counts the
+        devices alone: each worker is made for one of them."""
         self.grow(1 if _has_driver() else workers)
 
     def cuda_devices(self) -> int:
-        """How many there are: told by torch, in a worker, and only where a driver is."""
+        """How many cuda devices there are. Torch counts them, in a worker; it is asked only where there is a driver."""
         if not _has_driver():
             return 0
         self.grow(1)
@@ -105,7 +107,7 @@ class Workers:
         return float(max(seconds for _, seconds in answers))
 
     def _ask(self, workers: int, question: tuple[Any, ...]) -> list[tuple[str, Any]]:
-        """What so many workers answer, ("answer", ...) or ("error", Trouble). One that dies of it is replaced."""
+        """Ask so many workers; they answer ("answer", ...) or ("error", Trouble), which one that dies of it has too."""
         for worker in self.workers[:workers]:
             with suppress(OSError):  # one that has died is noticed when it does not answer
                 worker.connection.send(question)
@@ -114,20 +116,21 @@ class Workers:
             try:
                 answers.append(worker.connection.recv())
             except (EOFError, OSError):
-                how = self._replace(worker)
-                answers.append(("error", Trouble(f"a worker process died ({how})", how == "signal 9")))
+                how = self._remove(worker)
+                answers.append(("error", Trouble(f"a worker process died ({how})", too_large=how == "signal 9")))
         return answers
 
     def train(self, tasks: Sequence[Task], workers: int, threads: int | None, progress: Progress) -> int | None:
         """Train all tasks, the first ones first; the signal that stopped it, if one did.
 
-        progress: is told of every epoch and of every run that has failed or is done. A worker that dies fails its runs,
-        and another takes its place.
+        progress: is called at every epoch, at the end of every run, and every second. The runs of a worker that dies
+        fail, and another worker takes its place.
         """
-        self.grow(workers)
         waiting = deque(tasks)
         with catching(lambda caught: self._forward(caught[-1])) as caught:
             while True:
+                if waiting and not caught:
+                    self.grow(workers)
                 for worker in self.workers[:workers]:
                     if worker.task is None and waiting and not caught:
                         self._give(worker, waiting.popleft(), threads)
@@ -137,23 +140,22 @@ class Workers:
                 ready = wait([worker.connection for worker in busy], LOOK)
                 for worker in busy:
                     if worker.connection in ready:
-                        self._hear(worker, progress, bool(caught))
+                        self._receive(worker, progress, bool(caught))
                 progress.look()
 
     def _give(self, worker: Worker, task: Task, threads: int | None) -> None:
         worker.task, task.left = task, set(task.runs)
-        with suppress(OSError):  # one that has died is noticed where it is listened to
+        with suppress(OSError):  # one that has died is noticed when nothing comes from it
             worker.connection.send(("train", task.configs, task.directories, threads, worker.device))
 
-    def _hear(self, worker: Worker, progress: Progress, leaving: bool) -> None:
-        """Take a worker's next message, or notice that it has died. leaving: it was told to end."""
+    def _receive(self, worker: Worker, progress: Progress, leaving: bool) -> None:
+        """Take a worker's next message, or notice that it has died. leaving: all were asked to end."""
         task = worker.task
         assert task is not None
         try:
             kind, *said = worker.connection.recv()
         except (EOFError, OSError):
-            how = self._remove(worker) if leaving else self._replace(worker)
-            self._fail(task, f"its worker process died ({how})", progress, leaving)
+            self._fail(task, f"its worker process died ({self._remove(worker)})", progress, leaving)
             return
         if kind == "reached":
             progress.reached([task.runs[place] for place in said[0]], said[1])
@@ -175,14 +177,8 @@ class Workers:
                 run_log(directory).error("error: %s", reason)
                 progress.ended(run, Outcome(None, {}, reason))
 
-    def _replace(self, dead: Worker) -> str:
-        """Put another worker in the place of one that has died; how that ended."""
-        how = dead.close()
-        self.workers[self.workers.index(dead)] = Worker(dead.device, self.environment)
-        return how
-
     def _remove(self, dead: Worker) -> str:
-        """Forget a worker that has ended; how it did."""
+        """Forget a worker that has ended; how it ended, in words."""
         self.workers.remove(dead)
         return dead.close()
 

@@ -4,8 +4,10 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from fmnist import UserError
 from fmnist.record.files import replacing
 from fmnist.record.result import read_result
 
@@ -46,8 +48,12 @@ def run_log(directory: Path) -> logging.Logger:
 
 
 def interrupted(directory: Path, reason: str, was: Sequence[str] = ("running",)) -> None:
-    """Correct the record of a run that says that it trains while nobody trains it. was: the states that are wrong."""
-    result = read_result(directory)
-    if result is not None and result["status"] in was:
-        with replacing(directory / "result.json") as file:
-            file.write(json.dumps(result | {"status": "interrupted", "error": reason}, indent=1) + "\n")
+    """Correct the record of a run that says that it trains while nobody trains it. was: the states that are wrong.
+
+    A record that cannot be read or written stays as it is.
+    """
+    with suppress(UserError, OSError):
+        result = read_result(directory)
+        if result is not None and result["status"] in was:
+            with replacing(directory / "result.json") as file:
+                file.write(json.dumps(result | {"status": "interrupted", "error": reason}, indent=1) + "\n")

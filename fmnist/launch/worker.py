@@ -24,7 +24,7 @@ from fmnist.sources.fetch import read_ahead
 
 
 class Listener(Protocol):
-    """What is told of runs while they train, by their places in the group."""
+    """Is called while runs train; runs are given by their places in the group."""
 
     def reached(self, runs: Sequence[int], epoch: int) -> None:
         """These runs have trained that epoch."""
@@ -43,11 +43,12 @@ def train_group(
     configs: Sequence[Config], directories: Sequence[Path], threads: int | None = None, device: int | None = None,
     listener: Listener | None = None,
 ) -> list[Outcome]:  # fmt: skip
-    """Train runs of one shape together; how each ended. What goes wrong with a run is in its own log and outcome.
+    """Train runs of one kind (see fmnist.launch.groups) together; returns how each ended.
 
-    Runs that were interrupted at different epochs go on in stacks of their own; a stack that the device's memory cannot
-    hold is halved. threads: of this process; device: which cuda device "auto" stands for; None: as they are. Raises
-    SystemExit(128 + signal) after SIGINT or SIGTERM, when everything is saved.
+    What goes wrong with a run is in its own log and outcome. Runs that were interrupted at different epochs go on in
+    stacks of their own. A stack that does not fit into memory is halved. threads: of this process; device: the cuda
+    device that "auto" stands for; None leaves either as it is. Raises SystemExit(128 + signal) after SIGINT or SIGTERM,
+    when everything is saved.
     """
     read_ahead(configs[0].data.name, configs[0].data.dir, keep=True)
     import torch
@@ -196,10 +197,10 @@ class _Sender:
 
 
 def serve(connection: Connection) -> None:
-    """Do what is asked for, one thing after another; end at once when the asking process does, however it ends.
+    """Do what the other end of the connection asks for, one thing after another; end when the other process ends.
 
-    A question is the name of a function and its arguments; the last message to each is ("answer", its value) or
-    ("error", a Trouble).
+    A question is the name of a function and its arguments. The last message to each question is ("answer", the value)
+    or ("error", a Trouble).
     """
     asked: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
 

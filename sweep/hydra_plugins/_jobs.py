@@ -1,4 +1,4 @@
-"""The jobs of a sweep: composed, checked, and what Hydra is told of them. Imported by launchers."""
+"""The jobs of a sweep: they are composed and checked here, and Hydra hears here how they ended."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -17,8 +17,11 @@ from fmnist import UserError
 
 
 class Returned(JobReturn):
-    """What Hydra is told of a job. A sweeper that asks a failed job for its value is at its end: `conclude` says once
-    more what has failed, and the command ends with status 1."""
+    """What a launcher gives to the sweeper for a job.
+
+    A sweeper that asks a failed job for its value gives up. Then `conclude` prints what has failed, and the command
+    ends with status 1. Hydra's own class would print an account of the first failure below.
+    """
 
     def __init__(self, conclude: Callable[[], None]) -> None:
         super().__init__()
@@ -39,7 +42,7 @@ class Returned(JobReturn):
 
 @dataclass
 class Job:
-    """One job of a sweep. Its composed config is large: it is composed again where it is needed.
+    """One job of a sweep. Its composed config takes 140 kB: it is not kept, and is composed again where it is needed.
 
     checked: its config (fmnist.config.schema.Config); epoch: up to which it was trained before; error: why it is not to
     be trained, or failed; ours: whether its directory is its own, to be written to.
@@ -120,7 +123,7 @@ class Jobs:
                 _save_config(described, "hydra.yaml", folder)
                 _save_config(config.hydra.overrides.task, "overrides.yaml", folder)
         except OSError as error:
-            job.error, job.ours = f"{error.filename} cannot be written: {error.strerror}", False
+            job.error, job.ours = f"{error.filename or job.directory} cannot be written: {error.strerror}", False
             return
         self.context.callbacks.on_job_start(config=config, task_function=self.task)
 

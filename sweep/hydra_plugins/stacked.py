@@ -80,6 +80,8 @@ class StackedLauncher(BasicLauncher):
         return [job.returned for job in jobs]
 
     def _launch(self, job_overrides: Sequence[Sequence[str]], first: int) -> Sequence[Job]:
+        from fmnist.launch.plan import counted
+
         assert self.config is not None
         if not self.dry_run:
             self._lock()
@@ -88,7 +90,7 @@ class StackedLauncher(BasicLauncher):
         jobs = [self.jobs.make(overrides, first + i) for i, overrides in enumerate(job_overrides)]
         self.launched += len(jobs)
         refuse_shared_directories(jobs)
-        log.info(f"{self.sweep}: {len(jobs)} jobs, {sum(job.done for job in jobs)} done already")
+        log.info(f"{self.sweep}: {counted(len(jobs), 'job')}, {sum(job.done for job in jobs)} done already")
         if self.config.hydra.job.chdir:
             log.warning("hydra.job.chdir has no effect with this launcher: a process trains several runs at a time")
         for job in [job for job in jobs if job.error is not None]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from helpers import assert_same, expected, of_run, run_cli, sweep_under
+from helpers import JOBS, assert_same, expected, of_run, run_cli, sweep_under
 
 from fmnist import ROOT
 
@@ -20,7 +20,7 @@ KILLED = {  # what is said of a job that was killed
     "submitit_slurm": r"Job \d+_\d .*\n?has not produced any output \(state: FAILED\)",
     "stacked_slurm": r"2000: SLURM job \d+_\d ended as FAILED without a result",
 }
-PATIENCE = 60.0  # seconds
+PATIENCE = 120.0  # seconds
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -58,8 +58,9 @@ def begun(cwd, *arguments):
     command = [sys.executable, str(ROOT / "train.py"), *arguments]
     with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as driver:
         try:
-            (saved,) = until(lambda: [path for path in cwd.glob("sweep/*/last.pt") if path.parent.name != "3"])
-            yield driver, until(lambda: process_of(saved.parent))
+            until(lambda: [path for path in cwd.glob("sweep/*/last.pt") if path.parent.name != "3"])
+            until(lambda: (cwd / "sweep" / "3" / "result.json").exists() and status(cwd / "sweep" / "3") == "done")
+            yield driver, until(lambda: len(found := tasks()) == 1 and found[0])
         finally:
             driver.kill()
 
@@ -71,7 +72,7 @@ def until(happened):
         if found := happened():
             return found
         time.sleep(0.05)
-    raise AssertionError("in vain")
+    raise AssertionError(f"in vain for {PATIENCE:.0f} s")
 
 
 def nodes_of_last_array():
@@ -83,7 +84,7 @@ def nodes_of_last_array():
 
 def job_of(process):
     """The SLURM job that a process belongs to."""
-    return re.search(r"SLURM_JOB_ID=(\d+)", Path(f"/proc/{process}/environ").read_text())[1]
+    return re.search(r"SLURM_JOB_ID=(\d+)", Path(f"/proc/{process}/environ").read_text(encoding="utf-8"))[1]
 
 
 def status(directory):
@@ -94,15 +95,15 @@ def scontrol(*arguments):
     return subprocess.run(["scontrol", *arguments], capture_output=True, text=True, check=True).stdout
 
 
-def process_of(directory):
-    """The process that trains the run in `directory`: the one that has its log open."""
-    for entry in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if entry.readlink() == directory / "train.log":
-                return int(entry.parts[2])
-        except OSError:  # gone meanwhile
-            continue
-    return None
+def tasks():
+    """The processes that train as tasks of SLURM."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # gone meanwhile
+            words = entry.read_text(encoding="utf-8", errors="replace").split("\0")
+            if "submitit.core._submit" in words and "python" in Path(words[0]).name:
+                found.append(int(entry.parts[2]))
+    return found
 
 
 def test_a_sweep_is_what_hydras_own_launcher_makes_of_it_and_uses_both_nodes(expected, tmp_path):
@@ -111,7 +112,11 @@ def test_a_sweep_is_what_hydras_own_launcher_makes_of_it_and_uses_both_nodes(exp
 
 
 def test_stacks_are_trained_by_both_nodes(expected, tmp_path):
-    runs = sweep_under(tmp_path / "sweep", "hydra/launcher=stacked_slurm", "hydra.launcher.workers=2", *SLURM)
+    asked = ("hydra/launcher=stacked_slurm", "hydra.launcher.workers=2", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    done = run_cli("-m", *JOBS, *asked, *SLURM, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "1 of 3 jobs failed" in done.stdout
+    runs = [of_run(tmp_path / "sweep" / str(number)) for number in range(3)]
     for run, own in zip(runs, expected, strict=True):
         assert_same(run, own, rel=1e-9, abs=1e-9)
     assert nodes_of_last_array() == {"n1", "n2"}  # of two and of one run
@@ -125,7 +130,7 @@ def test_a_killed_job_ends_the_sweep_by_name_and_the_same_command_finishes_it(la
     assert driver.returncode == 1
     assert re.search(KILLED[launcher], told), told
     assert status(tmp_path / "sweep" / "3") == "done"
-    assert status(tmp_path / "sweep" / "2000") == "running"
+    assert status(tmp_path / "sweep" / "2000") == ("running" if launcher == "submitit_slurm" else "interrupted")
 
     again = run_cli(*jobs(launcher, *SLURM), cwd=tmp_path)
     assert again.returncode == 0, again.stderr
@@ -149,7 +154,7 @@ def test_an_interrupt_ends_the_array_and_saves_its_runs(tmp_path):
         driver.send_signal(signal.SIGINT)
         told, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 130, told
-    assert "the same command continues it" in told
+    assert "this continues it: " in told
     assert status(tmp_path / "sweep" / "1000000") == "interrupted"
     assert "JobState=CANCELLED" in scontrol("show", "job", job)
 
@@ -178,7 +183,7 @@ def listening(pid):
     """Where a process listens by TCP: pairs of an address, in the kernel's hexadecimal, and a port."""
     own = set(opened(pid))
     for table in ("tcp", "tcp6"):
-        for row in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+        for row in Path(f"/proc/{pid}/net/{table}").read_text(encoding="utf-8").splitlines()[1:]:
             _, local, _, state, *_, inode = row.split()[:10]
             if state == "0A" and f"socket:[{inode}]" in own:
                 address, port = local.split(":")

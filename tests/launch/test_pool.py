@@ -84,6 +84,7 @@ def test_a_mistake_in_the_data_is_told_and_all_workers_live_on(workers, tmp_path
 
 
 def test_one_worker_that_has_died_is_replaced_and_the_others_stay(workers):
+    workers.grow(2)
     workers.pace([make_config(**SMALL)], 2, 1)
     first, second = (worker.process for worker in workers.workers)
     first.kill()
@@ -91,9 +92,9 @@ def test_one_worker_that_has_died_is_replaced_and_the_others_stay(workers):
     with pytest.raises(Unmeasured, match=r"a worker process died \(signal 9\)") as refused:
         workers.pace([make_config(**SMALL)], 2, 1)
     assert refused.value.too_large  # the system kills what takes too much memory
-    assert workers.workers[0].process is not first
-    assert workers.workers[1].process is second
     assert workers.pace([make_config(**SMALL)], 2, 1) > 0
+    assert [worker.process for worker in workers.workers][:1] == [second]
+    assert len(workers.workers) == 2
 
 
 def test_a_worker_that_dies_fails_its_own_runs_and_their_records_do_not_say_that_they_train(workers, tmp_path):
@@ -180,6 +181,26 @@ def test_devices_that_torch_cannot_count_are_none(answer, expected, monkeypatch)
     pool.workers = [Silent(answer)]
     assert pool.cuda_devices() == expected
     assert pool.workers[0].device == (0 if expected else None)
+
+
+def test_a_new_worker_gets_the_device_of_the_one_that_has_died(monkeypatch):
+    monkeypatch.setattr(module, "Worker", lambda device, environment: Placed(device))
+    pool = Workers()
+    pool.grow(2)
+    assert [worker.device for worker in pool.workers] == [None, None]
+    pool.workers, pool.devices = [], 3
+    pool.grow(5)
+    assert [worker.device for worker in pool.workers] == [0, 1, 2, 0, 1]
+    del pool.workers[2]
+    pool.grow(5)
+    assert sorted(worker.device for worker in pool.workers) == [0, 0, 1, 1, 2]
+
+
+class Placed:
+    """A worker of which only the device matters."""
+
+    def __init__(self, device):
+        self.device = device
 
 
 def test_of_several_answers_the_slowest_counts_and_one_error_is_enough():
