@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +15,9 @@ import torch
 from fmnist import UserError
 from fmnist.nn.losses import Classification
 from fmnist.nn.step import outputs
-from fmnist.record.result import metrics_in_words, read_result
+from fmnist.record.result import metrics_in_words
+from fmnist.report.comparison import Configuration, comparisons, read
+from fmnist.report.tables import Table
 from fmnist.train.restore import restore
 from fmnist.view.measure import codes, test
 from fmnist.view.metrics import by_class, probe
@@ -21,12 +25,12 @@ from fmnist.view.metrics import by_class, probe
 
 def evaluate(directory: Path, weights: str | None = None) -> dict[str, Any]:
     """validation/* and test/* metrics by tag; for classifiers, recall and precision by class name and confusion counts;
-    for autoencoders probe/accuracy, of a linear classifier on the code."""
+    for autoencoders probe/accuracy, of a linear classifier on the code. None for a metric that is not defined."""
     stack = restore(directory, weights)
     dataset = stack.dataset
     found = stack.measure("validation", dataset.validation) if dataset.validation else {}
     found |= test(stack, dataset.test)
-    metrics: dict[str, Any] = {tag: values[0] for tag, values in found.items()}
+    metrics: dict[str, Any] = {tag: _defined(values[0]) for tag, values in found.items()}
     if isinstance(stack.criterion, Classification):
         x, labels = stack.input(dataset.test), dataset.test.labels
         chunks = outputs(stack.model, stack.criterion, x, labels, stack.common.precision)
@@ -37,40 +41,52 @@ def evaluate(directory: Path, weights: str | None = None) -> dict[str, Any]:
         metrics["confusion"] = counts
     else:
         inside, outside = (codes(stack, part)[0] for part in (dataset.train, dataset.test))
-        metrics["probe/accuracy"] = probe(inside, dataset.train.labels, outside, dataset.test.labels)
+        accuracy = probe(inside, dataset.train.labels, outside, dataset.test.labels)
+        metrics["probe/accuracy"] = _defined(accuracy)
     return metrics
+
+
+def _defined(value: float) -> float | None:
+    """A metric as a record has it: None for what is no number."""
+    return value if math.isfinite(value) else None
 
 
 def table(metrics: dict[str, Any]) -> str:
     """The metrics for a person: one line of totals, then a line for each class with what it was taken for."""
+    totals = metrics_in_words({tag: value for tag, value in metrics.items() if isinstance(value, float)})
     if "recall" not in metrics:
-        return metrics_in_words(metrics)
-    names = list(metrics["recall"])
-    width = max(map(len, names))
-    lines = [metrics_in_words(metrics), "", f"{'':{width}}  recall precision  taken for (test images)"]
+        return totals
+    names, rows = list(metrics["recall"]), []
     for row, name in enumerate(names):
         counts = metrics["confusion"][row]
         others = sorted((c for c in range(len(names)) if c != row and counts[c]), key=lambda c: -counts[c])[:3]
         taken = ", ".join(f"{names[c]} {counts[c]}" for c in others)
-        lines.append(f"{name:{width}}  {metrics['recall'][name]:6.3f} {metrics['precision'][name]:9.3f}  {taken}")
-    return "\n".join(lines)
+        rows.append([name, f"{metrics['recall'][name]:.3f}", f"{metrics['precision'][name]:.3f}", taken])
+    return f"{totals}\n\n{Table(['', 'recall', 'precision', 'taken for (test images)'], rows).text()}"
 
 
 def summary(directories: Sequence[Path]) -> str:
-    """The recorded test metrics of several finished runs: mean, standard deviation and range over them."""
-    results = [(directory, read_result(directory)) for directory in directories]
-    unfinished = [str(directory) for directory, result in results if result is None or result["status"] != "done"]
-    if unfinished:
-        raise UserError(f"not finished: {', '.join(unfinished)}")
-    metrics_of = [result["metrics"] for _, result in results if result]
-    tags = [tag for tag in metrics_of[0] if tag.startswith("test/") and all(tag in metrics for metrics in metrics_of)]
-    width = max(len(tag) for tag in tags)
-    lines = [f"{'':{width}}  {'n':>4} {'mean':>10} {'std':>10} {'min':>10} {'max':>10}"]
-    for tag in tags:
-        values = [metrics[tag] for metrics in metrics_of]
-        metrics = (mean(values), stdev(values), min(values), max(values))
-        lines.append(f"{tag:{width}}  {len(values):4} " + " ".join(f"{figure:10.4f}" for figure in metrics))
-    return "\n".join(lines)
+    """The recorded test metrics of all finished runs in or below some directories, over the runs of each configuration:
+    mean, standard deviation and range; then the runs that do not count. Raises UserError where no run is finished."""
+    found = read(directories)
+    blocks = [f"{comparison.title}, {configuration.label}\n{_spread(configuration)}"
+              for comparison in comparisons(found) for configuration in comparison.finished]  # fmt: skip
+    others = [f"{run.directory}: {run.status}{f', {run.error}' if run.error else ''}"
+              for run in found if run.status != "done"]  # fmt: skip
+    if not blocks:
+        raise UserError(f"no run is finished: {'; '.join(others)}")
+    return "\n\n".join([*blocks, *(["\n".join(["not counted:", *others])] if others else [])])
+
+
+def _spread(configuration: Configuration) -> str:
+    """The test metrics of a configuration's finished runs, as a table."""
+    rows = []
+    for tag in dict.fromkeys(tag for run in configuration.done for tag in run.metrics if tag.startswith("test/")):
+        values = list(configuration.values(tag).values())
+        deviation = f"{stdev(values):.4f}" if len(values) > 1 else ""
+        average, low, high = (f"{value:.4f}" for value in (mean(values), min(values), max(values)))
+        rows.append([tag, str(len(values)), average, deviation, low, high])
+    return Table(["", "n", "mean", "std", "min", "max"], rows).text()
 
 
 def main() -> None:
@@ -79,19 +95,31 @@ def main() -> None:
         prog="python -m fmnist.evaluate",
         description="A finished run's metrics, from its own config and weights; of several, their mean and spread.",
     )
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="directories of finished runs")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="directories of finished runs, or of sweeps")
     parser.add_argument("--weights", choices=("last", "best", "average"), help="default: those the run was tested with")
     parser.add_argument("--json", action="store_true", help="print everything as JSON (one run)")
     arguments = parser.parse_args()
+    several = len(arguments.runs) > 1 or _is_a_sweep(arguments.runs[0])
     try:
-        if len(arguments.runs) > 1:
-            print(summary(arguments.runs))
-            return
-        metrics = evaluate(arguments.runs[0], arguments.weights)
+        if several and (arguments.json or arguments.weights):
+            raise UserError("--json and --weights are for one run; of several the recorded metrics are summarised")
+        if several:
+            text = summary(arguments.runs)
+        else:
+            metrics = evaluate(arguments.runs[0], arguments.weights)
+            text = json.dumps(metrics, indent=1) if arguments.json else table(metrics)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    print(json.dumps(metrics, indent=1) if arguments.json else table(metrics))
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # whoever reads it, as `head` does, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing is said when Python ends
+
+
+def _is_a_sweep(directory: Path) -> bool:
+    """Whether it has runs below it, and is none."""
+    return not (directory / "result.json").exists() and any(directory.rglob("result.json"))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ def main() -> None:
         description="Draw a finished autoencoder's pictures again; with more runs of 2-d codes, compare their spaces.",
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="directories of finished runs")
+    parser.add_argument("--folder", type=Path, help="where to put a folder for each run; default: figures/ in the run")
     parser.add_argument("--out", type=Path, default=Path("outputs/latent_spaces.png"), help="where to put a comparison")
     arguments = parser.parse_args()
     try:
@@ -45,7 +46,8 @@ def main() -> None:
             stack = restore(directory)
             if not isinstance(stack.model, Autoencoder | VAE):
                 raise UserError(f"{directory} is no autoencoder: it has no pictures")
-            for file in draw(stack, 0, directory / "figures").values():
+            folder = directory / "figures" if arguments.folder is None else arguments.folder / directory.resolve().name
+            for file in draw(stack, 0, folder).values():
                 print(file)
             artists.append(Artist(stack, 0))
         if len(artists) > 1:
@@ -57,6 +59,9 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror} (--folder and --out name other places)", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

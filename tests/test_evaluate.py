@@ -1,6 +1,7 @@
 """Metrics of finished runs, against counting by hand and against what the run itself recorded."""
 
 import json
+import os
 import subprocess
 import sys
 from statistics import mean, stdev
@@ -9,8 +10,10 @@ import pytest
 import torch
 from helpers import MODELS, SMALL, make_config
 from sklearn import metrics as reference
+from training import data_kept, quick_disk, strict  # noqa: F401 - two are fixtures that serve each test
 
 from fmnist import ROOT, UserError
+from fmnist import evaluate as evaluation
 from fmnist.evaluate import evaluate, summary, table
 from fmnist.train import engine
 from fmnist.view import metrics
@@ -48,20 +51,60 @@ def test_a_finished_run_is_evaluated_from_its_directory_alone(loss, select, tmp_
     assert "Ankle boot" in table(found)
 
 
-def test_the_command_prints_json_or_one_line_of_error(tmp_path):
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "fmnist.evaluate", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def said(monkeypatch, capsys, *arguments):
+    """Exit status, output and error of the command, in this process."""
+    monkeypatch.setattr("sys.argv", ["evaluate", *map(str, arguments)])
+    status = 0
+    try:
+        evaluation.main()
+    except SystemExit as leaving:
+        status = leaving.code
+    return status, *capsys.readouterr()
+
+
+def test_the_command_prints_json_or_one_line_of_error(tmp_path, monkeypatch, capsys):
     engine.fit([make_config(**MODELS["mlp"], **SMALL)], [tmp_path])
-
-    def command(*arguments):
-        return subprocess.run([sys.executable, "-m", "fmnist.evaluate", *arguments], cwd=ROOT, capture_output=True,
-                              text=True)  # fmt: skip
-
     done = command(str(tmp_path), "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["test/accuracy"] == evaluate(tmp_path)["test/accuracy"]
-    missing = command(str(tmp_path / "nothing"))
-    assert missing.returncode == 2
-    assert missing.stderr.startswith("error: no run found in")
-    assert len(missing.stderr.splitlines()) == 1
+    for mistake, line in {
+        (tmp_path / "nothing",): "error: no run found in",
+        (tmp_path, tmp_path, "--json"): "error: --json and --weights are for one run",
+        (tmp_path, "--weights", "average"): "error: no averaged weights in",
+    }.items():
+        status, out, err = said(monkeypatch, capsys, *mistake)
+        assert (status, out) == (2, "")
+        assert err.startswith(line)
+        assert len(err.splitlines()) == 1
+
+
+def test_a_metric_that_is_not_defined_is_null_in_json_and_left_out_for_a_person(tmp_path, monkeypatch, capsys):
+    knobs = {"model": "autoencoder", "model.hidden": [4], "anomaly.normal": 1, "figures": False}
+    engine.fit([make_config(**SMALL, **knobs)], [tmp_path])
+    assert evaluate(tmp_path)["probe/accuracy"] is None  # its training rows are of one class
+    status, out, _ = said(monkeypatch, capsys, tmp_path, "--json")
+    assert status == 0
+    assert strict(out)["probe/accuracy"] is None
+    status, out, _ = said(monkeypatch, capsys, tmp_path)
+    assert status == 0
+    assert "auroc 0." in out
+    assert "probe" not in out
+
+
+def test_a_reader_who_has_seen_enough_hears_nothing(tmp_path):
+    engine.fit([make_config(**MODELS["mlp"], **SMALL)], [tmp_path])
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does once it has its lines
+    done = subprocess.run([sys.executable, "-m", "fmnist.evaluate", str(tmp_path)], cwd=ROOT, stdout=writer,
+                          stderr=subprocess.PIPE, text=True)  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_missing_weights_are_named(tmp_path):
@@ -71,13 +114,48 @@ def test_missing_weights_are_named(tmp_path):
         evaluate(tmp_path)
 
 
+def numbers(text, tag):
+    """The numbers of the lines of a tag."""
+    return [[float(word) for word in line.split()[1:]] for line in text.splitlines() if line.startswith(tag)]
+
+
 def test_several_runs_are_summarised_by_mean_and_spread(tmp_path):
     configs = [make_config(**MODELS["mlp"], **SMALL, seed=seed) for seed in range(3)]
     outcomes = engine.fit(configs, [tmp_path / str(seed) for seed in range(3)])
     values = [outcome.metrics["test/accuracy"] for outcome in outcomes]
-    (line,) = [line for line in summary(sorted(tmp_path.iterdir())).splitlines() if "test/accuracy" in line]
     expected = [3, mean(values), stdev(values), min(values), max(values)]
-    assert [float(word) for word in line.split()[1:]] == pytest.approx(expected, abs=5e-5)
-    (tmp_path / "3").mkdir()
-    with pytest.raises(UserError, match=r"not finished: .*3$"):
-        summary(sorted(tmp_path.iterdir()))
+    for directories in (sorted(tmp_path.iterdir()), [tmp_path]):  # a sweep's directory stands for its runs
+        assert numbers(summary(directories), "test/accuracy") == [pytest.approx(expected, abs=5e-5)]
+        assert "all runs" in summary(directories)
+
+
+def test_runs_of_different_configurations_and_models_are_summarised_apart(tmp_path, monkeypatch, capsys):
+    common = {**SMALL, "figures": False, "epochs": 1, "precision": "float32"}
+    asked = [{"lr": lr, "seed": seed, **MODELS["mlp"]} for lr in (1e-3, 3e-3) for seed in (0, 1)]
+    asked.append({"model": "autoencoder", "model.hidden": [4]})
+    for number, knobs in enumerate(asked):
+        engine.fit([make_config(**common, **knobs)], [tmp_path / str(number)])
+    engine.fit([make_config(**common, **MODELS["mlp"], lr=1e38)], [tmp_path / "bad"])
+    status, out, _ = said(monkeypatch, capsys, tmp_path)
+    assert status == 0
+    blocks = out.split("\n\n")
+    assert sorted(block.splitlines()[0] for block in blocks[:3]) == [
+        "autoencoder, loss mae, all runs", "classifiers, lr 0.001", "classifiers, lr 0.003",
+    ]  # fmt: skip
+    assert [len(numbers(block, "test/accuracy")[0]) for block in blocks[:3]] in ([5, 5, 4], [4, 5, 5])
+    (told,) = blocks[3].splitlines()[1:]
+    assert told.startswith(f"{tmp_path / 'bad'}: failed, train/loss is")
+
+
+def test_runs_that_are_not_finished_are_named_and_do_not_count(tmp_path):
+    (tmp_path / "0").mkdir()
+    engine.fit([make_config(**MODELS["mlp"], **SMALL, until=0.4)], [tmp_path / "1"])
+    with pytest.raises(UserError, match=r"no run is finished: .*1: paused$"):
+        summary([tmp_path])
+    engine.fit([make_config(**MODELS["mlp"], **SMALL, seed=1)], [tmp_path / "2"])
+    engine.fit([make_config(**MODELS["mlp"], **SMALL, seed=1)], [tmp_path / "3"])
+    text = summary([tmp_path])
+    assert numbers(text, "test/accuracy")[0][0] == 1
+    assert text.splitlines()[-2:] == [
+        f"{tmp_path / '1'}: paused", f"{tmp_path / '3'}: duplicate, the same run as {tmp_path / '2'}",
+    ]  # fmt: skip

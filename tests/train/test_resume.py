@@ -55,7 +55,7 @@ def test_resume_forgets_rows_after_the_checkpoint_and_a_torn_line(tmp_path, monk
         crash_in(patch, 4)
         with pytest.raises(Crash):
             engine.fit([config], [tmp_path / "stopped"])
-    with open(tmp_path / "stopped" / "metrics.jsonl", "a") as file:
+    with open(tmp_path / "stopped" / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"epoch": 4, "train/loss": 99.0}\n{"epoch": 5, "tra')
     engine.fit([config], [tmp_path / "stopped"])
     assert_same_run(tmp_path / "straight", tmp_path / "stopped")
