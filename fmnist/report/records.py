@@ -8,7 +8,7 @@ from fmnist.config.parse import flat
 from fmnist.config.schema import SEEDS, Knobs, kind
 from fmnist.record.result import read_rows
 
-LARGEST = 1e300  # a larger number is no measurement, and means of such numbers overflow
+LARGEST = 1e150  # a larger number is no measurement, and its square overflows
 BEFORE = {f.name: f.metadata["before"] for f in fields(Knobs) if f.metadata.get("before") is not None}
 
 
@@ -30,7 +30,7 @@ def knobs(config: Any) -> dict[str, Any]:
     except KeyError:
         raise ValueError(f"model.name must be a model, got {model!r:.40}") from None
     for name in SEEDS:
-        if not isinstance(found.get(name), int | None):
+        if type(found[name]) is not int:
             raise ValueError(f"{name} must be a whole number, got {found[name]!r:.40}")
     return found
 
