@@ -57,8 +57,9 @@ def test_a_damaged_result_is_an_unreadable_run_and_the_others_are_reported(what,
 
 
 @pytest.mark.parametrize(("knob", "value"), [
-    ("seed", [1]), ("seed", "one"), ("seed", None), ("seed", True), ("lr", {"a": [[1]]}), ("lr", float("nan")), ("order_seed", 0.5), ("model", [1]),
-    ("model", {"name": ["mlp"]}), ("model", {"name": "none"}), ("model", {}), ("optim", {"betas": [[1]]}),
+    ("seed", [1]), ("seed", "one"), ("seed", None), ("seed", True), ("order_seed", 0.5), ("lr", {"a": [[1]]}),
+    ("lr", float("nan")), ("model", [1]), ("model", {"name": ["mlp"]}), ("model", {"name": "none"}), ("model", {}),
+    ("optim", {"betas": [[1]]}),
 ])  # fmt: skip
 def test_a_config_that_no_run_has_is_unreadable(knob, value, tmp_path):
     write_run(tmp_path / "whole", 0.8)
