@@ -17,8 +17,8 @@ from torch import Tensor
 from fmnist import ROOT
 from fmnist.config.parse import parse
 from fmnist.config.schema import GROUPS, Config
-from fmnist.data import fetch
 from fmnist.record import checkpoint
+from fmnist.sources import fetch
 from fmnist.train.stack import Stack
 
 
@@ -103,14 +103,14 @@ class Crash(BaseException):
 
 def crash_in(monkeypatch, epoch):
     """Let training die in that epoch, as a kill would."""
-    original = Stack.epoch
+    original = Stack.train_epoch
 
     def dying(self, number):
         if number == epoch:
             raise Crash
         return original(self, number)
 
-    monkeypatch.setattr(Stack, "epoch", dying)
+    monkeypatch.setattr(Stack, "train_epoch", dying)
 
 
 def events_of(directory):
