@@ -139,11 +139,7 @@ class Jobs:
     def call_back(self, job: Job) -> None:
         """Tell Hydra's callbacks that a job has ended."""
         config = self.config(job.overrides, job.number)
-        HydraConfig.instance().set_config(config)
-        described: Any = HydraConfig.instance().cfg
-        job.returned.cfg, job.returned.hydra_cfg = _own(config), described
         self.context.callbacks.on_job_end(config=config, job_return=job.returned)
-        job.returned.cfg = job.returned.hydra_cfg = None
 
 
 def refuse_shared_directories(jobs: Sequence[Job]) -> None:

@@ -60,6 +60,8 @@ class StackedLauncher(BasicLauncher):
         self.dry_run = self.dry_run or bool(OmegaConf.select(config, "dry_run"))
         self.sweep = Path(str(config.hydra.sweep.dir)).absolute()
         self.jobs = Jobs(hydra_context, task_function, config, self.sweep, self._conclude)
+        if not (self.dry_run or self.sweep.exists()) and getattr(task_function, "stackable", False):
+            self._get_ready(1)  # something is to be trained: one worker imports torch while the jobs are made
         if self.dry_run:  # the sweeper writes to the sweep's directory before it calls us: not to the real one
             scratch = tempfile.mkdtemp(prefix="dry-run-")
             atexit.register(shutil.rmtree, scratch, ignore_errors=True)

@@ -9,13 +9,22 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 from helpers import assert_same_run, make_config, run_cli
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobRuntime, setup_globals
 from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, LauncherTestSuite
+from hydra.types import HydraContext, RunMode
+from hydra_plugins.stacked import StackedLauncher
 from sweeping import SMALL, files_of, log_of, status_of
 
 from fmnist import ROOT
+from fmnist.launch import machine
 from fmnist.record.result import of_run
 from fmnist.train import engine
 
@@ -166,3 +175,41 @@ def test_with_the_basic_launcher_names_and_leaderboard_are_the_same(tmp_path):
     assert status_of(folder) == {"lr-0.001": "done", "lr-1e30": "failed"}
     with open(folder / "leaderboard.csv", encoding="utf-8") as file:
         assert [(row["lr"], row["status"]) for row in csv.DictReader(file)] == [("0.001", "done"), ("1e+30", "failed")]
+
+
+@pytest.mark.parametrize(("typed", "there", "stackable", "at_once"), [
+    ([], False, True, [1]), ([], True, True, []), (["dry_run=true"], False, True, []), ([], False, False, []),
+], ids=["new", "there already", "dry run", "another's task"])  # fmt: skip
+def test_a_worker_starts_at_once_where_something_is_to_be_trained(
+    typed, there, stackable, at_once, tmp_path, monkeypatch
+):
+    setup_globals()
+    Plugins.instance()
+    JobRuntime.instance().set("name", "train")
+    loader, started = ConfigLoaderImpl(create_config_search_path(str(ROOT / "conf"))), []
+    monkeypatch.setattr(StackedLauncher, "_get_ready", lambda self, jobs: started.append(jobs))
+    if there:
+        (tmp_path / "sweep").mkdir()
+
+    def task(config):
+        """Not called."""
+
+    task.stackable = stackable
+    config = loader.load_configuration("config", [f"hydra.sweep.dir={tmp_path / 'sweep'}", *typed], RunMode.MULTIRUN)
+    launcher = StackedLauncher(workers=None, stack=None, dry_run=False)
+    launcher.setup(hydra_context=HydraContext(loader, Callbacks()), task_function=task, config=config)
+    assert started == at_once
+
+
+@pytest.mark.parametrize(("workers", "cores", "memory", "jobs", "expected"), [
+    (None, 12, 64e9, 2, 2), (None, 3, 64e9, 20, 3), (None, 12, 1.1e9, 20, 2), (None, 12, 0.0, 20, 1),
+    (5, 12, 64e9, 20, 5), (5, 12, 64e9, 2, 2), (5, 2, 0.0, 9, 5),
+])  # fmt: skip
+def test_workers_are_the_least_of_jobs_cores_and_memory_unless_they_are_asked_for(
+    workers, cores, memory, jobs, expected, monkeypatch
+):
+    monkeypatch.setattr(machine, "this_machine", lambda: machine.Machine(cores, memory))
+    launcher, started = StackedLauncher(workers=workers, stack=None, dry_run=False), []
+    launcher.pool = SimpleNamespace(get_ready=started.append)
+    launcher._get_ready(jobs)
+    assert started == [expected]
