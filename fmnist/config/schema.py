@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -263,6 +263,8 @@ class Config(Knobs):
     anomaly: AnomalyConfig = field(default_factory=AnomalyConfig)
 
 
+# Knobs that came later, each with the value that says what older runs did.
+BEFORE = {f.name: f.metadata["before"] for f in fields(Knobs) if f.metadata.get("before") is not None}
 # These say how and where a run is carried out, not what it computes.
 NOT_HASHED = ("device", "log_every", "save_every", "until", "figures")
 # These stand among the knobs, but are about the command: they are no part of a config.

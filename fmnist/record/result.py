@@ -7,7 +7,7 @@ from typing import Any
 
 from fmnist import UserError
 from fmnist.config.parse import config_hash, flat, parse
-from fmnist.config.schema import NOT_HASHED, Config, Knobs
+from fmnist.config.schema import BEFORE, NOT_HASHED, Config, Knobs
 
 RENAMED = {"test/gaps": "test/holes"}  # tags of older records
 
@@ -68,8 +68,7 @@ def of_run(directory: Path) -> Config:
 
 def _recorded_config(result: dict[str, Any]) -> Config:
     """The config of a record. A knob that is younger than the record gets the value that says what the run did."""
-    later = {f.name: f.metadata["before"] for f in fields(Knobs) if f.metadata.get("before") is not None}
-    return parse(later | result["config"] | {"device": "auto"})
+    return parse(BEFORE | result["config"] | {"device": "auto"})
 
 
 def check_directory(config: Config, directory: Path) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from fmnist.replication.statements import Finding, Judged, failures
 from fmnist.replication.systems import RECIPE, SYSTEMS, system
 from fmnist.report.comparison import Result, comparisons
 from fmnist.report.plots import Picture, curves, dots
-from fmnist.report.tables import escape, signed, spread
+from fmnist.report.tables import Raw, Table, escape, signed, spread
 
 PAGES = ROOT / "docs" / "report"
 RECORDS = PAGES / "records"
@@ -61,17 +61,6 @@ class Kept(dict[str, Runs]):
         return self.setdefault(study, studied(kept(study)))
 
 
-class Raw(str):
-    """A cell of Markdown, shown as Markdown; all other cells are shown as they are."""
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    cells = [[cell if isinstance(cell, Raw) else escape(cell) for cell in line] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
-
-
 def head(study: str) -> str:
     """What a study's file says of itself, without its command."""
     text = (ROOT / "sweep" / "study" / f"{study}.yaml").read_text(encoding="utf-8")
@@ -82,7 +71,7 @@ def head(study: str) -> str:
 def made_by(studies: Sequence[str]) -> list[str]:
     """The commands behind a page, what they do, and where the records are."""
     rows = [[Raw(f"`python train.py study={name}`"), head(name), Raw(_link(name))] for name in studies]
-    return ["## Made by", table(["command", "what", "records"], rows)]
+    return ["## Made by", Table(["command", "what", "records"], rows).markdown()]
 
 
 def _link(study: str) -> str:
@@ -119,7 +108,8 @@ def systems_page() -> tuple[Page, list[list[str]]]:
         if images.exists():
             page.paragraphs += [f"![Reconstructions]({images.name})",
                                 "One test image of each class below, its reconstruction above."]  # fmt: skip
-    page.paragraphs = ["# The systems of the report", table(SYSTEMS_HEADER, rows), SYSTEMS_NOTE, *page.paragraphs]
+    systems = Table(SYSTEMS_HEADER, rows).markdown()
+    page.paragraphs = ["# The systems of the report", systems, SYSTEMS_NOTE, *page.paragraphs]
     page.paragraphs += made_by(list(of))
     return page, rows
 
@@ -158,8 +148,9 @@ def recipe_page() -> Page:
     page.show(dots("recipe", intervals, "test accuracy (share of images)",
                    "Test accuracy with one choice changed at a time, from the sound recipe to the report's and back: "
                    "means with 95 % intervals over the seeds."))  # fmt: skip
+    header = ["recipe", "with", "test accuracy", "difference in points, paired by seed [95 % interval]"]
     page.paragraphs += [
-        table(["recipe", "with", "test accuracy", "difference in points, paired by seed [95 % interval]"], rows),
+        Table(header, rows).markdown(),
         f"The whole recipe of the report changes test accuracy by {signed(over(minus(literal, sound)), 100.0)} points. "
         f"Single changes whose interval does not hold 0: {'; '.join(clear) or 'none'}.",
     ]
@@ -211,7 +202,7 @@ def _of_failed(of: Kept) -> list[str]:
 
 def _statements(judged: Sequence[Judged]) -> str:
     rows = [[one.statement, one.measured, "yes" if one.holds else "no"] for one in judged if one.n]
-    return table(["", "measured", "holds"], rows)
+    return Table(["", "measured", "holds"], rows).markdown()
 
 
 def write_pages() -> list[str]:
@@ -234,9 +225,9 @@ def write_pages() -> list[str]:
         "# The report, run again",
         "A coursework report of 2022 trained classifiers and an autoencoder on Fashion-MNIST and explained more than "
         "it measured. Here its systems are trained again, and many seeds put its claims to the test.",
-        "## Systems", table(SYSTEMS_HEADER, rows), SYSTEMS_NOTE,
+        "## Systems", Table(SYSTEMS_HEADER, rows).markdown(), SYSTEMS_NOTE,
         "Curves of all of them: [systems](systems.md). What the report's choices cost: [recipe](recipe.md).",
-        "## Claims", table(["claim", "the report", "verdict", "at the report's own size"], claims),
+        "## Claims", Table(["claim", "the report", "verdict", "at the report's own size"], claims).markdown(),
         "## Made by",
         "`make report` trains the systems and the recipe. `make claims` trains the studies of the claims, and those of "
         "what explains differences. Both go on where they were stopped; `ARGS=--dry-run` says what is left and how "

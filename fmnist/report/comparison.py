@@ -13,7 +13,6 @@ from fmnist.config.schema import NOT_HASHED, SEEDS, kind
 from fmnist.record.result import read_result
 from fmnist.report import records
 from fmnist.report.intervals import Curve, Interval, curve, interval, paired
-from fmnist.report.words import in_order as in_order  # replication/evidence.py takes it from here
 from fmnist.report.words import natural, short, value_in_words
 
 

@@ -1,15 +1,13 @@
 """What the record of a run says, checked: a file may be damaged, or be none of ours."""
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from fmnist.config.parse import flat
-from fmnist.config.schema import SEEDS, Knobs, kind
+from fmnist.config.schema import BEFORE, SEEDS, kind
 from fmnist.record.result import read_rows
 
 LARGEST = 1e150  # a larger number is no measurement, and its square overflows
-BEFORE = {f.name: f.metadata["before"] for f in fields(Knobs) if f.metadata.get("before") is not None}
 
 
 def knobs(config: Any) -> dict[str, Any]:

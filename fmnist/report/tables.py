@@ -105,8 +105,14 @@ def csv_knobs(knobs: Mapping[str, Any]) -> dict[str, object]:
     return {name: value if isinstance(value, float) else value_in_words(value, name) for name, value in knobs.items()}
 
 
+class Raw(str):
+    """Text that is Markdown already."""
+
+
 def escape(text: str) -> str:
     """Plain text for Markdown: shown as it is, on one line."""
+    if isinstance(text, Raw):
+        return text
     return re.sub(r"\](?=[\[(:])", r"\\]", _one_line(text).translate(MARKDOWN))  # [text](address) is no link
 
 

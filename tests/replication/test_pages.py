@@ -8,6 +8,7 @@ from replication.made import made
 from fmnist import ROOT
 from fmnist.replication import pages
 from fmnist.replication.claims import CLAIMS
+from fmnist.report.tables import Raw, Table
 
 
 def test_the_committed_pages_are_what_their_records_say(tmp_path, monkeypatch):
@@ -37,7 +38,7 @@ def test_pages_link_to_files_that_are_there():
 
 
 def test_a_cell_is_shown_as_it_is_unless_it_is_raw():
-    table = pages.table(["a|b", pages.Raw("*c*")], [["`x`", pages.Raw("[d](e.md)")], ["<f>", "g\nh"]])
+    table = Table(["a|b", Raw("*c*")], [["`x`", Raw("[d](e.md)")], ["<f>", "g\nh"]]).markdown()
     assert table.splitlines() == [r"| a\|b | *c* |", "| --- | --- |", r"| \`x\` | [d](e.md) |", "| &lt;f&gt; | g h |"]
 
 
