@@ -4,11 +4,13 @@ knobs of each run are its own."""
 import pytest
 import torch
 from helpers import make_config
+from torch import nn
 from torch.nn import functional
 
 from fmnist import UserError
 from fmnist.config import schema
 from fmnist.config.schema import imported, load_ideas
+from fmnist.nn.layers import Linear
 from fmnist.nn.losses import (
     CLASSIFICATION,
     RECONSTRUCTION,
@@ -19,6 +21,7 @@ from fmnist.nn.losses import (
     cross_entropy,
 )
 from fmnist.nn.models import Encoded
+from fmnist.nn.step import means
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(3, 6, 10, generator=GENERATOR, dtype=torch.float64) * 3
@@ -47,6 +50,14 @@ def test_label_smoothing_is_of_training_alone():
         expected = functional.cross_entropy(LOGITS[run], LABELS, reduction="none", label_smoothing=amount)
         torch.testing.assert_close(trained[run], expected, **CLOSE)
     assert not torch.equal(trained[2], measured[2])
+
+
+def test_losses_of_runs_that_were_smoothed_in_other_ways_can_be_compared():
+    model = nn.Sequential(Linear(10, 10, (3,), **FACTORY))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.eye(10) * 3)
+    found = means(model, Classification("cross_entropy", SMOOTHING), LOGITS[0], LABELS, "float64")
+    assert found["loss"].unique().numel() == 1
 
 
 @pytest.mark.parametrize("smoothing", [None, SMOOTHING], ids=["hard", "smoothed"])

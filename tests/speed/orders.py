@@ -57,7 +57,7 @@ class Jitter(nn.Module):
         self.generator = torch.Generator()
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * (1 + torch.rand(x.shape[-1:], generator=self.generator, dtype=x.dtype))
+        return x * (1 + torch.rand(x.shape[-1:], generator=self.generator)).to(x.dtype)
 
 
 class Tracking(nn.Module):

@@ -124,7 +124,7 @@ def test_what_is_not_finite_stays_so_in_its_row_and_nowhere_else(strange):
 
 def test_it_is_compiled_where_the_processor_has_what_it_needs():
     """Also the test of the installation, which goes on without a compiler."""
-    flags = Path("/proc/cpuinfo").read_text()
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     needed = ("amx_tile", "amx_int8", "avx512bw", "avx512vl", "avx512_vbmi")
     hidden = os.environ.get("FMNIST_ISA") == "avx2"
     assert (integers.library() is not None) == (all(flag in flags for flag in needed) and not hidden)

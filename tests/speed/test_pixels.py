@@ -77,6 +77,7 @@ def test_runs_trained_on_bytes_are_runs_trained_on_numbers(dataset, monkeypatch,
         stack = Stack(configs, dataset, torch.device("cpu"))
         assert next(stack.feed.epoch(1)).x.dtype == (torch.uint8 if by_integers else torch.float32)
         assert stack.input(dataset.validation).dtype == (torch.uint8 if by_integers else torch.float32)
+        assert stack.model[0].of_images is (integers.product if by_integers else product_with_images)
         metrics = [stack.train_epoch(epoch) for epoch in (1, 2)]
         ends.append([*metrics, stack.measure("validation", dataset.validation)])
     for ours, theirs in zip(*ends, strict=True):
