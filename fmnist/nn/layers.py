@@ -212,7 +212,7 @@ def initialise(
     kind: "he" N(0, 2/in) (He et al. 2015), "glorot" N(0, 2/(in + out)) (Glorot & Bengio 2010), both with zero biases;
     "report" the report's own, biases from N(0, 1), "report_weights" and "report_biases" one of the two and the other as
     in he. scale multiplies the weights. skip_scale="depth" divides the weights inside residual blocks by the square
-    root of the number of blocks: then the sum over all blocks does not grow with depth (Hayou et al. 2021).
+    root of the number of blocks: then what they carry does not double with each of them (Hayou et al. 2021).
     The numbers are drawn on the CPU in float64, so that they are the same for every device and precision.
     """
     if kind not in INITS:
