@@ -1,0 +1,151 @@
+"""docs/extending.md, followed to the letter in a copy of the project: each idea is one file, and trains at once."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from fmnist import ROOT
+
+PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^## (An? [^\n]*)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
+IDEAS = {title: text for title, text in SECTIONS.items() if "```python" in text}
+QUICK = ("data.limit=400", "epochs=4", "batch_size=50", "precision=float64")
+
+
+def files_of(section):
+    """The files that a section asks for: {path: content}."""
+    return dict(re.findall(r"^`([^`\n]+)`\n```\w+\n(.*?)^```$", section, re.M | re.S))
+
+
+def command_of(section):
+    """What comes behind `python train.py` in the section's command."""
+    (line,) = re.findall(r"^    python train\.py (.*)$", section, re.M)
+    return shlex.split(line)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of the project with all files of the page."""
+    copy = tmp_path_factory.mktemp("copy") / "project"
+    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "fmnist", "conf", "sweep",
+                             "train.py"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)  # fmt: skip
+    for name in [*listed.stdout.splitlines(), *(str(p.relative_to(ROOT)) for p in ROOT.glob("fmnist/speed/*.so"))]:
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, copy / name)
+    (copy / "data").symlink_to(ROOT / "data")
+    for section in IDEAS.values():
+        for name, content in files_of(section).items():
+            assert not (copy / name).exists(), f"{name} is there already"
+            (copy / name).write_text(content, encoding="utf-8")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def alone(project):
+    """The command of each idea, as it stands on the page but for its size: the directories of the runs by title."""
+    found = {}
+    for title, section in IDEAS.items():
+        found[title] = project / "outputs" / title.replace(" ", "_") / "alone"
+        line = [sys.executable, "train.py", *command_of(section), *QUICK, f"hydra.run.dir={found[title]}"]
+        done = subprocess.run(line, cwd=project, capture_output=True, encoding="utf-8")
+        assert done.returncode == 0, done.stdout + done.stderr
+    return found
+
+
+def in_copy(project, code, *arguments):
+    """Run some lines with the packages of the copy."""
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=project, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+
+
+AGAIN = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from fmnist.record.result import of_run
+from fmnist.train.engine import fit
+for directory in map(Path, sys.argv[1:]):
+    config = of_run(directory)
+    for part in (0.5, None):
+        fit([replace(config, until=part)], [directory.parent / "resumed"])
+    fit([config, replace(config, seed=1)], [directory.parent / name for name in ("stacked", "other")])
+"""
+
+
+@pytest.fixture(scope="module")
+def again(project, alone):
+    """Each idea once more: stopped in the middle and resumed, and in a stack of two."""
+    in_copy(project, AGAIN, *map(str, alone.values()))
+    return alone
+
+
+def run(directory):
+    """The result, the rows and the weights of a run."""
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    weights = torch.load(directory / "last.pt", weights_only=True)["weights"]
+    return json.loads((directory / "result.json").read_text(encoding="utf-8")), rows, weights
+
+
+def test_the_page_has_an_idea_of_each_kind():
+    assert set(IDEAS) == {"An activation", "A layer", "A model", "An optimizer", "An augmentation", "A loss",
+                          "A metric of the whole test set"}  # fmt: skip
+
+
+@pytest.mark.parametrize("title", IDEAS)
+def test_an_idea_is_one_file_of_code(title):
+    code = [name for name in files_of(IDEAS[title]) if name.endswith(".py")]
+    assert len(code) == 1
+    assert code[0].startswith("fmnist/ideas/")
+
+
+@pytest.mark.parametrize("title", IDEAS)
+def test_an_idea_trains_alone_in_a_stack_and_resumed(title, again):
+    result, rows, weights = run(again[title])
+    assert result["status"] == "done"
+    assert rows[-1]["train/loss"] < rows[0]["train/loss"]
+    resumed, same_rows, same_weights = run(again[title].parent / "resumed")
+    assert resumed["metrics"] == result["metrics"]
+    assert same_rows == rows
+    for name, value in weights.items():
+        assert torch.equal(value, same_weights[name]), name
+    stacked, stacked_rows, _ = run(again[title].parent / "stacked")
+    assert stacked["status"] == "done"
+    for one, other in zip(rows, stacked_rows, strict=True):
+        assert one == pytest.approx(other, rel=1e-7, abs=1e-9)
+
+
+def test_the_metric_is_in_the_record(alone):
+    assert 0.1 < run(alone["A metric of the whole test set"])[0]["metrics"]["test/confidence"] <= 1
+
+
+CHECK = """
+import sys
+import torch
+from fmnist.config.parse import parse
+from fmnist.data.dataset import load
+from fmnist.nn.step import Step
+from fmnist.train.stack import Stack
+for change in ({"model": {"name": "mlp", "hidden": [9], "activation": "sine"}}, {"norm": "rms"}, {"loss": "focal"},
+               {"model": {"name": "bottleneck", "width": 9, "waist": 4}}):
+    given = {"model": {"name": "mlp", "hidden": [9]}, "data": {"name": "fashion", "limit": 100},
+             "optim": {"name": "adam"}, "precision": "float64", "batch_size": None, "order_seed": 0} | change
+    configs = [parse(given | {"seed": seed}) for seed in (0, 1)]
+    fast, slow = (Stack(configs, load(**vars(configs[0].data)), torch.device("cpu")) for _ in range(2))
+    slow.step = Step(slow.model, slow.criterion, slow.optimizer, "float64")
+    for stack in (fast, slow):
+        stack.start_noise(1)
+        stack.step.gradient(next(stack.feed.epoch(1)))
+    torch.testing.assert_close(fast.optimizer.flat.grad, slow.optimizer.flat.grad, rtol=1e-11, atol=1e-13)
+    assert fast.optimizer.flat.grad.any()
+"""
+
+
+def test_the_gradients_of_ideas_are_those_of_autograd(project):
+    in_copy(project, CHECK)
