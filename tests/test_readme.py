@@ -22,9 +22,9 @@ from fmnist.config.parse import flat, parse
 from fmnist.config.schema import SEEDS, kind
 from fmnist.train import engine
 
-ROWS = 1200
-STEPS = 80
-MORE = {"deep": 5}  # so many times the steps, until the many layers of these have begun to learn
+ROWS = 800
+STEPS = 60
+MORE = {"deep": 6}  # so many times the steps, until the many layers of these have begun to learn
 MOST = 3  # values of a knob that are tried
 
 
