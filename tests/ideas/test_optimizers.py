@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from fmnist.config.schema import load_ideas
 from fmnist.ideas.muon import orthogonalised
 from fmnist.nn.layers import Linear
 from fmnist.nn.optim import RULES, Flat, Optimizer, Rule
 
+load_ideas()
 F64 = {"dtype": torch.float64}
 CLOSE = {"rtol": 1e-12, "atol": 1e-14}
 LR = (0.1, 0.05, 0.02, 0.01)

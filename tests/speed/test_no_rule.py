@@ -81,7 +81,7 @@ def test_an_activation_needs_no_more_than_its_function(dataset, monkeypatch, nam
     gradients = []
     for entry in [ACTIVATIONS.get(name), Elementwise(f)]:
         monkeypatch.setitem(ACTIVATIONS, "tried", entry or Elementwise(f))
-        assert_same_steps([config], dataset, steps=1)
+        assert_same_steps([config], dataset, epochs=1)
         stack = Stack([config], dataset, torch.device("cpu"))
         stack.step.gradient(next(stack.feed.epoch(1)))
         gradients.append(stack.optimizer.flat.grad)
