@@ -15,7 +15,7 @@ from typing import Any
 from fmnist import ROOT
 from fmnist.config.schema import Config
 from fmnist.launch.progress import Progress
-from fmnist.launch.runs import interrupted, run_log
+from fmnist.launch.runs import correct, run_log
 from fmnist.launch.trouble import Trouble, Unmeasured
 from fmnist.record.result import Outcome
 from fmnist.train.signals import catching
@@ -172,7 +172,7 @@ class Workers:
         """End the runs that a worker has left: their records must not say that they train."""
         for run in sorted(task.left):
             directory = task.directories[task.runs.index(run)]
-            interrupted(directory, reason)
+            correct(directory, "interrupted", reason)
             if not leaving:
                 run_log(directory).error("error: %s", reason)
                 progress.ended(run, Outcome(None, {}, reason))

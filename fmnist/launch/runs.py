@@ -1,4 +1,4 @@
-"""What launchers write into the directories of runs: lines of their logs, and that they were interrupted."""
+"""What launchers write into the directories of runs: lines of their logs, and that nobody trains them any more."""
 
 import json
 import logging
@@ -47,7 +47,7 @@ def run_log(directory: Path) -> logging.Logger:
     return log
 
 
-def interrupted(directory: Path, reason: str, was: Sequence[str] = ("running",)) -> None:
+def correct(directory: Path, status: str, reason: str, was: Sequence[str] = ("running",)) -> None:
     """Correct the record of a run that says that it trains while nobody trains it. was: the states that are wrong.
 
     A record that cannot be read or written stays as it is.
@@ -56,4 +56,4 @@ def interrupted(directory: Path, reason: str, was: Sequence[str] = ("running",))
         result = read_result(directory)
         if result is not None and result["status"] in was:
             with replacing(directory / "result.json") as file:
-                file.write(json.dumps(result | {"status": "interrupted", "error": reason}, indent=1) + "\n")
+                file.write(json.dumps(result | {"status": status, "error": reason}, indent=1) + "\n")

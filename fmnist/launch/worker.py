@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fmnist.config.schema import Config
-from fmnist.launch.runs import interrupted, run_log
+from fmnist.launch.runs import correct, run_log
 from fmnist.launch.trouble import Trouble, trouble
 from fmnist.record.result import Outcome
 from fmnist.sources.fetch import read_ahead
@@ -130,12 +130,13 @@ class _Group:
         if wrong.trace:
             self.logs[run].error("%s", wrong.trace.rstrip())
         self.logs[run].error("error: %s", wrong.text)
+        correct(self.directories[run], "failed", wrong.text)  # on a full disk it could not be closed
         self.end(run, Outcome(None, {}, wrong.text))
 
     def set_aside(self, runs: Sequence[int], wrong: Trouble) -> None:
         """Say of runs that their stack was too large: each waits until a smaller one trains it."""
         for run in runs:
-            interrupted(self.directories[run], wrong.text, was=("running", "failed"))
+            correct(self.directories[run], "interrupted", wrong.text, was=("running", "failed"))
             self.logs[run].info("a stack of %d runs does not fit (%s): it is halved", len(runs), wrong.text)
 
 

@@ -173,7 +173,7 @@ class Array:
         """How the runs of a stack have ended, by its task or, where that was killed, by their records."""
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
-        from fmnist.launch.runs import interrupted
+        from fmnist.launch.runs import correct
         from fmnist.record.result import Outcome, read_result
 
         try:
@@ -187,7 +187,7 @@ class Array:
             if result is not None and result["status"] in ("done", "failed"):
                 found.append(Outcome(result.get("objective"), result["metrics"], result["error"]))
             else:
-                interrupted(directory, died)
+                correct(directory, "interrupted", died)
                 found.append(Outcome(None, {}, died))
         return found
 

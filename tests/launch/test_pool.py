@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from helpers import make_config, tiny
+from sweeping import until
 
 from fmnist import ROOT
 from fmnist.launch import pool as module
@@ -138,8 +140,8 @@ def test_workers_have_the_variables_that_they_are_given():
     pool = Workers({"FMNIST_TEST": "a b", "OMP_NUM_THREADS": "3"})
     pool.grow(1)
     try:
-        with open(f"/proc/{pool.workers[0].process.pid}/environ", "rb") as file:
-            environment = file.read().split(b"\0")
+        place = Path(f"/proc/{pool.workers[0].process.pid}/environ")
+        environment = until(place.read_bytes, "the process has become a worker").split(b"\0")
         assert {b"FMNIST_TEST=a b", b"OMP_NUM_THREADS=3"} <= set(environment)
     finally:
         pool.close()

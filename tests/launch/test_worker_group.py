@@ -13,6 +13,7 @@ from helpers import Crash, assert_same_run, crash_in, make_config, tiny
 from fmnist import ROOT, UserError
 from fmnist.launch.trouble import trouble
 from fmnist.launch.worker import train_group
+from fmnist.record.record import Record
 from fmnist.train import engine
 from fmnist.train.stack import Stack
 
@@ -152,6 +153,22 @@ def test_what_goes_wrong_with_a_stack_is_in_the_log_and_the_outcome_of_each_run(
         assert "in broken" in log
         assert log.endswith("error: RuntimeError: no such kernel\n")
         assert result_of(directory)["status"] == "failed"
+
+
+def test_a_run_whose_record_could_not_be_closed_does_not_say_that_it_trains(tmp_path, monkeypatch):
+    configs, directories = crashed(tmp_path, monkeypatch, a=0, b=0)
+    saved = Record.save
+
+    def full(self, **changes):
+        if self.result["epoch"] or changes.get("status"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        saved(self, **changes)
+
+    monkeypatch.setattr(Record, "save", full)
+    outcomes = train_group(configs, directories)
+    assert [outcome.error for outcome in outcomes] == ["OSError: [Errno 28] No space left on device"] * 2
+    for directory in directories:
+        assert (result_of(directory)["status"], result_of(directory)["error"]) == ("failed", outcomes[0].error)
 
 
 def test_a_mistake_in_the_data_is_the_line_of_a_single_run(tmp_path):

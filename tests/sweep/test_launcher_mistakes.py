@@ -10,6 +10,7 @@ from helpers import run_cli, tiny
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.types import HydraContext, RunMode
@@ -194,7 +195,8 @@ def test_jobs_with_other_variables_than_the_sweep_are_refused(folder):
     assert status_of(folder / "sweep") == {"experiment-plain": "done"}
 
 
-def test_jobs_do_not_keep_their_composed_configs(tmp_path):
+def test_jobs_do_not_keep_their_composed_configs(tmp_path, monkeypatch):
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # what jobs put there goes when the test ends
     setup_globals()
     Plugins.instance()
     JobRuntime.instance().set("name", "train")
