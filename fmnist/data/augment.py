@@ -63,9 +63,11 @@ class Augmenter:
         self.drawn = {name: torch.rand(rows, DRAWS, generator=self._generator(name, epoch)).to(device)
                       for name in self.asked}  # fmt: skip
         if self.alpha is not None:
-            gamma = torch.full((2, batches), self.alpha, dtype=torch.float64)
-            one, two = torch._standard_gamma(gamma, generator=self._generator("mixup", epoch))
-            share = one / (one + two)  # from Beta(alpha, alpha)
+            generator, size = self._generator("mixup", epoch), (2, batches)
+            gamma = torch._standard_gamma(torch.full(size, self.alpha + 1, dtype=torch.float64), generator=generator)
+            uniform = torch.rand(size, generator=generator, dtype=torch.float64)
+            one, two = gamma.log() + uniform.log() / self.alpha  # logarithms: with a small alpha the numbers underflow
+            share = (one - two).sigmoid()  # from Beta(alpha, alpha)
             self.shares = torch.maximum(share, 1 - share).float().to(device)
 
     def _generator(self, name: str, epoch: int) -> torch.Generator:

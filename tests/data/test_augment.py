@@ -203,9 +203,9 @@ def test_no_strength_is_off(off, batch_size):
     assert all(batch.mix is None for batch in found.epoch(1))
 
 
-@pytest.mark.parametrize(("alpha", "mean"), [(1.0, 0.75), (0.1, 0.95), (50.0, 0.54)])
+@pytest.mark.parametrize(("alpha", "mean"), [(1.0, 0.75), (0.2, 0.899), (0.001, 0.9993), (50.0, 0.54), (1e4, 0.5028)])
 def test_shares_are_drawn_from_beta(alpha, mean):
-    """Their larger parts: of Beta(1, 1) the mean is 3/4; little alpha mixes hardly at all, much by halves."""
+    """Their larger parts: of Beta(1, 1) the mean is 3/4; little alpha mixes hardly at all, a large one by halves."""
     augmenter = Augmenter({"mixup": alpha}, (4, 4), 3)
     augmenter.start(1, 4000, 4000, CPU)
     assert float(augmenter.shares.mean()) == pytest.approx(mean, abs=0.015)
