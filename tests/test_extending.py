@@ -50,13 +50,19 @@ def project(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(project):
     """The command of each idea, as it stands on the page but for its size: the directories of the runs by title."""
-    found = {}
-    for title, section in IDEAS.items():
-        found[title] = project / "outputs" / title.replace(" ", "_") / "alone"
-        line = [sys.executable, "train.py", *command_of(section), *QUICK, f"hydra.run.dir={found[title]}"]
-        done = subprocess.run(line, cwd=project, capture_output=True, encoding="utf-8")
-        assert done.returncode == 0, done.stdout + done.stderr
+    found = {title: project / "outputs" / title.replace(" ", "_") / "alone" for title in IDEAS}
+    started = {title: typed(project, *command_of(IDEAS[title]), *QUICK, f"hydra.run.dir={directory}")
+               for title, directory in found.items()}  # fmt: skip
+    for title, process in started.items():
+        out, err = process.communicate()
+        assert process.returncode == 0, f"{title}: {out}{err}"
     return found
+
+
+def typed(project, *arguments):
+    """`python train.py ...` in the copy, started."""
+    line = [sys.executable, "train.py", *arguments]
+    return subprocess.Popen(line, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
 
 
 def in_copy(project, code, *arguments):
@@ -119,6 +125,29 @@ def test_an_idea_trains_alone_in_a_stack_and_resumed(title, again):
     assert stacked["status"] == "done"
     for one, other in zip(rows, stacked_rows, strict=True):
         assert one == pytest.approx(other, rel=1e-7, abs=1e-9)
+
+
+def test_ideas_train_in_a_sweep_in_stacks_of_workers(project):
+    ideas = {"model.activation": "relu,sine", "loss": "cross_entropy,focal", "norm": "rms", "optim": "signsgd"}
+    knobs = [f"{name}={values}" for name, values in ideas.items()]
+    sweep = typed(project, "-m", "model=mlp1", *knobs, "+augment.upside_down=0.5", "seed=0,1", "lr=1e-4", *QUICK,
+                  "hydra.launcher.workers=2", "hydra.sweep.dir=outputs/sweep")  # fmt: skip
+    out, err = sweep.communicate()
+    assert sweep.returncode == 0, out + err
+    results = [json.loads(file.read_text(encoding="utf-8")) for file in project.glob("outputs/sweep/*/result.json")]
+    assert [result["status"] for result in results] == ["done"] * 8
+    asked = {(result["config"]["model"]["activation"], result["config"]["loss"]) for result in results}
+    assert len(asked) == 4
+    assert all(result["metrics"]["test/confidence"] for result in results)
+
+
+def test_a_name_that_no_idea_has_is_one_line(project):
+    process = typed(project, "model.activation=cosine")
+    out, err = process.communicate()
+    assert (process.returncode, out) == (2, "")
+    assert err.startswith("error: model.activation must be one of relu,")
+    assert "sine, got 'cosine'" in err
+    assert len(err.splitlines()) == 1
 
 
 def test_the_metric_is_in_the_record(alone):

@@ -25,6 +25,7 @@ INITS = ("he", "glorot", "report", "report_weights", "report_biases")
 ACTIVATIONS = ["relu", "leaky_relu", "gelu", "silu", "sigmoid", "tanh"]
 NORMS = ["batch", "layer"]
 CLASS_LOSSES = ["cross_entropy", "brier", "report", "report_rows"]
+IMAGE_LOSSES = ["mae", "mse", "bce"]
 AUGMENTATIONS = {"shift": "[0, inf)", "flip": "[0, 1]", "cutout": "[0, inf)", "mixup": "[0, inf)"}
 
 
@@ -185,7 +186,7 @@ MODELS: dict[str, Kind] = {
     "mlp": classifier(MLPConfig, "fmnist.nn.models:MLP", lambda model: model.hidden),
     "deep": classifier(DeepConfig, "fmnist.nn.models:Deep", lambda model: [model.width] * model.depth),
     "autoencoder": autoencoder(AutoencoderConfig, "fmnist.nn.models:Autoencoder", "fmnist.nn.losses:Reconstruction",
-                               ("mae", "mse", "bce"), ("loss", "mae", "mse"), lambda model: model.hidden),
+                               IMAGE_LOSSES, ("loss", "mae", "mse"), lambda model: model.hidden),
     "vae": autoencoder(VAEConfig, "fmnist.nn.models:VAE", "fmnist.nn.losses:NegativeELBO", ("bce",),
                        ("loss", "nll", "kl"), lambda model: [*model.hidden, 2 * model.latent]),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Autoencoders: variational and plain, denoising, one-class; runs, stacks, figures and uses."""
+"""Autoencoders: variational and plain, denoising, one-class; runs, stacks, pictures and uses."""
 
 import itertools
 import json
@@ -9,10 +9,11 @@ import torch
 from helpers import SMALL, Crash, assert_same_run, crash_in, events_of, make_config, rows_of
 
 from fmnist import UserError
+from fmnist.config import schema
 from fmnist.data.dataset import load
 from fmnist.evaluate import evaluate
 from fmnist.figures import main
-from fmnist.nn.losses import NegativeELBO
+from fmnist.nn.losses import RECONSTRUCTION, NegativeELBO, squared
 from fmnist.nn.models import VAE, Parts
 from fmnist.nn.noise import Noise
 from fmnist.record import checkpoint
@@ -161,7 +162,7 @@ def test_a_denoiser_is_measured_on_noisy_input_and_beats_leaving_it_as_it_is(tmp
     assert again["test/mse"] == metrics["test/mse"]  # the noise of the test rows belongs to the run
 
 
-def test_figures_are_written_and_shown_and_the_code_is_probed(tmp_path):
+def test_pictures_are_written_and_shown_and_the_code_is_probed(tmp_path):
     knobs = {**QUICK, "figures": True, "data.limit": 1200}
     plain = {**AUTOENCODER, "model.hidden": [20, 2], "model.code": "identity", "noise": 0.25}
     configs = [make_config(**{**knobs, **plain}),
@@ -186,7 +187,7 @@ def test_latent_spaces_are_compared(tmp_path, monkeypatch, capsys):
     assert str(out) in capsys.readouterr().out
 
 
-def test_gaps_are_measured():
+def test_holes_are_measured():
     generator = torch.Generator().manual_seed(0)
     full = torch.randn(2000, 2, generator=generator)
     clumps = torch.randn(2000, 2, generator=generator) * 0.05 + torch.tensor([[-1.0, 0], [1, 0]]).repeat(1000, 1)
@@ -222,6 +223,16 @@ def test_a_class_that_an_idx_data_set_does_not_have_is_refused(tmp_path):
     config = make_config("autoencoder", "idx", **{"data.dir": str(tmp_path), "anomaly.normal": 7})
     with pytest.raises(UserError, match=r"anomaly\.normal must be a class, 0 to 3, got 7"):
         engine.fit([config], [tmp_path / "run"])
+
+
+def test_a_loss_of_images_can_be_added(tmp_path, monkeypatch):
+    monkeypatch.setitem(RECONSTRUCTION, "half", lambda logits, x: squared(logits, x) / 2)
+    schema.IMAGE_LOSSES.append("half")
+    try:
+        found = fit(tmp_path, **AUTOENCODER, loss="half")
+    finally:
+        schema.IMAGE_LOSSES.remove("half")
+    assert found["test/loss"] == pytest.approx(784 * found["test/mse"] / 2)
 
 
 def test_curves_have_their_terms(tmp_path):
