@@ -3,9 +3,12 @@
 import json
 
 import pytest
+import torch
 
 from fmnist.nn.step import Step
+from fmnist.record import checkpoint
 from fmnist.sources.fetch import read_ahead
+from fmnist.train.restore import assemble
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +44,16 @@ def assert_valid(directory):
     strict((directory / "result.json").read_text(encoding="utf-8"))
     for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         strict(line)
+
+
+def assert_all_weights_have_moved(config, directory):
+    """Training has reached every parameter of a run's model, and left it finite."""
+    before = assemble([config]).weights(0)
+    after = checkpoint.load(directory / "last.pt")["weights"]
+    assert before.keys() == after.keys()
+    for name, value in after.items():
+        assert value.isfinite().all(), name
+        assert not torch.equal(value, before[name].cpu()), name
 
 
 # Every kind of model and of final metric, as small as it can be; for what else they need see their users.

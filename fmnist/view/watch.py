@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from fmnist import UserError
 from fmnist.data.dataset import as_input
 from fmnist.nn.layers import Activation, Linear
 from fmnist.nn.losses import Criterion
@@ -67,10 +68,12 @@ def inputs(
     model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, lr: Sequence[float], noise: Start
 ) -> dict[str, Tensor]:
     """input/UNIT_P: percentiles over the rows of what goes into the last hidden activation, for its first units (as in
-    figure 1 of Ioffe & Szegedy 2015)."""
-    *_, last = (layer for layer in model.modules() if isinstance(layer, Activation))
+    figure 1 of Ioffe & Szegedy 2015). Raises UserError for a model without activations."""
+    activations = [layer for layer in model.modules() if isinstance(layer, Activation)]
+    if not activations:
+        raise UserError("watch must not be inputs for this model: it has no activation")
     seen: list[Tensor] = []
-    hook = last.register_forward_pre_hook(lambda layer, given: seen.append(given[0]))
+    hook = activations[-1].register_forward_pre_hook(lambda layer, given: seen.append(given[0]))
     try:
         with _left_alone(model), torch.no_grad():
             noise()

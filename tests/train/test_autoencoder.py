@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from helpers import SMALL, Crash, assert_same_run, crash_in, events_of, make_config, rows_of
+from training import assert_all_weights_have_moved
 
 from fmnist import UserError
 from fmnist.config import schema
@@ -73,6 +74,7 @@ def test_every_composition_trains_for_two_steps(model, loss, batch_size, tmp_pat
         (outcome,) = engine.fit([config], [tmp_path / str(index)])
         assert outcome.error is None
         assert all(math.isfinite(value) for value in outcome.metrics.values())
+        assert_all_weights_have_moved(config, tmp_path / str(index))
 
 
 @pytest.mark.parametrize("knobs", [{**AUTOENCODER, "noise": 0.2, "mask": 0.2}, VARIATIONAL], ids=["denoising", "vae"])

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 from helpers import MODELS, SMALL, assert_same_run, make_config, rows_of, tiny
-from training import PlainStep
+from training import PlainStep, assert_all_weights_have_moved
 
 from fmnist import UserError
 from fmnist.data.dataset import load
@@ -102,8 +102,8 @@ def test_seeds_matter_and_nothing_else_random_does(tmp_path):
     assert rows_of(tmp_path / "first") != rows_of(tmp_path / "other")
 
 
-SWITCHES = [dict(zip(("dropout", "batch_norm", "skip"), on, strict=True))
-            for on in itertools.product((None, 0.5), (None, True), (None, True))]  # fmt: skip
+SWITCHES = [dict(zip(("dropout", "norm", "skip"), on, strict=True))
+            for on in itertools.product((None, 0.5), (None, "batch", "layer"), (None, True))]  # fmt: skip
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "report", "report_rows"])
@@ -121,8 +121,7 @@ def test_every_composition_trains_for_two_steps(model, dataset, switches, loss, 
     (outcome,) = engine.fit([config], [tmp_path / "run"])
     assert outcome.error is None
     assert 0 <= outcome.metrics["test/accuracy"] <= 1
-    weights = checkpoint.load(tmp_path / "run" / "last.pt")["weights"]
-    assert all(tensor.isfinite().all() for tensor in weights.values())
+    assert_all_weights_have_moved(config, tmp_path / "run")
 
 
 @pytest.mark.parametrize(("knobs", "parameters"), [

@@ -9,8 +9,10 @@ from helpers import make_config, rows_of
 from torch import nn
 from torch.nn import functional as F
 
+from fmnist import UserError
 from fmnist.data.dataset import as_input, load
 from fmnist.train import engine
+from fmnist.train.restore import assemble
 from fmnist.train.stack import Stack
 from fmnist.view.watch import watch
 
@@ -103,3 +105,17 @@ def test_watching_changes_nothing_and_a_stack_sees_what_its_solos_see(model, wat
         weights = [json.loads((tmp_path / f"{kind}{run}/result.json").read_text())["metrics"]["test/loss"]
                    for kind in ("plain", "solo")]  # fmt: skip
         assert weights[0] == weights[1]
+
+
+def test_the_change_of_the_gradient_is_none_where_nothing_moves_though_units_are_dropped():
+    configs = [make_config(**SMALL, seed=seed, lr=1e-14, dropout=0.5, watch="surface") for seed in (0, 1)]
+    found = watch(assemble(configs))
+    assert found["surface/gradient_change"] == pytest.approx([0, 0], abs=1e-9)
+    assert found["surface/loss_range"] == pytest.approx([0, 0], abs=1e-9)
+
+
+def test_a_model_without_activations_has_no_inputs_to_watch():
+    stack = assemble([make_config(**SMALL, watch="inputs")])
+    stack.model = nn.Sequential(stack.model[0])
+    with pytest.raises(UserError, match="watch must not be inputs for this model: it has no activation"):
+        watch(stack)
