@@ -13,10 +13,10 @@ from omegaconf import DictConfig
 
 
 class Composer:
-    """Gives what `load_sweep_config` gives for the jobs of one sweep.
+    """Composes the jobs of one sweep; the result is what Hydra's `load_sweep_config` gives.
 
-    Hydra composes the files of every job anew. Here that happens once for each choice of files (of config groups, such
-    as model=mlp2); a job is a copy of it, to which its plain values are applied by Hydra's own function.
+    Hydra composes the files of every job anew. This class does so once for each choice of files (of config groups, such
+    as model=mlp2). A job is a copy of that, to which Hydra's own function applies the job's plain values.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
@@ -30,7 +30,7 @@ class Composer:
         """The config of the job with these overrides; errors are Hydra's."""
         try:
             return self._quickly(overrides)
-        except Exception:  # whatever is unusual is Hydra's: it composes, or says what is wrong
+        except Exception:  # Hydra composes what is unusual, or says what is wrong
             return self.loader.load_sweep_config(self.master, list(overrides))
 
     def _quickly(self, overrides: Sequence[str]) -> DictConfig:

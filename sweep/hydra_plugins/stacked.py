@@ -1,4 +1,4 @@
-"""`hydra/launcher=stacked`: the jobs of a sweep, trained together where they can be, resumed where they were left."""
+"""`hydra/launcher=stacked`: trains the jobs of a sweep together where it can, and goes on where a sweep was stopped."""
 
 import atexit
 import logging
@@ -40,8 +40,8 @@ ConfigStore.instance().store(group="hydra/launcher", name="stacked", node=Stacke
 
 
 class StackedLauncher(BasicLauncher):
-    """Trains a task function's jobs in stacks if it is marked by `fmnist.launch.groups.stackable`; others run
-    one after another, as with Hydra's basic launcher."""
+    """Trains the jobs of a task function in stacks if it is marked by `fmnist.launch.groups.stackable`. Those of any
+    other task function run one after another, as with Hydra's basic launcher."""
 
     def __init__(self, workers: int | None, stack: int | None, dry_run: bool) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class StackedLauncher(BasicLauncher):
         return jobs
 
     def _lock(self) -> None:
-        """Be the only command that trains this sweep, for as long as this process lives."""
+        """Refuse to train a sweep that another command trains; keep others out as long as this process lives."""
         from fmnist.record.files import locked
 
         if self.lock is not None:
@@ -119,7 +119,7 @@ class StackedLauncher(BasicLauncher):
             raise SystemExit(1) from None
 
     def _refuse(self, job: Job) -> None:
-        """End a job that is not to be trained: its own log says why, unless the directory is another run's."""
+        """End a job that is not to be trained. Its log says why, unless its directory is another run's."""
         from fmnist.launch.runs import run_log
 
         error = job.error
@@ -222,7 +222,7 @@ class StackedLauncher(BasicLauncher):
         return f"\n{table(found)}\n\n{where_to_look(self.sweep)}\n" if found else ""
 
     def _interrupted(self, status: int) -> NoReturn:
-        """End the command; what is finished can be seen, and the rest goes on."""
+        """End the command: show what is finished, and the command that goes on."""
         from fmnist.launch.commands import command, near, quoted
 
         if any(self.sweep.glob("*/result.json")):
@@ -233,7 +233,7 @@ class StackedLauncher(BasicLauncher):
         raise SystemExit(status)
 
     def _conclude(self) -> None:
-        """The end of a sweep of which jobs have failed: Hydra calls no callback then."""
+        """Print the end of a sweep of which jobs have failed. Hydra calls no callback then."""
         if not self.dry_run:
             print(self._leaderboard())
         log.error(f"{len(self.failed)} of {self.launched} jobs failed:")

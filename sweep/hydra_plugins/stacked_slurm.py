@@ -1,6 +1,6 @@
 """`hydra/launcher=stacked_slurm`: the stacked launcher on a SLURM cluster, each stack a task of one job array.
 
-It takes the settings of `hydra/launcher=submitit_slurm` besides those of the stacked launcher; the extra is the same.
+It has the settings of `hydra/launcher=submitit_slurm` and those of the stacked launcher, and needs the extra `slurm`.
 The tasks and the command share the file system alone: how far a run has come is in its directory.
 """
 
@@ -47,7 +47,7 @@ LEAVING = 5.0  # seconds that a task which has written its outcomes may take to 
 
 
 class StackedSlurmLauncher(StackedLauncher):
-    """As the stacked launcher; the stacks are trained by an array of SLURM tasks instead of by processes here."""
+    """The stacked launcher, but for who trains: an array of SLURM tasks, not processes of this machine."""
 
     def __init__(self, workers: int | None, stack: int | None, dry_run: bool, **queue: Any) -> None:
         super().__init__(workers=workers, stack=stack, dry_run=dry_run)
@@ -60,7 +60,7 @@ class StackedSlurmLauncher(StackedLauncher):
         return Array(self.queue, {name: str(value) for name, value in self.config.hydra.job.env_set.items()})
 
     def _plan(self, todo: Sequence[Job]) -> Any:
-        """Nothing is measured: the nodes may be another kind of machine, and are asked for before they are there."""
+        """In which stacks: a fmnist.launch.plan.Plan. Nothing is measured: this machine is none of the nodes."""
         from fmnist.launch.machine import Machine
         from fmnist.launch.plan import plan
 
@@ -72,7 +72,7 @@ class StackedSlurmLauncher(StackedLauncher):
 
 
 class StackTask:
-    """What a task of the array does; queued again, it does the same: its runs go on from their checkpoints."""
+    """What a task of the array does. A task that is queued again does the same; its runs go on from checkpoints."""
 
     def __call__(self, *arguments: Any) -> Any:
         """Train a stack; see fmnist.launch.worker.train_group."""
@@ -81,7 +81,7 @@ class StackTask:
         return train_group(*arguments)
 
     def checkpoint(self, *arguments: Any) -> Any:
-        """Called by submitit in a task that is about to be ended by the time limit or for another job."""
+        """Submitit calls this in a task that the time limit or another job is about to end."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, *arguments)
@@ -123,7 +123,7 @@ class Array:
         return caught[0] if caught else None
 
     def _refuse_if_queued(self) -> None:
-        """Two arrays must not write to the same directories: one may have outlived the command that submitted it."""
+        """Refuse to write to the same directories as an array that has outlived the command that submitted it."""
         own = {path.name.split("_")[0] for path in self.folder.parent.glob("*")}
         deadline = time.monotonic() + LEAVING
         while queued := own & _queued():
