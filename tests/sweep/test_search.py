@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from sweep.searches import OPTUNA, SPACE, as_dict, parabola, settings, trials_in
 
 from fmnist import ROOT
-from fmnist.launch.commands import command
+from fmnist.launch.commands import command, in_shell
 
 
 def lines_of(capsys):
@@ -174,4 +174,6 @@ def test_the_command_of_the_best_trial_is_short_in_the_project_and_complete_else
     assert sweep(*asked, objective=parabola) == 0
     lines = capsys.readouterr().out.splitlines()
     (line,) = [line for line in lines if "train.py" in line]
-    assert line.startswith(f"{sys.executable} {ROOT / 'train.py'} data=idx \"data.dir='/a (b)/é, c'\" lr=")
+    assert line.startswith(
+        f"{in_shell(sys.executable, str(ROOT / 'train.py'))} data=idx \"data.dir='/a (b)/é, c'\" lr="
+    )
