@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train test test-avx2 test-gpu test-cluster test-ray bench report claims claim lint format clean
+.PHONY: help install data train test test-avx2 fuzz-layers test-gpu test-cluster test-ray bench report claims claim lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +37,9 @@ test: data ## run all tests but those of clusters
 
 test-avx2: data ## the same as on a processor with AVX2 alone
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 FMNIST_ISA=avx2 $(BIN)/python -m pytest
+
+fuzz-layers: data ## 10,000 random layer orders, the tape against autograd
+	FMNIST_ORDERS=10000 $(BIN)/python -m pytest tests/speed/test_orders.py
 
 test-gpu: data ## what needs a GPU: tests over devices, CUDA graphs, the bench; one line where there is none
 	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
