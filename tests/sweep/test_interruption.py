@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import assert_same_run, make_config, run_cli
 from sweeping import LONG, results_of, running, started, status_of, until, until_there, workers_of
 
@@ -22,12 +23,14 @@ def gone(pids):
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     """The runs of LONG, never interrupted, each alone."""
-    folder = tmp_path_factory.mktemp("unbroken")
+    folder, threads = tmp_path_factory.mktemp("unbroken"), torch.get_num_threads()
+    torch.set_num_threads(1)
     for seed in (0, 1, 2):
         for lr in (0.001, 0.003):
             config = make_config(seed=seed, lr=lr, epochs=400, batch_size=50, precision="float64", save_every=0.1,
                                  log_every=100, **{"model.hidden": [12], "data.limit": 300})  # fmt: skip
             engine.fit([config], [folder / f"seed-{seed}+lr-{lr}"])
+    torch.set_num_threads(threads)
     return folder
 
 
@@ -77,7 +80,7 @@ def assert_finishes_as_printed(folder, out, unbroken):
 
 
 def test_an_interrupted_sweep_shows_what_is_finished(tmp_path):
-    short_and_long = ("epochs=3,100000", "seed=0", "lr=1e-3", "hydra.launcher.workers=2")
+    short_and_long = ("epochs=3,100000", "seed=0", "lr=1e-3")
     with started(tmp_path, *LONG, *short_and_long, runs=2) as process:
         until(lambda: "done" in status_of(tmp_path / "sweep").values(), "the short run is done")
         process.send_signal(signal.SIGINT)
@@ -102,7 +105,7 @@ def test_the_command_that_continues_names_the_directory_that_the_time_named(tmp_
 
 
 def test_a_worker_that_dies_is_told_by_the_names_of_its_jobs(tmp_path):
-    with started(tmp_path, *LONG, "hydra.launcher.workers=2", "hydra.launcher.stack=3") as process:
+    with started(tmp_path, *LONG, "hydra.launcher.stack=3") as process:
         os.kill(workers_of(process)[0], signal.SIGKILL)
         out, err = process.communicate()
     assert process.returncode == 1, out + err

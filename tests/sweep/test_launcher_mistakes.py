@@ -147,8 +147,10 @@ def test_a_directory_that_cannot_be_named_fails_its_job_alone(folder):
     assert failed["0"].startswith("hydra.sweep.subdir: Interpolation key 'nothing' not found")
 
 
-@pytest.mark.parametrize("knob", ["workers", "stack"])
-@pytest.mark.parametrize(("typed", "got"), [("-1", "-1"), ("0", "0"), ("1.5", "1.5"), ("x", "'x'"), ("true", "True")])
+@pytest.mark.parametrize(("knob", "typed", "got"), [
+    ("workers", "-1", "-1"), ("stack", "-1", "-1"), ("stack", "0", "0"), ("workers", "1.5", "1.5"), ("stack", "x", "'x'"),
+    ("workers", "true", "True"),
+])  # fmt: skip
 def test_a_number_of_workers_or_runs_that_is_none_is_one_line(knob, typed, got, tmp_path):
     done = run_cli("-m", *SMALL, "seed=0,1", f"hydra.launcher.{knob}={typed}", cwd=tmp_path)
     assert done.returncode == 2
@@ -156,8 +158,10 @@ def test_a_number_of_workers_or_runs_that_is_none_is_one_line(knob, typed, got, 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("logging", ["disabled", "stdout", "none", "default"])
-@pytest.mark.parametrize("command", [("hydra.run.dir=run",), ("-m", "seed=0,1", "hydra/launcher=basic")])
+@pytest.mark.parametrize(("logging", "command"), [
+    *(("disabled", ("-m", "seed=0,1", f"hydra/launcher={launcher}")) for launcher in ("basic", "stacked")),
+    *((logging, ("hydra.run.dir=run",)) for logging in ("disabled", "stdout", "none", "default")),
+])  # fmt: skip
 def test_hydras_other_ways_to_log_train(logging, command, folder):
     words = (word for word in TINY if command[0] == "-m" or "sweep" not in word)
     done = run_cli(*command, *words, "data.dir=good", f"hydra/job_logging={logging}", cwd=folder)
