@@ -148,8 +148,8 @@ def test_a_directory_that_cannot_be_named_fails_its_job_alone(folder):
 
 
 @pytest.mark.parametrize(("knob", "typed", "got"), [
-    ("workers", "-1", "-1"), ("stack", "-1", "-1"), ("stack", "0", "0"), ("workers", "1.5", "1.5"), ("stack", "x", "'x'"),
-    ("workers", "true", "True"),
+    ("workers", "-1", "-1"), ("stack", "-1", "-1"), ("stack", "0", "0"), ("workers", "1.5", "1.5"),
+    ("stack", "x", "'x'"), ("workers", "true", "True"),
 ])  # fmt: skip
 def test_a_number_of_workers_or_runs_that_is_none_is_one_line(knob, typed, got, tmp_path):
     done = run_cli("-m", *SMALL, "seed=0,1", f"hydra.launcher.{knob}={typed}", cwd=tmp_path)
