@@ -48,6 +48,14 @@ def test_the_kinds_of_runs_have_every_metric_that_is_taken_once(tmp_path):
     assert len(measure.ONCE) == 3  # bound, empty_space, anomaly: one that is added wants a kind above
 
 
+def test_a_run_that_diverged_has_no_pictures(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("fmnist.view.pictures.draw", lambda stack, run, folder: drawn.append(run) or {})
+    configs = [make_config(**{**SIZES, **KINDS["code"], "figures": True, "lr": lr}) for lr in (1e-3, 1e38)]
+    engine.fit(configs, [tmp_path / "good", tmp_path / "bad"])
+    assert drawn == [0]
+
+
 @pytest.mark.parametrize(("kind", "name"), [("code", "holes"), ("one class", "auroc")])
 def test_a_metric_that_fails_for_one_run_fails_for_it_alone(kind, name, tmp_path, monkeypatch):
     original, calls = getattr(measure, name), []
