@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -15,11 +14,11 @@ import torch
 from fmnist import UserError
 from fmnist.nn.losses import Classification
 from fmnist.nn.step import outputs
-from fmnist.record.result import metrics_in_words
+from fmnist.record.result import defined, metrics_in_words
 from fmnist.report.comparison import Configuration, comparisons, read
 from fmnist.report.tables import Table
 from fmnist.train.restore import restore
-from fmnist.view.measure import codes, test
+from fmnist.view.measure import codes, final
 from fmnist.view.metrics import by_class, probe
 
 
@@ -28,9 +27,7 @@ def evaluate(directory: Path, weights: str | None = None) -> dict[str, Any]:
     for autoencoders probe/accuracy, of a linear classifier on the code. None for a metric that is not defined."""
     stack = restore(directory, weights)
     dataset = stack.dataset
-    found = stack.measure("validation", dataset.validation) if dataset.validation else {}
-    found |= test(stack, dataset.test)
-    metrics: dict[str, Any] = {tag: _defined(values[0]) for tag, values in found.items()}
+    metrics: dict[str, Any] = dict(defined({tag: values[0] for tag, values in final(stack).items()}))
     if isinstance(stack.criterion, Classification):
         x, labels = stack.input(dataset.test), dataset.test.labels
         chunks = outputs(stack.model, stack.criterion, x, labels, stack.common.precision)
@@ -42,13 +39,8 @@ def evaluate(directory: Path, weights: str | None = None) -> dict[str, Any]:
     else:
         inside, outside = (codes(stack, part)[0] for part in (dataset.train, dataset.test))
         accuracy = probe(inside, dataset.train.labels, outside, dataset.test.labels)
-        metrics["probe/accuracy"] = _defined(accuracy)
+        metrics |= defined({"probe/accuracy": accuracy})
     return metrics
-
-
-def _defined(value: float) -> float | None:
-    """A metric as a record has it: None for what is no number."""
-    return value if math.isfinite(value) else None
 
 
 def table(metrics: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import json
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from fmnist import ROOT
+from fmnist import ROOT, UserError
 from fmnist.config.parse import parse
 from fmnist.config.schema import GROUPS, Config
 from fmnist.record import checkpoint
@@ -39,7 +40,34 @@ def run_cli(*arguments: str, cwd: Path = ROOT, timeout: float = 300) -> subproce
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
 
 
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], main: Any, *arguments: Any) -> Any:
+    """Exit status, output and error of a command's main function, in this process."""
+    monkeypatch.setattr("sys.argv", [main.__module__, *map(str, arguments)])
+    status = 0
+    try:
+        main()
+    except SystemExit as leaving:
+        status = leaving.code  # type: ignore[assignment]
+    return status, *capsys.readouterr()
+
+
+def refuses(call: Callable[[], object], *parts: str) -> None:
+    """See that a call is refused in one line that has these parts."""
+    with pytest.raises(UserError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message, message
+
+
 FILES = list(fetch.FASHION)
+
+
+def values(file: fetch.File) -> Tensor:
+    """What a file holds, in its shape."""
+    assert len(file.content) - file.start == torch.Size(file.shape).numel()
+    return torch.tensor(list(file.content[file.start :])).view(file.shape)
 
 
 def write(path: Path, values: Tensor) -> bytes:

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 
 import pytest
 import torch
-from helpers import MODELS, SMALL, make_config
+from helpers import MODELS, SMALL, make_config, said
 from sklearn import metrics as reference
 from training import data_kept, quick_disk, strict  # noqa: F401 - two are fixtures that serve each test
 
@@ -57,17 +57,6 @@ def command(*arguments):
     )
 
 
-def said(monkeypatch, capsys, *arguments):
-    """Exit status, output and error of the command, in this process."""
-    monkeypatch.setattr("sys.argv", ["evaluate", *map(str, arguments)])
-    status = 0
-    try:
-        evaluation.main()
-    except SystemExit as leaving:
-        status = leaving.code
-    return status, *capsys.readouterr()
-
-
 def test_the_command_prints_json_or_one_line_of_error(tmp_path, monkeypatch, capsys):
     engine.fit([make_config(**MODELS["mlp"], **SMALL)], [tmp_path])
     done = command(str(tmp_path), "--json")
@@ -78,7 +67,7 @@ def test_the_command_prints_json_or_one_line_of_error(tmp_path, monkeypatch, cap
         (tmp_path, tmp_path, "--json"): "error: --json and --weights are for one run",
         (tmp_path, "--weights", "average"): "error: no averaged weights in",
     }.items():
-        status, out, err = said(monkeypatch, capsys, *mistake)
+        status, out, err = said(monkeypatch, capsys, evaluation.main, *mistake)
         assert (status, out) == (2, "")
         assert err.startswith(line)
         assert len(err.splitlines()) == 1
@@ -88,10 +77,10 @@ def test_a_metric_that_is_not_defined_is_null_in_json_and_left_out_for_a_person(
     knobs = {"model": "autoencoder", "model.hidden": [4], "anomaly.normal": 1, "figures": False}
     engine.fit([make_config(**SMALL, **knobs)], [tmp_path])
     assert evaluate(tmp_path)["probe/accuracy"] is None  # its training rows are of one class
-    status, out, _ = said(monkeypatch, capsys, tmp_path, "--json")
+    status, out, _ = said(monkeypatch, capsys, evaluation.main, tmp_path, "--json")
     assert status == 0
     assert strict(out)["probe/accuracy"] is None
-    status, out, _ = said(monkeypatch, capsys, tmp_path)
+    status, out, _ = said(monkeypatch, capsys, evaluation.main, tmp_path)
     assert status == 0
     assert "auroc 0." in out
     assert "probe" not in out
@@ -136,7 +125,7 @@ def test_runs_of_different_configurations_and_models_are_summarised_apart(tmp_pa
     for number, knobs in enumerate(asked):
         engine.fit([make_config(**common, **knobs)], [tmp_path / str(number)])
     engine.fit([make_config(**common, **MODELS["mlp"], lr=1e38)], [tmp_path / "bad"])
-    status, out, _ = said(monkeypatch, capsys, tmp_path)
+    status, out, _ = said(monkeypatch, capsys, evaluation.main, tmp_path)
     assert status == 0
     blocks = out.split("\n\n")
     assert sorted(block.splitlines()[0] for block in blocks[:3]) == [

@@ -1,24 +1,13 @@
 """`python -m fmnist.figures`: the pictures of finished runs, into the runs or elsewhere."""
 
 import pytest
-from helpers import make_config
+from helpers import make_config, said
 from training import data_kept, quick_disk  # noqa: F401 - fixtures that serve each test
 
 from fmnist import figures
 from fmnist.train import engine
 
 KNOBS = {"data.limit": 300, "epochs": 1, "batch_size": 60, "figures": False}
-
-
-def said(monkeypatch, capsys, *arguments):
-    """Exit status, output and error of the command, in this process."""
-    monkeypatch.setattr("sys.argv", ["figures", *map(str, arguments)])
-    status = 0
-    try:
-        figures.main()
-    except SystemExit as leaving:
-        status = leaving.code
-    return status, *capsys.readouterr()
 
 
 RUNS = {
@@ -39,7 +28,7 @@ def runs(tmp_path):
 def test_pictures_go_where_they_are_told_to(runs, monkeypatch, capsys):
     there = runs / "elsewhere"
     places = ("--folder", there, "--out", there / "both.png")
-    status, out, _ = said(monkeypatch, capsys, runs / "a", runs / "b", *places)
+    status, out, _ = said(monkeypatch, capsys, figures.main, runs / "a", runs / "b", *places)
     assert status == 0
     drawn = {"reconstructions.png", "interpolation.png", "map.png", "plane.png"}
     assert {file.name for file in (there / "a").iterdir()} == drawn
@@ -58,7 +47,7 @@ def test_what_cannot_be_drawn_or_written_is_one_line(runs, monkeypatch, capsys):
         ([runs / "mlp"], 2, f"error: {runs / 'mlp'} is no autoencoder: it has no pictures"),
         ([runs / "nothing"], 2, "error: no run found in"),
     ):
-        found, _, err = said(monkeypatch, capsys, *arguments)
+        found, _, err = said(monkeypatch, capsys, figures.main, *arguments)
         assert (found, len(err.splitlines())) == (status, 1)
         assert err.startswith(message)
     monkeypatch.setattr(figures, "draw", lambda *_: {})
@@ -66,6 +55,6 @@ def test_what_cannot_be_drawn_or_written_is_one_line(runs, monkeypatch, capsys):
         ([runs / "a", runs / "a", "--out", runs / "file" / "x.png"], 1, f"error: {runs / 'file'}"),
         ([runs / "a", runs / "wide"], 2, "error: only codes of two numbers can be compared"),
     ):
-        found, _, err = said(monkeypatch, capsys, *arguments)
+        found, _, err = said(monkeypatch, capsys, figures.main, *arguments)
         assert (found, len(err.splitlines())) == (status, 1)
         assert err.startswith(message)

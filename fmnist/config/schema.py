@@ -1,6 +1,7 @@
 """The knobs of a run: names, types, defaults and what each allows. conf/ says in words what they mean."""
 
 import importlib
+import math
 import pkgutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, fields
@@ -262,6 +263,12 @@ class Config(Knobs):
     data: DataConfig = field(default_factory=DataConfig)
     optim: Any = field(default_factory=AdamConfig)
     anomaly: AnomalyConfig = field(default_factory=AnomalyConfig)
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch after which training ends: the run's last or, with `until`, the recorded one at which it pauses."""
+        rows = math.ceil(round((self.until or 1.0) * self.epochs / self.eval_every, 9))
+        return min(rows * self.eval_every, self.epochs)
 
 
 # Knobs that came later, each with the value that says what older runs did.

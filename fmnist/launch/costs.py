@@ -40,7 +40,7 @@ def _size(dir: str | None) -> Size:
     try:
         folder = Path(dir or "").expanduser()
         rows, height, width = _shape(folder, images)
-        classes = fetch._read(folder, labels, None)  # the header does not tell how many there are
+        classes = fetch.read_file(folder, labels, None)  # the header does not tell how many there are
         found = Size(rows, _shape(folder, test_images)[0], height * width, max(classes.content[classes.start :]) + 1)
     except (UserError, OSError, EOFError, ValueError, zlib.error):
         return Size()  # training will tell what is wrong with them
@@ -49,7 +49,7 @@ def _size(dir: str | None) -> Size:
 
 def _shape(folder: Path, name: str) -> tuple[int, int, int]:
     """The shape that the header of a file of images tells."""
-    path = fetch._find(folder, name)
+    path = fetch.find(folder, name)
     if path is None:
         raise FileNotFoundError(folder / name)
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
@@ -83,12 +83,6 @@ def work(config: Config) -> float:
     """Multiply-adds of a whole run: forward and backward in training, forward in validation."""
     train, held_out = rows(config)
     return parameters(config) * config.epochs * (3.0 * train + held_out / config.eval_every)
-
-
-def epochs(config: Config) -> int:
-    """Epochs that `fit` trains a new run for: all, or those up to the recorded one after which it pauses."""
-    records = math.ceil(round((config.until or 1.0) * config.epochs / config.eval_every, 9))
-    return min(records * config.eval_every, config.epochs)
 
 
 def steps(config: Config) -> int:

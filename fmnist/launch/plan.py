@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fmnist.config.schema import Config
-from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, epochs, memory, steps, work
+from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, memory, steps, work
 from fmnist.launch.groups import cut, groups, stacks
 from fmnist.launch.machine import Machine
 from fmnist.launch.trouble import Unmeasured
@@ -74,7 +74,7 @@ def plan(
     """
     jobs, cuda = len(configs), bool(machine.devices) and wants_cuda(configs)
     found = [list(group) for group in groups(configs)]
-    shares = [max(0, epochs(c) - b) / c.epochs for c, b in zip(configs, begun or [0] * jobs, strict=True)]
+    shares = [max(0, c.last_epoch - b) / c.epochs for c, b in zip(configs, begun or [0] * jobs, strict=True)]
     works = [sum(work(configs[run]) * shares[run] for run in group) for group in found]
     base = PROCESS + max(map(data_memory, configs))
     free = machine.memory * USED

@@ -1,6 +1,5 @@
 """What launchers write into the directories of runs: lines of their logs, and that nobody trains them any more."""
 
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -8,8 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fmnist import UserError
-from fmnist.record.files import replacing
-from fmnist.record.result import read_result
+from fmnist.record.result import read_result, write_result
 
 LOG = "train.log"  # as Hydra names it, by conf/config.yaml
 LOG_FORMAT = "[%(asctime)s] %(message)s"  # as there: a run's log looks the same however it was started
@@ -47,13 +45,12 @@ def run_log(directory: Path) -> logging.Logger:
     return log
 
 
-def correct(directory: Path, status: str, reason: str, was: Sequence[str] = ("running",)) -> None:
-    """Correct the record of a run that says that it trains while nobody trains it. was: the states that are wrong.
+def correct(directory: Path, status: str, reason: str | None, was: Sequence[str] = ("running",)) -> None:
+    """Correct the record of a run that nobody trains any more. was: the states that are wrong.
 
     A record that cannot be read or written stays as it is.
     """
     with suppress(UserError, OSError):
         result = read_result(directory)
         if result is not None and result["status"] in was:
-            with replacing(directory / "result.json") as file:
-                file.write(json.dumps(result | {"status": status, "error": reason}, indent=1) + "\n")
+            write_result(directory, result | {"status": status, "error": reason})

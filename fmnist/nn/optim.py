@@ -73,6 +73,11 @@ def _adam(fused: Callable[..., None]) -> Callable[..., None]:
     return update
 
 
+def norms(blocks: Sequence[Tensor]) -> Tensor:
+    """The Euclidean norm of each run's part of some blocks (K, ...) together, (K,)."""
+    return torch.stack([block.flatten(1).square().sum(1) for block in blocks]).sum(0).sqrt()
+
+
 RULES: dict[str, Rule] = {
     "sgd": Rule(("momentum_buffer",), _sgd),
     "adam": Rule(("exp_avg", "exp_avg_sq"), _adam(torch._fused_adam_)),
@@ -112,9 +117,9 @@ class Optimizer:
         if all(limit is None for limit in limits):
             return
         blocks = self.flat.views(self.flat.grad)
-        squares = torch.stack([block.flatten(1).square().sum(1) for block in blocks]).sum(0)
+        found = norms(blocks)
         bounds = torch.tensor([math.inf if limit is None else limit for limit in limits], dtype=torch.float64)
-        scale = (bounds.to(squares) / (squares.sqrt() + 1e-6)).clamp(max=1.0)
+        scale = (bounds.to(found) / (found + 1e-6)).clamp(max=1.0)
         for block in blocks:
             block *= scale.view(-1, *[1] * (block.dim() - 1))
 

@@ -3,7 +3,6 @@
 import functools
 import json
 import logging
-import math
 import os
 import platform
 import subprocess
@@ -17,7 +16,7 @@ from fmnist.config.parse import config_hash
 from fmnist.config.schema import Config
 from fmnist.record.board import Mirror
 from fmnist.record.files import replacing
-from fmnist.record.result import read_result, read_rows
+from fmnist.record.result import defined, read_rows, write_result
 
 
 class Record:
@@ -72,8 +71,7 @@ class Record:
         """Write result.json anew, with these changes; the rows are on the disk before it."""
         self.sync()
         self.result |= changes
-        with replacing(self.directory / "result.json") as file:
-            file.write(json.dumps(self.result | {"metrics": _defined(self.metrics)}, indent=1) + "\n")
+        write_result(self.directory, self.result | {"metrics": self.metrics})
 
     def finish(self, status: str, **changes: Any) -> None:
         """Record the end of the run. status: done, failed, interrupted or paused."""
@@ -81,20 +79,8 @@ class Record:
         self.mirror.end(self.result["epoch"], self.result["metrics"], status)
 
 
-def _defined(row: dict[str, float]) -> dict[str, float | None]:
-    """A row as JSON can hold it: null for nan and infinity."""
-    return {tag: value if math.isfinite(value) else None for tag, value in row.items()}
-
-
 def _line(row: dict[str, float]) -> str:
-    return json.dumps(_defined(row)) + "\n"
-
-
-def restate(directory: Path, status: str) -> None:
-    """Change the recorded status of a run that has stopped."""
-    result = read_result(directory)
-    with replacing(directory / "result.json") as file:
-        file.write(json.dumps((result or {}) | {"status": status}, indent=1) + "\n")
+    return json.dumps(defined(row)) + "\n"
 
 
 @functools.cache

@@ -1,6 +1,7 @@
-"""What a run has left, read back: result.json, metrics.jsonl, and how a run ended."""
+"""What a run has left: result.json, written and read, metrics.jsonl read back, and how a run ended."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from fmnist import UserError
 from fmnist.config.parse import config_hash, flat, parse
 from fmnist.config.schema import BEFORE, NOT_HASHED, Config, Knobs
+from fmnist.record.files import replacing
 
 RENAMED = {"test/gaps": "test/holes"}  # tags of older records
 
@@ -30,11 +32,10 @@ def read_result(directory: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged ({error}): remove it to start this run anew") from None
-    if not isinstance(result, dict) or not {"status", "config", "config_hash"} <= result.keys():
+    known = isinstance(result, dict) and {"status", "config", "config_hash"} <= result.keys()
+    if not known or not isinstance(metrics := result.get("metrics"), dict):
         raise UserError(f"{file} is damaged (not a run's): remove it to start this run anew")
-    if isinstance(metrics := result.get("metrics"), dict):
-        result["metrics"] = measured(metrics)
-    return result
+    return result | {"metrics": measured(metrics)}
 
 
 def read_rows(directory: Path) -> list[dict[str, float]]:
@@ -55,6 +56,17 @@ def read_rows(directory: Path) -> list[dict[str, float]]:
 def measured(metrics: dict[str, Any]) -> dict[str, Any]:
     """The metrics that have a value, by the tags that they have today. Where one is not defined the record has null."""
     return {RENAMED.get(tag, tag): value for tag, value in metrics.items() if value is not None}
+
+
+def write_result(directory: Path, result: dict[str, Any]) -> None:
+    """Write a run's result.json anew. A metric that is not defined becomes null."""
+    with replacing(directory / "result.json") as file:
+        file.write(json.dumps(result | {"metrics": defined(result["metrics"])}, indent=1) + "\n")
+
+
+def defined(metrics: dict[str, float]) -> dict[str, float | None]:
+    """Metrics as JSON can hold them: null for nan and infinity. The inverse of `measured`."""
+    return {tag: value if math.isfinite(value) else None for tag, value in metrics.items()}
 
 
 def of_run(directory: Path) -> Config:

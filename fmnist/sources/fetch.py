@@ -104,12 +104,12 @@ def fetch_missing(name: str, dir: str | None) -> None:
     Errors: none here; those processes meet the same one and raise it.
     """
     root = DATA if dir is None else Path(os.path.expanduser(dir))
-    if name == "fashion" and not all(_find(root / "fashion-mnist", file) or _find(root, file) for file in FASHION):
+    if name == "fashion" and not all(find(root / "fashion-mnist", file) or find(root, file) for file in FASHION):
         with contextlib.suppress(UserError):
             fashion(dir)
 
 
-def _find(folder: Path, name: str) -> Path | None:
+def find(folder: Path, name: str) -> Path | None:
     """The file that a folder has under an official name or a common variant of it; a raw one rather than a .gz."""
     part, kind, *_ = name.split("-")
     part = "t10k|test" if part == "t10k" else part
@@ -118,9 +118,9 @@ def _find(folder: Path, name: str) -> Path | None:
     return min(found, key=lambda path: (path.suffix == ".gz", path.name != name, path.name), default=None)
 
 
-def _read(folder: Path, name: str, sha256: str | None) -> File:
+def read_file(folder: Path, name: str, sha256: str | None) -> File:
     """Read and check one file of a folder; shape (n, height, width) or (n,). Errors: UserError."""
-    path = _find(folder, name)
+    path = find(folder, name)
     if path is None:
         other = f" or {name.replace('t10k', 'test')}" if name.startswith("t10k") else ""
         raise UserError(f"{folder}: holds no {name}{other}, raw or .gz")
@@ -199,7 +199,7 @@ def idx(dir: str | None) -> dict[str, File]:
     """The four files of any IDX data set, by Fashion-MNIST's names for them. Errors: UserError."""
     if dir is None:
         raise UserError("data.dir must name the folder of the IDX files with data=idx, got null")
-    return {name: _read(_folder(dir), name, None) for name in FASHION}
+    return {name: read_file(_folder(dir), name, None) for name in FASHION}
 
 
 def fashion(dir: str | None) -> dict[str, File]:
@@ -212,8 +212,8 @@ def fashion(dir: str | None) -> dict[str, File]:
     cache = root / "fashion-mnist"
     files: dict[str, File] = {}
     for name, sha256 in FASHION.items():
-        if (file := _cached(cache, name)) is None and dir is not None and _find(root, name):
-            file = _read(root, name, sha256)
+        if (file := _cached(cache, name)) is None and dir is not None and find(root, name):
+            file = read_file(root, name, sha256)
         if file is not None:
             files[name] = _keep(file, cache / name) if file.path.suffix == ".gz" else file
     tried = []
@@ -225,7 +225,7 @@ def fashion(dir: str | None) -> dict[str, File]:
             # After Ctrl-C, a download may still be writing when its folder is removed.
             with tempfile.TemporaryDirectory(prefix="fashion-mnist-", ignore_cleanup_errors=True) as scratch:
                 folder = fetch(Path(scratch))
-                fetched = {name: _read(folder, name, FASHION[name]) for name in missing}
+                fetched = {name: read_file(folder, name, FASHION[name]) for name in missing}
         except (UserError, OSError) as error:
             tried.append(f"{source}: {' '.join(str(error).split())}")
         else:
@@ -238,10 +238,12 @@ def fashion(dir: str | None) -> dict[str, File]:
 
 def _cached(cache: Path, name: str) -> File | None:
     """The cache's file, None if it has no good one. A bad one is renamed, so that a good one can take its place."""
-    while path := _find(cache, name):
+    while path := find(cache, name):
         try:
-            return _read(cache, name, FASHION[name])
+            return read_file(cache, name, FASHION[name])
         except UserError as error:
+            if getattr(error.__cause__, "errno", None) is not None:  # the system's refusal: the file may well be good
+                raise
             log.warning("%s; renamed to %s.bad, to be fetched again", error, path.name)
         try:
             os.replace(path, f"{path}.bad")

@@ -34,10 +34,15 @@ class _Memory:
         return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
+def low_isa() -> bool:
+    """Whether FMNIST_ISA asks for no more than AVX2."""
+    return os.environ.get("FMNIST_ISA", "") == "avx2"
+
+
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled integers.c; None where it was not compiled, or the processor lacks what it needs."""
-    if os.environ.get("FMNIST_ISA", "") == "avx2":
+    if low_isa():
         return None
     found = importlib.util.find_spec("fmnist.speed._integers")
     if found is None or found.origin is None:

@@ -5,7 +5,6 @@ FMNIST_ISA=avx2 hides what a better processor has, as ATEN_CPU_CAPABILITY=avx2 d
 """
 
 import functools
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ def serving(device: torch.device, precision: str, rows: int) -> list[Kernels]:
     plain path on AMD's processors with AVX-512, and as fast elsewhere. Where it rounds to bfloat16 (AMX) it is
     precision=bfloat16. [] leaves the precision to autograd.
     """
-    able = device.type == "cpu" and precision != "float64" and not low_isa()
+    able = device.type == "cpu" and precision != "float64" and not integers.low_isa()
     exact = able and medium_error() <= FLOAT32_ERROR
     if precision == "bfloat16":
         found = [Kernels("medium", "medium")] if able and not exact else []
@@ -59,12 +58,7 @@ def choose(device: torch.device, precision: str, rows: int, before: Kernels | No
 
 def bfloat16_is_emulated(device: torch.device) -> bool:
     """Whether products in bfloat16 take many times as long as in float32: 70 to 100 times, measured with AVX2 alone."""
-    return device.type == "cpu" and (low_isa() or not torch.cpu._is_avx512_bf16_supported())
-
-
-def low_isa() -> bool:
-    """Whether FMNIST_ISA asks for no more than AVX2."""
-    return os.environ.get("FMNIST_ISA", "") == "avx2"
+    return device.type == "cpu" and (integers.low_isa() or not torch.cpu._is_avx512_bf16_supported())
 
 
 @functools.cache

@@ -1,7 +1,6 @@
 """The one training loop: full batch or mini-batches, one run or a stack of K that differ only in per-run knobs."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -20,7 +19,7 @@ from fmnist.train.restore import assemble
 from fmnist.train.run import Run
 from fmnist.train.signals import catching
 from fmnist.train.stack import Stack
-from fmnist.view.measure import codes, test
+from fmnist.view.measure import codes, final
 from fmnist.view.watch import watch
 
 log = logging.getLogger("train")
@@ -94,7 +93,7 @@ def _train(
         _epochs(stack, runs, caught, audience)
         for run in runs:
             run.save()
-        pausing = _last_epoch(stack.common) < stack.common.epochs
+        pausing = stack.common.last_epoch < stack.common.epochs
         outcomes = [run.pause() for run in runs] if pausing else _conclude(stack, runs)
         for index, outcome in enumerate(outcomes):
             if outcome.error is None:
@@ -107,8 +106,7 @@ def _conclude(stack: Stack, runs: Sequence[Run]) -> list[Outcome]:
     dataset = stack.dataset
     for run in runs:
         stack.load_weights(run.index, run.tested_weights())
-    metrics = stack.measure("validation", dataset.validation) if dataset.validation else {}
-    metrics |= test(stack, dataset.test)
+    metrics = final(stack)
     for run in runs:
         if run.error is None and run.config.figures and not run.kind.classifies:
             try:
@@ -132,12 +130,6 @@ def _illustrate(run: Run) -> None:
     mirror.embedding(codes(stack, some)[run.index], names, thumbnails)
 
 
-def _last_epoch(config: Config) -> int:
-    """The epoch after which `fit` ends: the run's last or, with `until`, the recorded one at which it pauses."""
-    rows = math.ceil(round((config.until or 1.0) * config.epochs / config.eval_every, 9))
-    return min(rows * config.eval_every, config.epochs)
-
-
 def _epochs(stack: Stack, runs: Sequence[Run], caught: list[int], audience: Audience) -> None:
     """Train the runs of a stack from where they are until each has stopped or reached the last epoch, or until a
     signal is caught."""
@@ -150,7 +142,7 @@ def _epochs(stack: Stack, runs: Sequence[Run], caught: list[int], audience: Audi
     start = starts.pop()
     saved = time.perf_counter()
     with audience.bar(common.epochs, start) as bar:
-        for epoch in range(start + 1, _last_epoch(common) + 1):
+        for epoch in range(start + 1, common.last_epoch + 1):
             clock = time.perf_counter()
             last = epoch == common.epochs
             metrics = stack.train_epoch(epoch)

@@ -5,7 +5,6 @@ from logging import Logger
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fmnist import UserError
@@ -29,11 +28,6 @@ def last_state(config: Config, directory: Path) -> dict[str, Any] | None:
     if state["config_hash"] not in (config_hash(config), recorded):
         raise UserError(f"{directory}/last.pt is of another config: choose another hydra.run.dir")
     return state
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether something did not fit into the memory of a device; on a CPU torch says so by a RuntimeError."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 class Run:
@@ -73,8 +67,8 @@ class Run:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None and out_of_memory(error) and len(self.stack.configs) > 1:
-            return  # the runs of a stack that is too large are tried again in smaller ones
+        if len(self.stack.configs) > 1:
+            return  # whoever trains a stack says how its runs end: one that is too large is halved
         if isinstance(error, Exception) and self.record.result["status"] == "running":  # this run ended by it too
             self.record.log.error("failed", exc_info=None if isinstance(error, UserError) else error)
             self.record.finish("failed", error=f"{type(error).__name__}: {error}")
@@ -137,10 +131,9 @@ class Run:
     def tested_weights(self) -> dict[str, Tensor]:
         """The weights that are to be tested: the last, those of the best validation, or their running average."""
         state = self.final or self._now()
-        of_best = self.config.select == "best" and self.best
-        weights: dict[str, Tensor] | None = self.best["weights"] if of_best and self.best else (
-            state["average"] if self.config.select == "average" else state["weights"])  # fmt: skip
-        assert weights is not None
+        if self.config.select == "best" and self.best:
+            state = self.best
+        weights: dict[str, Tensor] = state["average" if self.config.select == "average" else "weights"]
         return weights
 
     def finish(self, metrics: dict[str, float], classes: int) -> Outcome:

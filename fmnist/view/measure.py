@@ -93,3 +93,9 @@ def test(stack: Seen, split: Split) -> dict[str, list[float]]:
     for measure in ONCE:
         metrics |= {f"test/{name}": values for name, values in measure(stack, split).items()}
     return metrics
+
+
+def final(stack: Seen) -> dict[str, list[float]]:
+    """The metrics that runs end with: of the validation rows, if there are any, and of the test rows."""
+    held_out = stack.dataset.validation
+    return (stack.measure("validation", held_out) if held_out else {}) | test(stack, stack.dataset.test)

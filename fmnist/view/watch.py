@@ -15,6 +15,7 @@ from fmnist import UserError
 from fmnist.data.dataset import as_input
 from fmnist.nn.layers import Activation, Linear
 from fmnist.nn.losses import Criterion
+from fmnist.nn.optim import norms
 from fmnist.nn.step import by_tag
 from fmnist.view.measure import Seen
 
@@ -49,11 +50,6 @@ def _slope(
     return loss.detach(), list(gradient)
 
 
-def _norm(gradient: Sequence[Tensor]) -> Tensor:
-    """The Euclidean norm of each run's part, (K,)."""
-    return torch.stack([part.flatten(1).square().sum(1) for part in gradient]).sum(0).sqrt()
-
-
 def gradients(
     model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, lr: Sequence[float], noise: Start
 ) -> dict[str, Tensor]:
@@ -61,7 +57,7 @@ def gradients(
     with _left_alone(model):
         weights = [layer.weight for layer in model.modules() if isinstance(layer, Linear)]
         _, gradient = _slope(model, criterion, x, labels, weights, noise)
-    return {f"gradient/{number:03d}": _norm([part]) for number, part in enumerate(gradient, start=1)}
+    return {f"gradient/{number:03d}": norms([part]) for number, part in enumerate(gradient, start=1)}
 
 
 def inputs(
@@ -101,7 +97,7 @@ def surface(
     with _left_alone(model) as parameters:
         start, gradient = _slope(model, criterion, x, labels, parameters, noise)
         before = [p.detach().clone() for p in parameters]
-        length = _norm(gradient)
+        length = norms(gradient)
         losses, changes, smoothness = [start], [], []
         for step in STEPS:
             rates = step * torch.as_tensor(lr, dtype=start.dtype, device=start.device)
@@ -109,7 +105,7 @@ def surface(
                 for p, origin, part in zip(parameters, before, gradient, strict=True):
                     p.copy_(origin - rates.view(-1, *[1] * (p.dim() - 1)) * part)
             loss, there = _slope(model, criterion, x, labels, parameters, noise)
-            change = _norm([a - b for a, b in zip(there, gradient, strict=True)])
+            change = norms([a - b for a, b in zip(there, gradient, strict=True)])
             losses.append(loss)
             changes.append(change / length)
             smoothness.append(change / (rates * length))

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from fmnist import UserError
 from fmnist.config.schema import MODELS, NOT_HASHED, kind
 from fmnist.launch.commands import near
-from fmnist.record.record import restate
+from fmnist.launch.runs import correct
 from fmnist.record.result import read_result
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class OptunaSweeper(Sweeper):
                 else:
                     trial.report(result.return_value, step)
             for trial in [trial for trial in trials if search.step(trial) == step and trial.should_prune()]:
-                restate(search.directory_of(trial), "pruned")
+                correct(search.directory_of(trial), "pruned", None, was=("paused",))
                 search.tell_pruned(trial)
                 trials.remove(trial)
                 log.info(f"{search.in_words(trial)}  pruned at {step} %: worse than the median there")

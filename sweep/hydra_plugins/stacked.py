@@ -101,7 +101,7 @@ class StackedLauncher(BasicLauncher):
         if todo and self.dry_run:
             self._tell(todo)
         elif todo:
-            self._train(todo, sum(_epochs(job) for job in jobs if job.done))
+            self._train(todo, sum(job.checked.last_epoch for job in jobs if job.done))
         return jobs
 
     def _lock(self) -> None:
@@ -192,7 +192,7 @@ class StackedLauncher(BasicLauncher):
             log.info(f"{finished}/{len(todo)} {job.name}  {_how(job, outcome)}")
             self.jobs.call_back(job)
 
-        with Progress([_epochs(job) for job in todo], [job.epoch for job in todo], before, ended) as progress:
+        with Progress([job.checked.last_epoch for job in todo], [job.epoch for job in todo], before, ended) as progress:
             stopped = self.pool.train(tasks, chosen.workers, chosen.threads, progress)
         if stopped:
             self._interrupted(128 + stopped)
@@ -239,12 +239,6 @@ class StackedLauncher(BasicLauncher):
         log.error(f"{len(self.failed)} of {self.launched} jobs failed:")
         for job in self.failed:
             log.error(f"  {job.name}: {job.error}")
-
-
-def _epochs(job: Job) -> int:
-    from fmnist.launch.costs import epochs
-
-    return epochs(job.checked)
 
 
 def _how(job: Job, outcome: Any) -> str:

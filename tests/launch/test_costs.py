@@ -6,7 +6,7 @@ from helpers import FILES, make_config, tiny, write
 from torch.utils.flop_counter import FlopCounterMode
 
 from fmnist.launch import costs
-from fmnist.launch.costs import epochs, memory, parameters, rows, size, steps, work
+from fmnist.launch.costs import memory, parameters, rows, size, steps, work
 from fmnist.train.restore import assemble
 
 KNOBS = [
@@ -95,4 +95,4 @@ def test_data_that_cannot_be_read_cost_what_fashion_mnist_costs(tmp_path, damage
     (None, 1, 60), (0.5, 1, 30), (0.51, 1, 31), (0.5, 7, 35), (0.99, 7, 60), (1.0, 13, 60),
 ])  # fmt: skip
 def test_a_run_that_pauses_trains_up_to_a_recorded_epoch(until, eval_every, expected):
-    assert epochs(make_config(until=until, eval_every=eval_every)) == expected
+    assert make_config(until=until, eval_every=eval_every).last_epoch == expected

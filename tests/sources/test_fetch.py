@@ -1,37 +1,22 @@
 """fmnist.sources.fetch: the cache, the sources in turn, a folder of one's own, reading ahead, and the command."""
 
+import errno
 import logging
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import FILES, tiny, write
+from helpers import FILES, refuses, tiny, values, write
 
-from fmnist import ROOT, UserError
+from fmnist import ROOT
 from fmnist.data.__main__ import main
 from fmnist.sources import fetch
 from fmnist.sources.fetch import fashion, idx
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
-
-
-def values(file: fetch.File) -> torch.Tensor:
-    """What a file holds, in its shape."""
-    return torch.tensor(list(file.content[file.start :])).view(file.shape)
-
-
-def refuses(read: Callable[[], object], *parts: str) -> None:
-    """See that a call is refused in one line that has these parts."""
-    with pytest.raises(UserError) as caught:
-        read()
-    message = str(caught.value)
-    assert "\n" not in message
-    for part in parts:
-        assert part in message, message
 
 
 def cached(small: Path) -> Path:
@@ -58,6 +43,19 @@ def test_corrupt_cached_file_is_set_aside_and_fetched_again(small: Path, caplog:
     assert path.read_bytes() == good
     assert path.with_name(f"{TEST_IMAGES}.bad").read_bytes() == bad
     assert (cached(small) / TRAIN_IMAGES).stat().st_mtime_ns == untouched
+
+
+def test_a_cached_file_that_the_system_does_not_open_keeps_its_name(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fashion(None)
+
+    def refused(path: object, *_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    monkeypatch.setattr(fetch, "open", refused, raising=False)
+    refuses(lambda: fashion(None), "train-images", "Too many open files")
+    assert not list(cached(small).glob("*.bad"))
 
 
 def test_crash_while_writing_leaves_nothing_to_be_taken_for_a_file(

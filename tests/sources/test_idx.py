@@ -7,29 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import FILES, tiny, write
+from helpers import FILES, refuses, tiny, values, write
 
-from fmnist import UserError
-from fmnist.sources import fetch
 from fmnist.sources.fetch import idx
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
-
-
-def values(file: fetch.File) -> torch.Tensor:
-    """What a file holds, in its shape."""
-    assert len(file.content) - file.start == torch.Size(file.shape).numel()
-    return torch.tensor(list(file.content[file.start :])).view(file.shape)
-
-
-def refuses(read: Callable[[], object], *parts: str) -> None:
-    """See that a call is refused in one line that has these parts."""
-    with pytest.raises(UserError) as caught:
-        read()
-    message = str(caught.value)
-    assert "\n" not in message
-    for part in parts:
-        assert part in message, message
 
 
 def test_raw_is_preferred_to_gz_and_other_files_are_ignored(tmp_path: Path) -> None:
