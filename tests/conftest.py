@@ -2,11 +2,17 @@
 
 import gzip
 import hashlib
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Threads that wait for one another sleep instead of spinning: tests run beside other work, and start processes that do.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Processes that run tests side by side share the cores out.
+os.environ.setdefault(
+    "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+)
 
 import pytest
 import torch
@@ -25,6 +31,18 @@ DEVICES = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Each device that is here in turn."""
     return torch.device(request.param)
+
+
+@pytest.fixture(autouse=True)
+def logging_kept() -> Iterator[None]:
+    """Put Python's logging back after each test: Hydra sets it up anew, silences others and writes to closed files."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
+    for logger in [logger for logger in root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]:
+        logger.disabled = False
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def run(directory):
 
 def test_the_page_has_an_idea_of_each_kind():
     assert set(IDEAS) == {"An activation", "A layer", "A model", "An optimizer", "An augmentation", "A loss",
-                          "A metric of the whole test set"}  # fmt: skip
+                          "A metric of the whole test set", "A metric of each example"}  # fmt: skip
 
 
 @pytest.mark.parametrize("title", IDEAS)
@@ -150,8 +150,11 @@ def test_a_name_that_no_idea_has_is_one_line(project):
     assert len(err.splitlines()) == 1
 
 
-def test_the_metric_is_in_the_record(alone):
-    assert 0.1 < run(alone["A metric of the whole test set"])[0]["metrics"]["test/confidence"] <= 1
+def test_metrics_are_in_the_record(alone):
+    result, rows, _ = run(alone["A metric of the whole test set"])
+    assert 0.1 < result["metrics"]["test/confidence"] <= 1
+    for metrics, part in [*((row, "validation") for row in rows), (result["metrics"], "test")]:
+        assert metrics[f"{part}/accuracy"] < metrics[f"{part}/top2"] <= 1
 
 
 CHECK = """

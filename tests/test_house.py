@@ -16,7 +16,7 @@ def test_the_picture_shows_the_imports_as_they_are():
 def test_the_picture_says_nearly_how_long_each_package_is():
     count = house.lines()
     for name, stated in zip(house.PLACES, STATED, strict=True):
-        assert abs(stated - count[name]) <= max(100, count[name] / 5), "python docs/house.py --draw"
+        assert name == "ideas" or abs(stated - count[name]) <= max(100, count[name] / 5), "python docs/house.py --draw"
 
 
 def test_every_import_is_one_arrow_which_leads_down():
@@ -31,8 +31,10 @@ def test_the_page_of_the_design_has_every_module_in_the_table_of_its_package():
     text = (house.ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     tables = re.findall(r"^### (\w+): .*\n\| module .*\n\|.*\n((?:\|.*\n)+)", text, re.MULTILINE)
     listed = [f"fmnist.{package}.{name}" for package, rows in tables for name in re.findall(r"^\| (\w+) ", rows, re.M)]
-    modules = [name for name in house.modules() if name.count(".") == 2 and not name.endswith("__main__")]
-    assert sorted(listed) == sorted(modules)
+    modules = {name for name in house.modules() if name.count(".") == 2 and not name.endswith("__main__")}
+    assert len(listed) == len(set(listed))
+    unlisted = modules ^ set(listed)
+    assert {house.package(name) for name in unlisted} <= {"ideas"}  # anybody may put a file there
 
 
 def test_the_readme_names_the_files_of_one_run_in_their_order_and_about_how_long_they_are():

@@ -24,7 +24,7 @@ from fmnist.train import engine
 
 ROWS = 800
 STEPS = 60
-MORE = {"deep": 6}  # so many times the steps, until the many layers of these have begun to learn
+MORE = {"deep": 3}  # so many times the steps, until the many layers of these have begun to learn
 MOST = 3  # values of a knob that are tried
 
 

@@ -23,7 +23,7 @@ def knob(default: Any, allowed: str | Collection[str] | None = None, per_run: bo
 POSITIVE, COUNT, FRACTION, AT_LEAST_0 = "(0, inf)", "[1, inf)", "[0, 1)", "[0, inf)"
 INITS = ("he", "glorot", "report", "report_weights", "report_biases")
 # Lists and dicts of names can be added to: see fmnist/ideas/.
-ACTIVATIONS = ["relu", "leaky_relu", "gelu", "silu", "sigmoid", "tanh"]
+ACTIVATIONS = ["relu", "leaky_relu", "gelu", "silu", "sigmoid", "tanh", "identity"]
 NORMS = ["batch", "layer"]
 CLASS_LOSSES = ["cross_entropy", "brier", "report", "report_rows"]
 IMAGE_LOSSES = ["mae", "mse", "bce"]
@@ -63,7 +63,7 @@ class AutoencoderConfig:
     name: str = "autoencoder"
     hidden: list[int] = knob([128, 64, 32], COUNT)
     activation: str = knob("relu", ACTIVATIONS)
-    code: str = knob("relu", [*ACTIVATIONS, "identity"])
+    code: str = knob("relu", ACTIVATIONS)
 
 
 @dataclass

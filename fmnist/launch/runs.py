@@ -50,7 +50,7 @@ def correct(directory: Path, status: str, reason: str | None, was: Sequence[str]
 
     A record that cannot be read or written stays as it is.
     """
-    with suppress(UserError, OSError):
+    with suppress(UserError, OSError, AttributeError):  # the last where its metrics are no dict
         result = read_result(directory)
         if result is not None and result["status"] in was:
             write_result(directory, result | {"status": status, "error": reason})

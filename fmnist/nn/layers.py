@@ -59,6 +59,10 @@ class Elementwise:
     backward: tuple[Any, ...] = ()
     of: str = "output"
 
+    def __post_init__(self) -> None:
+        if self.of not in ("input", "output"):
+            raise ValueError(f"of must be input or output, got {self.of!r}")
+
 
 aten = torch.ops.aten
 SLOPE = 0.01  # of leaky_relu where x < 0, as in torch.nn.LeakyReLU

@@ -73,6 +73,26 @@ def squared(logits: Tensor, x: Tensor) -> Tensor:
     return (logits.sigmoid() - x).square().sum(-1)
 
 
+def psnr(image: Tensor, x: Tensor) -> Tensor:
+    """The peak signal-to-noise ratio of an image, in dB."""
+    return -10 * (image - x).square().mean(-1).clamp_min(1e-12).log10()
+
+
+def within_16th(image: Tensor, x: Tensor) -> Tensor:
+    """The share of pixels within 1/16."""
+    return ((image - x).abs() <= 1 / 16).to(x.dtype).mean(-1)
+
+
+def exact(image: Tensor, x: Tensor) -> Tensor:
+    """The report's accuracy of an autoencoder: the share of pixels with round(image) == x."""
+    return (image.round() == x).to(x.dtype).mean(-1)
+
+
+def ceiling(image: Tensor, x: Tensor) -> Tensor:
+    """The most that `exact` can be: the share of pixels that are exactly 0 or 1."""
+    return ((x == 0) | (x == 1)).to(x.dtype).mean(-1).expand(image.shape[:-1])
+
+
 def kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL(N(mean, variance) || N(0, 1)) summed over the latent numbers, in nats (Kingma & Welling 2014, appendix B)."""
     return (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1) / 2
@@ -85,6 +105,13 @@ CLASSIFICATION: dict[str, Callable[..., Tensor]] = {
 COUPLING = {"report_rows"}  # losses by which the rows of a batch see one another
 RECONSTRUCTION: dict[str, Callable[..., Tensor]] = {"mae": absolute, "mse": squared, "bce": bernoulli}
 
+
+# Metrics of each example that are measured in evaluation alone, by name: of a classifier from logits and labels, of an
+# autoencoder from images (*runs, batch, pixels) in [0, 1] and what they should be.
+CLASS_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
+IMAGE_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "psnr": psnr, "within_16th": within_16th, "accuracy": exact, "accuracy_ceiling": ceiling,
+}  # fmt: skip
 
 Mix = tuple[Tensor, Tensor]  # for mixed images: the other label of each row, and the share of its own, (*runs, rows)
 
@@ -142,6 +169,10 @@ class Classification(Criterion):
             loss = torch.lerp(self.loss(output, other, *extra), loss, share.to(loss.dtype).expand(loss.shape))
         return {"loss": loss, "accuracy": (self.predict(output) == labels).to(output.dtype)}
 
+    def evaluation_only(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """CLASS_METRICS."""
+        return {name: metric(output, labels) for name, metric in CLASS_METRICS.items()}
+
     def predict(self, output: Tensor) -> Tensor:
         """The class each example is taken for, (*runs, batch)."""
         by_class = output.log_softmax(-2) if self.couples_rows else output
@@ -169,17 +200,9 @@ class Reconstruction(Criterion):
         }
 
     def evaluation_only(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """PSNR in dB; the share of pixels within 1/16; the report's accuracy, round(output) == x, and its ceiling: the
-        share of pixels that are exactly 0 or 1, the only ones that it can count."""
+        """IMAGE_METRICS."""
         image = output.sigmoid()
-        error = image - x
-        ceiling = ((x == 0) | (x == 1)).to(x.dtype).mean(-1)
-        return {
-            "psnr": -10 * error.square().mean(-1).clamp_min(1e-12).log10(),
-            "within_16th": (error.abs() <= 1 / 16).to(x.dtype).mean(-1),
-            "accuracy": (image.round() == x).to(x.dtype).mean(-1),
-            "accuracy_ceiling": ceiling.expand(error.shape[:-1]),
-        }
+        return {name: metric(image, x) for name, metric in IMAGE_METRICS.items()}
 
     def scores(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """How unlike the training images each example is, by the reconstruction error. For bce it is the part above the

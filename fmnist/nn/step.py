@@ -1,6 +1,5 @@
 """One training step by autograd, as the formulas say it; evaluation."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fmnist.data.batches import Batch
-from fmnist.nn.losses import Criterion, bernoulli
-from fmnist.nn.models import VAE
+from fmnist.nn.losses import Criterion
 from fmnist.nn.optim import Optimizer
 from fmnist.nn.totals import Totals
 
@@ -106,23 +104,6 @@ def means(model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, pre
         for tag, metric in metrics.items():
             sums[tag] = sums.get(tag, torch.zeros((), device=x.device)) + metric.sum(-1, dtype=torch.float64)
     return {tag: total / len(x) for tag, total in sums.items()}
-
-
-def negative_iwae(model: VAE, x: Tensor, samples: int) -> Tensor:
-    """-log (1/S) sum_s p(x, z_s) / q(z_s|x), the importance-weighted bound (Burda et al. 2016), mean over x (rows,
-    features), in nats: (K,). It is never above the negative ELBO, and nearer to -log p(x) the more samples it has."""
-    total = torch.zeros((), device=x.device)
-    with evaluating(model):
-        for chunk in torch.split(x, CHUNK):
-            mean, log_variance = model.posterior(chunk)
-            weights = []
-            for _ in range(samples):
-                z = model.sample(mean, log_variance)
-                log_q = -((z - mean).square() / log_variance.exp() + log_variance).sum(-1) / 2  # both without the
-                log_p = -z.square().sum(-1) / 2  # constant log(2 pi) / 2 per number, which cancels
-                weights.append(-bernoulli(model.decode(z), chunk) + log_p - log_q)
-            total = total - (torch.stack(weights).logsumexp(0) - math.log(samples)).sum(-1, dtype=torch.float64)
-    return total / len(x)
 
 
 def by_tag(prefix: str, metrics: dict[str, Tensor]) -> dict[str, list[float]]:

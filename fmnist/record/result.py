@@ -32,10 +32,11 @@ def read_result(directory: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged ({error}): remove it to start this run anew") from None
-    known = isinstance(result, dict) and {"status", "config", "config_hash"} <= result.keys()
-    if not known or not isinstance(metrics := result.get("metrics"), dict):
+    if not isinstance(result, dict) or not {"status", "config", "config_hash"} <= result.keys():
         raise UserError(f"{file} is damaged (not a run's): remove it to start this run anew")
-    return result | {"metrics": measured(metrics)}
+    if isinstance(metrics := result.get("metrics"), dict):
+        result["metrics"] = measured(metrics)
+    return result
 
 
 def read_rows(directory: Path) -> list[dict[str, float]]:
@@ -61,7 +62,7 @@ def measured(metrics: dict[str, Any]) -> dict[str, Any]:
 def write_result(directory: Path, result: dict[str, Any]) -> None:
     """Write a run's result.json anew. A metric that is not defined becomes null."""
     with replacing(directory / "result.json") as file:
-        file.write(json.dumps(result | {"metrics": defined(result["metrics"])}, indent=1) + "\n")
+        file.write(json.dumps(result | {"metrics": defined(result.get("metrics") or {})}, indent=1) + "\n")
 
 
 def defined(metrics: dict[str, float]) -> dict[str, float | None]:

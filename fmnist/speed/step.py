@@ -68,4 +68,6 @@ class TapedStep(Step):
             tape.start(number, x, pixels if kernels.integers else None)
             output, back = write(self.model, tape, x)
             back(write_loss(self.criterion, tape, output, x, labels, tape.rows, mix))
+            for frozen in (p.grad for p in self.model.parameters() if p.grad is not None and not p.requires_grad):
+                tape(frozen.zero_)
         return tape

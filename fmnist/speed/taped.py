@@ -34,7 +34,7 @@ def rule(module: nn.Module, tape: Tape, x: Tensor) -> tuple[Any, Back]:
     alone.
     """
     inner, add = not tape.constant(x), tape.add
-    parameters = list(module.parameters())
+    parameters = [p for p in module.parameters() if p.requires_grad]
     with torch.no_grad(), torch.random.fork_rng([x.device] if x.is_cuda else []):
         y = tape.new(*copy.deepcopy(module)(torch.zeros_like(x)).shape)
     dx = tape.like(x) if inner else None

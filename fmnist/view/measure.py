@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from fmnist.config.schema import Config
 from fmnist.data.dataset import Dataset, Split, as_input
-from fmnist.nn.losses import Criterion
+from fmnist.nn.losses import Criterion, bernoulli
 from fmnist.nn.models import VAE, Autoencoder
-from fmnist.nn.step import MEASURED, evaluating, negative_iwae, outputs
+from fmnist.nn.step import CHUNK, MEASURED, evaluating, outputs
 from fmnist.view.metrics import auroc, holes
 
 log = logging.getLogger("train")
@@ -44,6 +44,23 @@ def codes(stack: Seen, split: Split) -> Tensor:
     with evaluating(stack.model):
         chunks = torch.split(split.images, 6 * MEASURED)
         return torch.cat([stack.model.encode(as_input(chunk, stack.dtype)) for chunk in chunks], -2)
+
+
+def negative_iwae(model: VAE, x: Tensor, samples: int) -> Tensor:
+    """-log (1/S) sum_s p(x, z_s) / q(z_s|x), the importance-weighted bound (Burda et al. 2016), mean over x (rows,
+    features), in nats: (K,). It is never above the negative ELBO, and nearer to -log p(x) the more samples it has."""
+    total = torch.zeros((), device=x.device)
+    with evaluating(model):
+        for chunk in torch.split(x, CHUNK):
+            mean, log_variance = model.posterior(chunk)
+            weights = []
+            for _ in range(samples):
+                z = model.sample(mean, log_variance)
+                log_q = -((z - mean).square() / log_variance.exp() + log_variance).sum(-1) / 2  # both without the
+                log_p = -z.square().sum(-1) / 2  # constant log(2 pi) / 2 per number, which cancels
+                weights.append(-bernoulli(model.decode(z), chunk) + log_p - log_q)
+            total = total - (torch.stack(weights).logsumexp(0) - math.log(samples)).sum(-1, dtype=torch.float64)
+    return total / len(x)
 
 
 def bound(stack: Seen, split: Split) -> dict[str, list[float]]:

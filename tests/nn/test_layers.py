@@ -65,7 +65,7 @@ def test_activation_is_its_torch_twin(name, twin):
 def test_names_are_those_of_the_schema_and_any_other_is_an_error():
     """A file of fmnist/ideas/ adds its names to both tables."""
     load_ideas()
-    assert set(ACTIVATIONS) == set(schema.ACTIVATIONS)
+    assert {*ACTIVATIONS, "identity"} == set(schema.ACTIVATIONS)
     assert set(NORMS) == set(schema.NORMS)
     for refused in (lambda: Activation("nonsense"), lambda: Parts(norm="nonsense").hidden(2, 2),
                     lambda: Parts(activation="nonsense").hidden(2, 2)):  # fmt: skip

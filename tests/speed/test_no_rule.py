@@ -10,6 +10,9 @@ from torch import nn
 from fmnist.nn.layers import ACTIVATIONS, Elementwise
 from fmnist.nn.losses import CLASSIFICATION, RECONSTRUCTION, Classification, Reconstruction, cross_entropy
 from fmnist.nn.models import MLP, Parts
+from fmnist.nn.optim import Flat, Optimizer
+from fmnist.nn.step import Step
+from fmnist.speed.step import TapedStep
 from fmnist.speed.taped import by_autograd, multiplies_only
 from fmnist.speed.taped_losses import loss_rule
 from fmnist.train.stack import Stack
@@ -86,6 +89,39 @@ def test_an_activation_needs_no_more_than_its_function(dataset, monkeypatch, nam
         stack.step.gradient(next(stack.feed.epoch(1)))
         gradients.append(stack.optimizer.flat.grad)
     torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-13)
+
+
+class Wild(nn.Module):
+    """A layer without a rule, with one parameter that is trained and one that is not."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.weight, self.still = (nn.Parameter(torch.ones(1, width, dtype=torch.float64)) for _ in range(2))
+        self.still.requires_grad_(False)
+
+    def forward(self, x):
+        return x * self.weight[:, None] + self.still[:, None]
+
+
+@pytest.mark.parametrize("chunk", [6000, 30])
+def test_what_needs_no_gradient_stays_as_it_is(dataset, monkeypatch, chunk):
+    monkeypatch.setattr("fmnist.nn.step.CHUNK", chunk)
+    config = make_config(**CLASSIFIERS[0], precision="float64", batch_size=64)
+    found = []
+    for kind in (TapedStep, Step):
+        stack = Stack([config], dataset, torch.device("cpu"))
+        model = nn.Sequential(stack.model[0], Wild(stack.model[0].bias.shape[-1]), *list(stack.model)[1:])
+        for frozen in (model[0].weight, model[-1].bias):
+            frozen.requires_grad_(False)
+        optimizer = Optimizer("adam", Flat(model), [{"betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": None}])
+        step = kind(model, stack.criterion, optimizer, "float64", *([64] if kind is TapedStep else []))
+        before = [p.clone() for p in model.parameters()]
+        for batch in stack.feed.epoch(1):
+            step(batch, [0.1], [None])
+        still = [torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True)]
+        assert still == [not p.requires_grad for p in model.parameters()]
+        found.append(list(model.parameters()))
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-12)
 
 
 def hinge(logits, labels):

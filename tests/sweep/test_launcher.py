@@ -161,7 +161,7 @@ def test_a_dry_run_tells_the_stacks_and_writes_nothing(tmp_path):
     assert alone.returncode == 0
     assert "9,550 parameters" in alone.stdout
     assert not list(tmp_path.iterdir())
-    refused = run_cli("-m", *SMALL, "dry_run=true", "hydra/launcher=basic", cwd=tmp_path)
+    refused = run_cli("-m", *SMALL[:-1], "dry_run=true", "hydra/launcher=basic", cwd=tmp_path)
     assert refused.returncode == 2
     assert not list(tmp_path.iterdir())
 

@@ -111,7 +111,7 @@ def test_the_gradient_of_the_elbo_against_finite_differences():
 
 
 def test_without_the_kl_term_a_vae_reconstructs_as_well_as_an_autoencoder(tmp_path):
-    knobs = {"data.limit": 6000, "epochs": 15, "lr": 3e-3, "loss": "bce", "precision": "float32"}
+    knobs = {"data.limit": 3000, "epochs": 20, "lr": 3e-3, "loss": "bce", "precision": "float32"}
     plain = fit(tmp_path / "ae", **{**knobs, **AUTOENCODER, "model.hidden": [64, 8], "model.code": "identity"})
     sizes = {**VARIATIONAL, "model.hidden": [64], "model.latent": 8}
     free = fit(tmp_path / "free", **{**knobs, **sizes, "model.beta": 0.0})
