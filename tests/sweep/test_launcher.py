@@ -210,6 +210,6 @@ def test_workers_are_the_least_of_jobs_cores_and_memory_unless_they_are_asked_fo
 ):
     monkeypatch.setattr(machine, "this_machine", lambda: machine.Machine(cores, memory))
     launcher, started = StackedLauncher(workers=workers, stack=None, dry_run=False), []
-    launcher.pool = SimpleNamespace(get_ready=started.append)
+    launcher.team = SimpleNamespace(get_ready=started.append)
     launcher._get_ready(jobs)
     assert started == [expected]
