@@ -32,7 +32,7 @@ data: $(READY) ## fetch and verify the data set
 train: data ## train the two-layer network with dropout: the first run
 	$(BIN)/python train.py model=mlp2 +dropout=0.5
 
-test: data ## run all tests but those of clusters
+test: data ## run all tests but those of SLURM and Ray
 	$(BIN)/python -m pytest
 
 test-avx2: data ## the same as on a processor with AVX2 alone

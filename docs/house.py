@@ -131,8 +131,8 @@ def arrow(importing: str, imported: str, level: float) -> str:
 def drawn(count: dict[str, int]) -> str:
     """The packages with so many lines, and the imports between them, as an SVG picture.
 
-    Two wings go down to what both stand on: on the left what makes runs, on the right what reads them. The lines that
-    leave a box lie in the order of their ends, so that they do not cross one another.
+    On the left is what makes runs, on the right what compares. Below is what both sides use. The lines that leave a box
+    lie in the order of their ends, so that they do not cross one another.
     """
     width, height = 40 + max(PLACES.values()) * COLUMN + WIDE, 84 + len(PLACES) * ROW + 10
     picture = (
@@ -142,9 +142,9 @@ def drawn(count: dict[str, int]) -> str:
         ".lines{font-size:10px;text-anchor:end;fill:#57606a} .wing{font-size:17px;font-weight:bold}</style>\n"
         f'<rect width="{width}" height="{height}" rx="8" fill="#ffffff"/>\n'
         '<text x="20" y="34" class="wing">What makes runs</text>\n'
-        f'<text x="{width - 20}" y="34" class="wing end">What reads runs</text>\n'
-        '<text x="20" y="54">One run: data, nn, speed, train. Many: launch.</text>\n'
-        f'<text x="{width - 20}" y="54" class="end">From their records alone.</text>\n'
+        f'<text x="{width - 20}" y="34" class="wing end">What compares</text>\n'
+        '<text x="20" y="54">One run: sources, data, nn, speed, view, train. Many: launch.</text>\n'
+        f'<text x="{width - 20}" y="54" class="end">Runs: report, replication. Times: bench.</text>\n'
         f'<text x="20" y="{height - 40}">Arrows lead to what is imported.</text>\n'
         f'<text x="20" y="{height - 22}">Yellow: the core. One run is understood from it.</text>\n'
     )

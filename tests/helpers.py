@@ -155,7 +155,7 @@ JOBS = (
 
 
 def of_run(directory):
-    """What does not depend on when and by whom a run was made: facts, and figures."""
+    """What does not depend on when and by whom a run was made: facts, and metrics."""
     result = json.loads((directory / "result.json").read_text())
     facts = {key: result[key] for key in ("status", "error", "epoch", "config_hash")}
     facts["files"] = {path.name.split(".out.")[0] for path in directory.iterdir()}
@@ -165,7 +165,7 @@ def of_run(directory):
 
 
 def assert_same(one, other, **close):
-    """Two runs, as of_run has them, with exactly equal figures or to the tolerance given."""
+    """Two runs, as of_run has them, with exactly equal metrics or to the tolerance given."""
     assert one[0] == other[0]
     for a, b in zip(one[1], other[1], strict=True):
         assert a == (pytest.approx(b, **close) if close else b)

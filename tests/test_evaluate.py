@@ -132,8 +132,8 @@ def test_runs_of_different_configurations_and_models_are_summarised_apart(tmp_pa
         "autoencoder, loss mae, all runs", "classifiers, lr 0.001", "classifiers, lr 0.003",
     ]  # fmt: skip
     assert [len(numbers(block, "test/accuracy")[0]) for block in blocks[:3]] in ([5, 5, 4], [4, 5, 5])
-    (told,) = blocks[3].splitlines()[1:]
-    assert told.startswith(f"{tmp_path / 'bad'}: failed, train/loss is")
+    (line,) = blocks[3].splitlines()[1:]
+    assert line.startswith(f"{tmp_path / 'bad'}: failed, train/loss is")
 
 
 def test_runs_that_are_not_finished_are_named_and_do_not_count(tmp_path):

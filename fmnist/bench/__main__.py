@@ -12,7 +12,7 @@ from typing import Any
 
 from fmnist import ROOT, UserError
 from fmnist.bench.entrants import PEERS
-from fmnist.bench.race import LOOSE, LOOSE_DEEP, Cell, race, startup
+from fmnist.bench.race import LOOSE, LOOSE_DEEP, Cell, startup, time_cell
 from fmnist.bench.show import FORMATS, plot, read, show
 from fmnist.bench.sweeps import SWEEPS, time_sweep
 from fmnist.record.files import replacing
@@ -122,7 +122,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
             stream.write(json.dumps(record, indent=1) + "\n")
 
     for cell in cells(asked):
-        record["cells"].append(race(cell, asked, versions))
+        record["cells"].append(time_cell(cell, asked, versions))
         show({"cells": record["cells"][-1:]})
         keep()
     if "startup" in asked.work:

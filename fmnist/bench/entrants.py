@@ -104,7 +104,7 @@ def deadline(process: subprocess.Popen[str], seconds: float) -> Iterator[None]:
 
 @dataclass
 class Entrant:
-    """A peer that runs; peers/worker.py says what it answers. A context manager: the program ends with the block.
+    """A peer that runs; peers/entrant.py says what it answers. A context manager: the program ends with the block.
 
     arguments: those of the work, before the peer's own. limit: seconds an answer may take; then the entrant is killed.
     losses: of each epoch so far; None is not finite. last: its last answer to "epoch".

@@ -43,7 +43,7 @@ class Cell:
     loose: float = LOOSE
 
 
-def race(cell: Cell, asked: argparse.Namespace, versions: dict[str, Any]) -> dict[str, Any]:
+def time_cell(cell: Cell, asked: argparse.Namespace, versions: dict[str, Any]) -> dict[str, Any]:
     """Time a cell. All entrants are prepared; then they take turns, in a new order in each round.
 
     An entrant that fails, or does not answer in time, is reported and left out. versions: gets those of each entrant.

@@ -51,7 +51,7 @@ class Augmenter:
     """The augmentations of runs that share an order. (order_seed, epoch) decides them: a resumed run needs no state.
 
     asked: strengths by name, done in that order; "mixup" comes last. size: height and width. A row's numbers belong to
-    its place in the order of the epoch, not to the chunk in which it is gathered.
+    its place in the order of the epoch, not to the rows with which it is gathered.
     """
 
     def __init__(self, asked: dict[str, float], size: tuple[int, int], order_seed: int) -> None:
@@ -85,8 +85,8 @@ class Augmenter:
         pixels), labels (batches, rows), the first of the batches in the epoch -> pixels, other labels, share of the own
         label, which is at least a half."""
         share = self.shares[first : first + len(pixels), None]
-        parts = (share[..., None] * 256).round().int()
-        mixed = (pixels.int() * parts + pixels.roll(1, 1).int() * (256 - parts)) >> 8
+        weights = (share[..., None] * 256).round().int()
+        mixed = (pixels.int() * weights + pixels.roll(1, 1).int() * (256 - weights)) >> 8
         return mixed.to(torch.uint8), labels.roll(1, 1), share.expand(labels.shape)
 
 

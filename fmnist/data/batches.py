@@ -62,10 +62,10 @@ class Batches:
             return
         orders = len(self.seeds)
         step, even = max(1, GATHERED // (self.size * orders)) * self.size, rows // self.size * self.size
-        self.chunks = [(start, min(start + step, even)) for start in range(0, even, step)]
+        self.gathers = [(start, min(start + step, even)) for start in range(0, even, step)]
         if even < rows:
-            self.chunks.append((even, rows))
-        most, device = max(stop - start for start, stop in self.chunks) * orders, self.images.device
+            self.gathers.append((even, rows))
+        most, device = max(stop - start for start, stop in self.gathers) * orders, self.images.device
         pixels = torch.empty(most, self.images.shape[1], dtype=torch.uint8, device=device)
         x = pixels if dtype == torch.uint8 else torch.empty_like(pixels, dtype=dtype)
         labels, other = (torch.empty(most, dtype=torch.int64, device=device) for _ in range(2))
@@ -82,7 +82,7 @@ class Batches:
         orders = orders.to(device)
         for augmenter in self.augmenters:
             augmenter.start(epoch, rows, self.count, device)
-        for start, stop in self.chunks:
+        for start, stop in self.gathers:
             length = min(self.size, stop - start)
             index = orders[:, start:stop].reshape(len(orders), -1, length).transpose(0, 1).flatten()
             gathered = self.buffers.chunk(0, len(index))

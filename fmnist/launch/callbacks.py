@@ -92,7 +92,7 @@ class ShowCommands(Callback):
     """Hydra callback: the end of a sweep shows how its runs are looked at."""
 
     def on_multirun_end(self, config: Any, **_: Any) -> None:
-        """All runs have ended, none of them badly."""
+        """Print the commands; Hydra calls this only if no run has failed."""
         sweep = Path(str(config.hydra.sweep.dir)).absolute()
         if (sweep / "leaderboard.csv").exists():
             print(where_to_look(sweep))

@@ -102,14 +102,14 @@ def memory(config: Config) -> float:
 
 
 def data_memory(config: Config) -> float:
-    """Bytes of the images as bytes and of the largest part as numbers."""
+    """Bytes of all images as uint8 and of the largest split as floats."""
     data = size(config)
     train, held_out = rows(config)
     return float(data.pixels * (train + held_out + data.test_rows + _bytes(config) * max(held_out, data.test_rows)))
 
 
 def _bytes(config: Config) -> int:
-    """Of a number."""
+    """Bytes of one number."""
     return 8 if config.precision == "float64" else 4
 
 

@@ -51,9 +51,9 @@ def groups(configs: Sequence[Config]) -> list[list[int]]:
 
 def cut(group: Sequence[int], most: int, workers: int) -> list[list[int]]:
     """Cut a group into stacks of nearly equal size, none above `most`: so many that all workers are busy to the end."""
-    pieces = math.ceil(len(group) / most)
-    pieces = min(len(group), math.ceil(pieces / workers) * workers)
-    bounds = [round(len(group) * piece / pieces) for piece in range(pieces + 1)]
+    count = math.ceil(len(group) / most)
+    count = min(len(group), math.ceil(count / workers) * workers)
+    bounds = [round(len(group) * number / count) for number in range(count + 1)]
     return [list(group[start:end]) for start, end in pairwise(bounds)]
 
 
@@ -65,12 +65,12 @@ def stacks(configs: Sequence[Config], most: int | Sequence[int], workers: int, r
     found = groups(configs)
     sizes = [most] * len(found) if isinstance(most, int) else most
     busy = workers if len(found) == 1 else 1  # several groups keep the workers busy by themselves
-    pieces = [
-        piece for group, size in zip(found, sizes, strict=True)
-        for piece in cut(group, max(1, int(min(size, room / memory(configs[group[0]])))), busy)
+    all_stacks = [
+        stack for group, size in zip(found, sizes, strict=True)
+        for stack in cut(group, max(1, int(min(size, room / memory(configs[group[0]])))), busy)
     ]  # fmt: skip
-    while len(pieces) < workers and max(map(len, pieces)) > 1:
-        longest = max(pieces, key=lambda piece: (len(piece) > 1) * work(configs[piece[0]]) * len(piece))
-        pieces.remove(longest)
-        pieces += cut(longest, math.ceil(len(longest) / 2), 1)
-    return sorted(pieces, key=lambda piece: -work(configs[piece[0]]) * len(piece))
+    while len(all_stacks) < workers and max(map(len, all_stacks)) > 1:
+        longest = max(all_stacks, key=lambda stack: (len(stack) > 1) * work(configs[stack[0]]) * len(stack))
+        all_stacks.remove(longest)
+        all_stacks += cut(longest, math.ceil(len(longest) / 2), 1)
+    return sorted(all_stacks, key=lambda stack: -work(configs[stack[0]]) * len(stack))

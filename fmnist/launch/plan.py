@@ -85,14 +85,14 @@ def plan(
         of_groups = [[configs[run] for run in group] for group in found]
         choice = _choose(of_groups, works, machine.cores, pace, counts, stack)
     room = math.inf if cuda else free / (1 if tasks else choice.workers) - base  # a device halves what does not fit it
-    pieces = stacks(configs, choice.sizes, choice.workers, max(room, 1.0))
-    busy = min(tasks or choice.workers, len(pieces))
+    all_stacks = stacks(configs, choice.sizes, choice.workers, max(room, 1.0))
+    busy = min(tasks or choice.workers, len(all_stacks))
     speed = SPEED * (CUDA * busy if cuda else machine.cores * (busy if tasks else 1))
     seconds = START + sum(w / (choice.speeds.get(place) or speed) for place, w in enumerate(works))
-    largest = max(sum(memory(configs[run]) for run in piece) for piece in pieces)
+    largest = max(sum(memory(configs[run]) for run in one) for one in all_stacks)
     threads = None if cuda else max(1, machine.cores // (1 if tasks else busy))
     measured = bool(choice.speeds)
-    return Plan(pieces, busy, threads, seconds, busy * (base + largest), measured, choice.why_not, choice.paces)
+    return Plan(all_stacks, busy, threads, seconds, busy * (base + largest), measured, choice.why_not, choice.paces)
 
 
 def _most(configs: Sequence[Config], machine: Machine, cuda: bool) -> int:
@@ -199,8 +199,8 @@ class _Trial:
 def _most_for_one(runs: int, size: int, workers: int) -> int:
     """Runs that the busiest of the workers gets of one group."""
     loads = [0] * workers
-    for piece in sorted(cut(range(runs), size, workers), key=len, reverse=True):
-        loads[loads.index(min(loads))] += len(piece)
+    for one in sorted(cut(range(runs), size, workers), key=len, reverse=True):
+        loads[loads.index(min(loads))] += len(one)
     return max(loads)
 
 

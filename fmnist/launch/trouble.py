@@ -1,5 +1,5 @@
-"""What went wrong, as data: it crosses the borders of processes, and it keeps nothing alive of where it happened. An
-exception keeps its frames, and these a whole stack."""
+"""What went wrong, as data: it can be sent between processes. Unlike an exception it does not keep the frames, and with
+them the whole stack of runs, in memory."""
 
 import errno
 import traceback

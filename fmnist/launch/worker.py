@@ -60,9 +60,9 @@ def train_group(
     group = _Group(configs, directories, listener or _Silent())
     waiting = group.by_epoch()
     while waiting:
-        part = waiting.pop(0)
-        wrong = group.train(part)
-        left = [run for run in part if run not in group.outcomes]
+        some = waiting.pop(0)
+        wrong = group.train(some)
+        left = [run for run in some if run not in group.outcomes]
         if wrong and wrong.too_large and len(left) > 1:
             group.set_aside(left, wrong)
             waiting[:0] = [left[: len(left) // 2], left[len(left) // 2 :]]
@@ -96,26 +96,26 @@ class _Group:
                 found.setdefault(state["epoch"] if state else 0, []).append(run)
         return list(found.values())
 
-    def train(self, part: Sequence[int]) -> Trouble | None:
+    def train(self, some: Sequence[int]) -> Trouble | None:
         """Train some of the runs as one stack; what went wrong with the whole stack."""
         from fmnist.train.engine import Audience, fit
 
-        audience = Audience(self._bar(part), lambda place, outcome: self.end(part[place], outcome))
-        configs, directories = [self.configs[run] for run in part], [self.directories[run] for run in part]
+        audience = Audience(self._bar(some), lambda place, outcome: self.end(some[place], outcome))
+        configs, directories = [self.configs[run] for run in some], [self.directories[run] for run in some]
         try:
-            outcomes = fit(configs, directories, [self.logs[run] for run in part], audience)
+            outcomes = fit(configs, directories, [self.logs[run] for run in some], audience)
         except Exception as error:  # whatever it is, the other stacks go on
             return trouble(error)
-        for run, outcome in zip(part, outcomes, strict=True):
+        for run, outcome in zip(some, outcomes, strict=True):
             self.end(run, outcome)
         return None
 
-    def _bar(self, part: Sequence[int]) -> Callable[[int, int], Any]:
+    def _bar(self, some: Sequence[int]) -> Callable[[int, int], Any]:
         """Stands in for the progress bar of `fit`: tells the listener of every epoch."""
 
         @contextmanager
         def bar(epochs: int, first: int) -> Iterator[_Counter]:
-            yield _Counter(first, lambda epoch: self.listener.reached(part, epoch))
+            yield _Counter(first, lambda epoch: self.listener.reached(some, epoch))
 
         return bar
 

@@ -86,7 +86,7 @@ RULES: dict[str, Rule] = {
 
 
 class Optimizer:
-    """One update for all runs where their hyper-parameters agree, else one per run over its slices.
+    """One update for all runs where their hyper-parameters agree, else one for each run.
 
     name: one of RULES. settings: per run, what its rule takes.
     """
@@ -98,7 +98,7 @@ class Optimizer:
         buffers = [flat.data, flat.grad, *self.states.values()]
         self.whole = [[buffer] for buffer in buffers]
         self.blocks = [flat.views(buffer) for buffer in buffers]
-        self.slices = [[[block[run] for block in blocks] for blocks in self.blocks] for run in range(len(settings))]
+        self.by_run = [[[block[run] for block in blocks] for blocks in self.blocks] for run in range(len(settings))]
 
     @torch.no_grad()
     def step(self, lr: Sequence[float]) -> None:
@@ -109,7 +109,7 @@ class Optimizer:
         elif all(rate == lr[0] for rate in lr) and all(s == self.settings[0] for s in self.settings):
             self.rule.update(*self.whole, lr=lr[0], settings=self.settings[0], steps=self.steps)
         else:
-            for lists, rate, settings in zip(self.slices, lr, self.settings, strict=True):
+            for lists, rate, settings in zip(self.by_run, lr, self.settings, strict=True):
                 self.rule.update(*lists, lr=rate, settings=settings, steps=self.steps)
 
     def clip(self, limits: Sequence[float | None]) -> None:

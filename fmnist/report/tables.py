@@ -223,7 +223,7 @@ def signed(difference: Interval, scale: float = 1.0, decimals: int | None = None
 
 
 def p_value(p: float) -> str:
-    """To two digits, very small ones as a bound."""
+    """A p value with two significant digits; below 0.0001 as '<0.0001'."""
     return "" if isnan(p) else "<0.0001" if p < 1e-4 else f"{p:.2g}"
 
 

@@ -1,4 +1,4 @@
-"""The textbook made fast. Without this package all results stay the same.
+"""The textbook made fast. With nn.step.Step in place of TapedStep all results are the same up to rounding.
 
 step          the training step, replayed from a tape
 tape          a list of operations over kept buffers

@@ -205,15 +205,15 @@ class Tape:
             self(torch.sum, x, dim, out=out)
             return
         with self.scratch():
-            part = self.new(*out.shape)
-            self(torch.sum, x, dim, out=part)
-            self(out.add_, part)
+            sums = self.new(*out.shape)
+            self(torch.sum, x, dim, out=sums)
+            self(out.add_, sums)
 
     def summed(self, x: Tensor) -> Tensor:
         """The sum of x (K, ...) for each run, (K,)."""
-        part = self.new(len(x))
-        self(torch.sum, x, tuple(range(1, x.dim())), out=part)
-        return part
+        sums = self.new(len(x))
+        self(torch.sum, x, tuple(range(1, x.dim())), out=sums)
+        return sums
 
     def metric(self, tag: str, summed: Tensor, factor: float | Tensor = 1.0) -> None:
         """Add to a metric's total: sums (K,), times a number or one per run."""

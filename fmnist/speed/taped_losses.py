@@ -113,8 +113,8 @@ def _(
         tape(torch.mul, error, error, out=work)
         square = tape.summed(work)
         loss = {absolute: [far], squared: [square]}.get(criterion.loss) or _bernoulli(tape, output, x, work)
-        for part in loss:
-            tape.metric("loss", part)
+        for term in loss:
+            tape.metric("loss", term)
         tape.metric("mae", far, 1 / pixels)
         tape.metric("mse", square, 1 / pixels)
         if criterion.loss is absolute:
@@ -147,8 +147,8 @@ def _(
     with tape.scratch():
         nll = _bernoulli(tape, logits, x, tape.like(logits))
         for tag in ("loss", "nll", "negative_elbo"):
-            for part in nll:
-                tape.metric(tag, part)
+            for term in nll:
+                tape.metric(tag, term)
     tape(torch.sigmoid, logits, out=g)
     tape(g.sub_, x)
     tape(g.mul_, 1 / batch)

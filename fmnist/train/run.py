@@ -16,7 +16,7 @@ from fmnist.record.result import Outcome, metrics_in_words, read_result
 from fmnist.train.stack import Stack
 
 commit()  # asked now, while the checkout still has the code that is imported
-EXPLODED = 1e6  # a run that learns hardly ever has a training loss above it
+EXPLODED = 1e6  # the training loss of a run that learns is almost never above it
 
 
 def last_state(config: Config, directory: Path) -> dict[str, Any] | None:

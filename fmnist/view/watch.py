@@ -57,7 +57,7 @@ def gradients(
     with _left_alone(model):
         weights = [layer.weight for layer in model.modules() if isinstance(layer, Linear)]
         _, gradient = _slope(model, criterion, x, labels, weights, noise)
-    return {f"gradient/{number:03d}": norms([part]) for number, part in enumerate(gradient, start=1)}
+    return {f"gradient/{number:03d}": norms([block]) for number, block in enumerate(gradient, start=1)}
 
 
 def inputs(
@@ -102,8 +102,8 @@ def surface(
         for step in STEPS:
             rates = step * torch.as_tensor(lr, dtype=start.dtype, device=start.device)
             with torch.no_grad():
-                for p, origin, part in zip(parameters, before, gradient, strict=True):
-                    p.copy_(origin - rates.view(-1, *[1] * (p.dim() - 1)) * part)
+                for p, origin, block in zip(parameters, before, gradient, strict=True):
+                    p.copy_(origin - rates.view(-1, *[1] * (p.dim() - 1)) * block)
             loss, there = _slope(model, criterion, x, labels, parameters, noise)
             change = norms([a - b for a, b in zip(there, gradient, strict=True)])
             losses.append(loss)

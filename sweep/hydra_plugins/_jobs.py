@@ -1,4 +1,4 @@
-"""The jobs of a sweep: they are composed and checked here, and Hydra hears here how they ended."""
+"""Composes and checks the jobs of a sweep, and tells Hydra how each ended."""
 
 import os
 from collections.abc import Callable, Sequence

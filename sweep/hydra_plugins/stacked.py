@@ -46,7 +46,7 @@ class StackedLauncher(BasicLauncher):
     def __init__(self, workers: int | None, stack: int | None, dry_run: bool) -> None:
         super().__init__()
         self.workers, self.stack, self.dry_run = workers, stack, dry_run
-        self.pool: Any = None
+        self.team: Any = None
         self.lock: ExitStack | None = None
         self.failed: list[Job] = []
         self.launched = 0
@@ -130,8 +130,8 @@ class StackedLauncher(BasicLauncher):
         self.failed.append(job)
         log.error(f"{job.name}: {error}")
 
-    def _open_pool(self) -> Any:
-        """What trains the stacks: see fmnist.launch.pool.Workers."""
+    def _make_team(self) -> Any:
+        """The workers that train the stacks: see fmnist.launch.pool.Workers."""
         from fmnist.launch.pool import Workers
 
         assert self.config is not None
@@ -143,19 +143,19 @@ class StackedLauncher(BasicLauncher):
         from fmnist.launch.plan import plan, wants_cuda
 
         configs = [job.checked for job in todo]
-        machine = this_machine(self.pool.cuda_devices() if wants_cuda(configs) else 0)
-        return plan(configs, machine, self.workers, self.stack, self.pool.pace, begun=[job.epoch for job in todo])
+        machine = this_machine(self.team.cuda_devices() if wants_cuda(configs) else 0)
+        return plan(configs, machine, self.workers, self.stack, self.team.pace, begun=[job.epoch for job in todo])
 
     def _get_ready(self, jobs: int) -> None:
         """Start the workers that are asked for, or else as many as the machine has room for; each is started once."""
         from fmnist.launch.costs import PROCESS
         from fmnist.launch.machine import this_machine
 
-        if self.pool is None:
-            self.pool = self._open_pool()
-            atexit.register(self.pool.close)
+        if self.team is None:
+            self.team = self._make_team()
+            atexit.register(self.team.close)
         machine = this_machine()
-        self.pool.get_ready(min(jobs, self.workers or min(machine.cores, max(1, int(machine.memory / PROCESS)))))
+        self.team.get_ready(min(jobs, self.workers or min(machine.cores, max(1, int(machine.memory / PROCESS)))))
 
     def _train(self, todo: Sequence[Job], before: int) -> None:
         """Train the jobs that are to be trained. before: epochs of those that were done already."""
@@ -193,17 +193,17 @@ class StackedLauncher(BasicLauncher):
             self.jobs.call_back(job)
 
         with Progress([job.checked.last_epoch for job in todo], [job.epoch for job in todo], before, ended) as progress:
-            stopped = self.pool.train(tasks, chosen.workers, chosen.threads, progress)
+            stopped = self.team.train(tasks, chosen.workers, chosen.threads, progress)
         if stopped:
             self._interrupted(128 + stopped)
 
     def _tell(self, todo: Sequence[Job]) -> None:
         """The dry run: say what would be trained."""
-        self.pool = self._open_pool()
+        self.team = self._make_team()
         try:
             chosen = self._plan(todo)
         finally:
-            self.pool.close()
+            self.team.close()
         for number, stack in enumerate(chosen.stacks, start=1):
             log.info(f"stack {number}: {', '.join(todo[i].name for i in stack)}")
         log.info(f"{chosen}")

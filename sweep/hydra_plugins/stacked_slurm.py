@@ -55,7 +55,7 @@ class StackedSlurmLauncher(StackedLauncher):
         assert isinstance(plain, dict)
         self.queue = {str(name): value for name, value in plain.items() if value is not None}
 
-    def _open_pool(self) -> Any:
+    def _make_team(self) -> Any:
         assert self.config is not None
         return Array(self.queue, {name: str(value) for name, value in self.config.hydra.job.env_set.items()})
 

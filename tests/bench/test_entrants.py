@@ -8,9 +8,9 @@ import pytest
 from fmnist.bench import entrants as processes
 from fmnist.bench.__main__ import MODELS, parse
 from fmnist.bench.entrants import PEERS, Entrant, EntrantError, Peer, command_line, reason
-from fmnist.bench.race import Cell, race
+from fmnist.bench.race import Cell, time_cell
 
-SHARED = str(processes.SCRIPTS)  # where worker.py is
+SHARED = str(processes.SCRIPTS)  # where entrant.py is
 SMALL = ["--rows", "500", "--threads", "1", "--repeats", "2"]
 
 
@@ -48,11 +48,11 @@ def test_the_reason_of_a_failure_is_the_line_that_names_an_error():
 STAND_IN = """
 import os, pathlib, signal, sys, threading
 sys.path.insert(0, {peers!r})
-import worker
+import entrant
 def hang():
     pathlib.Path(__file__).with_name("hangs").touch()
     threading.Event().wait()
-turns = worker.Turns()
+turns = entrant.Turns()
 for epoch in range({epochs}):
     turns.wait()
     turns.answer(0.5, 0.9)
@@ -96,7 +96,7 @@ def test_an_entrant_that_hangs_or_fails_is_left_out_and_the_others_go_on(
     monkeypatch.setattr("fmnist.bench.race.TURN", 1e-9)
     monkeypatch.setattr("fmnist.bench.race.PAUSE", 0.0)
     asked = parse(SMALL)
-    cell = race(Cell("models", "mlp1", [200], None, {name: Peer(name) for name in ("sound", "broken")}), asked, {})
+    cell = time_cell(Cell("models", "mlp1", [200], None, {name: Peer(name) for name in ("sound", "broken")}), asked, {})
     assert capsys.readouterr().out == f"broken failed: {reason}\n"
     assert set(cell["peers"]) == {"sound"}
     assert len(cell["peers"]["sound"]["seconds"]) == asked.repeats

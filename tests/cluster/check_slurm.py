@@ -126,9 +126,9 @@ def test_stacks_are_trained_by_both_nodes(expected, tmp_path):
 def test_a_killed_job_ends_the_sweep_by_name_and_the_same_command_finishes_it(launcher, undisturbed, tmp_path):
     with begun(tmp_path, *jobs(launcher, *SLURM)) as (driver, process):
         os.kill(process, signal.SIGKILL)
-        told, _ = driver.communicate(timeout=PATIENCE)
+        output, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 1
-    assert re.search(KILLED[launcher], told), told
+    assert re.search(KILLED[launcher], output), output
     assert status(tmp_path / "sweep" / "3") == "done"
     assert status(tmp_path / "sweep" / "2000") == ("running" if launcher == "submitit_slurm" else "interrupted")
 
@@ -142,8 +142,8 @@ def test_a_task_that_meets_the_time_limit_is_queued_again_and_goes_on(undisturbe
     with begun(tmp_path, *jobs("stacked_slurm", *SLURM)) as (driver, process):
         job = job_of(process)
         subprocess.run(["scancel", "--signal=USR2", job], check=True)  # the warning that SLURM gives before the limit
-        told, _ = driver.communicate(timeout=PATIENCE)
-    assert driver.returncode == 0, told
+        output, _ = driver.communicate(timeout=PATIENCE)
+    assert driver.returncode == 0, output
     assert "going on after epoch" in (tmp_path / "sweep" / "2000" / "train.log").read_text()
     assert [of_run(tmp_path / "sweep" / name) for name in ("3", "2000")] == undisturbed
 
@@ -152,9 +152,9 @@ def test_an_interrupt_ends_the_array_and_saves_its_runs(tmp_path):
     with begun(tmp_path, *jobs("stacked_slurm", *SLURM, epochs=10**6)) as (driver, process):
         job = job_of(process)
         driver.send_signal(signal.SIGINT)
-        told, _ = driver.communicate(timeout=PATIENCE)
-    assert driver.returncode == 130, told
-    assert "this continues it: " in told
+        output, _ = driver.communicate(timeout=PATIENCE)
+    assert driver.returncode == 130, output
+    assert "this continues it: " in output
     assert status(tmp_path / "sweep" / "1000000") == "interrupted"
     assert "JobState=CANCELLED" in scontrol("show", "job", job)
 

@@ -79,7 +79,7 @@ def test_a_command_works_as_pasted(checkout):
         ["sh", "-c", typed], cwd=checkout, env={"PATH": "/bin"}, capture_output=True, encoding="utf-8"
     )
     assert done.returncode == 0, done.stderr
-    assert f"dir: {checkout}" in done.stdout
+    assert OmegaConf.create(done.stdout).data.dir == str(checkout)
 
 
 def test_after_hydra_has_changed_the_folder_a_command_is_for_where_it_was_started(tmp_path, monkeypatch):

@@ -40,19 +40,19 @@ def test_groups_hold_every_run_once_and_the_most_work_comes_first():
 @pytest.mark.parametrize("most", [1, 4, 8, 100])
 @pytest.mark.parametrize("runs", [1, 2, 7, 16, 33])
 def test_a_group_is_cut_evenly_and_keeps_all_workers_busy(runs, most, workers):
-    pieces = cut(range(runs), most, workers)
-    assert list(itertools.chain(*pieces)) == list(range(runs))
-    sizes = [len(piece) for piece in pieces]
+    found = cut(range(runs), most, workers)
+    assert list(itertools.chain(*found)) == list(range(runs))
+    sizes = [len(stack) for stack in found]
     assert max(sizes) <= most
     assert max(sizes) - min(sizes) <= 1
-    assert len(pieces) % workers == 0 or len(pieces) == runs
+    assert len(found) % workers == 0 or len(found) == runs
 
 
 def test_stacks_are_bounded_by_memory_and_few_groups_are_cut_for_the_workers():
     configs = [make_config(seed=seed) for seed in range(12)] + [make_config(seed=seed, batch_size=7) for seed in (0, 1)]
     assert sorted(map(len, stacks(configs, 100, 1, 1e12))) == [2, 12]
     assert max(map(len, stacks(configs, 100, 1, 3.5 * memory(configs[0])))) == 3
-    assert {len(piece) for piece in stacks(configs, 100, 1, 0.0)} == {1}  # one run has to be tried
+    assert {len(stack) for stack in stacks(configs, 100, 1, 0.0)} == {1}  # one run has to be tried
     assert sorted(map(len, stacks(configs, 100, 4, 1e12))) == [2, 3, 3, 6]
 
 
@@ -99,8 +99,8 @@ def test_each_group_gets_stacks_of_its_own_size():
 
     full = [make_config(seed=seed, batch_size=None, epochs=2000) for seed in range(8)]
     chosen = plan.plan([*full, *MANY], FOUR, pace=pace)
-    assert {len(piece) for piece in chosen.stacks if piece[0] < 8} == {1}
-    assert {len(piece) for piece in chosen.stacks if piece[0] >= 8} == {8}
+    assert {len(stack) for stack in chosen.stacks if stack[0] < 8} == {1}
+    assert {len(stack) for stack in chosen.stacks if stack[0] >= 8} == {8}
     assert [words.partition(":")[0] for words in chosen.paces] == ["4 x 1", "2 x 1", "4 x 10"]
 
 
@@ -226,7 +226,7 @@ def test_tasks_with_machines_of_their_own_share_neither_cores_nor_memory():
     node = Machine(cores=2, memory=4e9)
     chosen = plan.plan(MANY, node, tasks=256)
     assert (chosen.workers, chosen.threads) == (4, 2)
-    assert {len(piece) for piece in chosen.stacks} == {plan.STACK}
+    assert {len(stack) for stack in chosen.stacks} == {plan.STACK}
     assert plan.plan(MANY, node, tasks=3).workers == 3  # the fourth stack waits
     assert plan.plan(MANY, node, tasks=3).seconds > chosen.seconds
     assert len(plan.plan(MANY, node, workers=16, tasks=256).stacks) == 16

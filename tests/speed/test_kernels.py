@@ -116,9 +116,9 @@ print(json.dumps([integers.library() is not None, kernels.bfloat16_is_emulated(c
 
 
 def test_a_switch_hides_what_a_better_processor_has():
-    told = os.environ | {"FMNIST_ISA": "avx2"}
+    environment = os.environ | {"FMNIST_ISA": "avx2"}
     done = subprocess.run(
-        [sys.executable, "-c", CHOICES], cwd=ROOT, env=told, capture_output=True, text=True, check=True
+        [sys.executable, "-c", CHOICES], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout) == [False, True, repr(PLAIN), "None"]
 

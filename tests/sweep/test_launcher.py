@@ -116,7 +116,7 @@ def test_the_same_command_again_trains_nothing_and_needs_no_torch(sixteen):
 
 
 def test_the_leaderboard_has_seeds_together_and_one_by_one(sixteen):
-    folder, told = sixteen
+    folder, output = sixteen
     with open(folder / "sweep" / "leaderboard.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 16
@@ -130,14 +130,14 @@ def test_the_leaderboard_has_seeds_together_and_one_by_one(sixteen):
     assert float(best[2]["objective"]) == result["objective"]
     assert float(best[2]["test"]) == result["metrics"]["test/accuracy"]
     assert best[0]["n"] == "4"
-    (line,) = [line for line in told.splitlines() if line.startswith("1  4")]
+    (line,) = [line for line in output.splitlines() if line.startswith("1  4")]
     assert f"{float(best[0]['objective_mean']):.4f} ± {float(best[0]['objective_sd']):.4f}" in line
 
 
 def test_what_a_sweep_prints_at_its_end_can_be_pasted(sixteen):
-    folder, told = sixteen
-    lines = [line for line in told.splitlines() if re.match("curves: |report: ", line)]
-    assert lines == told.splitlines()[-2:]
+    folder, output = sixteen
+    lines = [line for line in output.splitlines() if re.match("curves: |report: ", line)]
+    assert lines == output.splitlines()[-2:]
     curves, report = (shlex.split(line.partition(" ")[2]) for line in lines)
     assert curves[1:] == ["-m", "tensorboard.main", "--logdir", "sweep"]
     assert report[1:] == ["-m", "fmnist.report", "sweep"]
@@ -210,6 +210,6 @@ def test_workers_are_the_least_of_jobs_cores_and_memory_unless_they_are_asked_fo
 ):
     monkeypatch.setattr(machine, "this_machine", lambda: machine.Machine(cores, memory))
     launcher, started = StackedLauncher(workers=workers, stack=None, dry_run=False), []
-    launcher.pool = SimpleNamespace(get_ready=started.append)
+    launcher.team = SimpleNamespace(get_ready=started.append)
     launcher._get_ready(jobs)
     assert started == [expected]

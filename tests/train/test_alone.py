@@ -153,5 +153,5 @@ def test_a_picture_that_cannot_be_drawn_is_a_warning(tmp_path, monkeypatch, capl
     (outcome,) = engine.fit([config], [tmp_path])
     assert outcome.error is None
     assert read_result(tmp_path)["status"] == "done"
-    (told,) = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert told.getMessage() == "a picture could not be drawn: IndexError: there is no such image"
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.getMessage() == "a picture could not be drawn: IndexError: there is no such image"

@@ -66,8 +66,8 @@ def test_a_hole_in_the_rows_is_told(tmp_path, monkeypatch, caplog):
     rows = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (tmp_path / "metrics.jsonl").write_text(rows[0], encoding="utf-8")
     fit(tmp_path)
-    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert told.endswith("metrics.jsonl: the last is not of epoch 2")
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.endswith("metrics.jsonl: the last is not of epoch 2")
     assert [row["epoch"] for row in rows_of(tmp_path)] == [1, 3]
 
 

@@ -149,11 +149,11 @@ def test_a_paused_run_goes_on_to_what_it_would_have_been(eval_every, tmp_path):
     knobs = {**KNOBS, "eval_every": eval_every, "schedule": "one_cycle"}
     engine.fit([make_config(**knobs)], [tmp_path / "straight"])
     (paused,) = engine.fit([make_config(**knobs, until=0.5)], [tmp_path / "paused"])
-    told = json.loads((tmp_path / "paused" / "result.json").read_text())
-    assert told["status"] == "paused"
-    assert told["epoch"] == {1: 3, 2: 4}[eval_every]  # it pauses where there is something to judge it by
-    assert paused.objective == told["objective"] == rows_of(tmp_path / "paused")[-1]["validation/accuracy"]
-    assert not [tag for tag in told["metrics"] if tag.startswith("test/")]
+    result = json.loads((tmp_path / "paused" / "result.json").read_text())
+    assert result["status"] == "paused"
+    assert result["epoch"] == {1: 3, 2: 4}[eval_every]  # it pauses where there is something to judge it by
+    assert paused.objective == result["objective"] == rows_of(tmp_path / "paused")[-1]["validation/accuracy"]
+    assert not [tag for tag in result["metrics"] if tag.startswith("test/")]
     assert engine.fit([make_config(**knobs, until=0.5)], [tmp_path / "paused"]) == [paused]
     engine.fit([make_config(**knobs)], [tmp_path / "paused"])
     assert_same_run(tmp_path / "straight", tmp_path / "paused")

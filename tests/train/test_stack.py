@@ -162,18 +162,18 @@ def test_a_run_that_diverges_fails_alone_with_its_epoch(tmp_path, monkeypatch):
     knobs = {**MODELS["mlp"], **SMALL, "precision": "float32"}
     configs = [make_config(**knobs, lr=lr) for lr in (1e-3, 1e30, 1e-2)]
     directories = [tmp_path / str(run) for run in range(3)]
-    told = []
+    statuses = []
     original = Stack.train_epoch
 
     def watching(self, epoch):
         result = directories[1] / "result.json"
-        told.append(json.loads(result.read_text())["status"] if result.exists() else None)
+        statuses.append(json.loads(result.read_text())["status"] if result.exists() else None)
         return original(self, epoch)
 
     monkeypatch.setattr(Stack, "train_epoch", watching)
     outcomes = engine.fit(configs, directories)
     monkeypatch.undo()
-    assert told == ["running", "failed", "failed"]  # at once, while the others go on
+    assert statuses == ["running", "failed", "failed"]  # at once, while the others go on
     assert [outcome.error is None for outcome in outcomes] == [True, False, True]
     assert "epoch" in outcomes[1].error
     assert "lr" in outcomes[1].error

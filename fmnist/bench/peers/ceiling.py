@@ -6,8 +6,8 @@ Its answers have their seconds, the number of floating-point operations, and the
 import time
 from collections.abc import Callable
 
+import entrant
 import torch
-import worker
 
 FLOAT32_ERROR = 1e-5  # largest error, relative to the largest element, that still is float32 arithmetic
 CHUNKS = (3000, 6000)  # rows at a time: a large batch may be faster in chunks whose operands stay in the caches
@@ -53,12 +53,12 @@ def seconds(setting: str, product: Callable[[], object], times: int) -> float:
 
 
 def main() -> None:
-    work = worker.arguments()
+    work = entrant.arguments()
     torch.set_num_threads(work.threads)
     chosen = []  # of each product of a step: setting, way, calls an epoch
     operations = 0
     settings = float32_settings()
-    for depth, (out, inputs) in enumerate(worker.layers(work)):
+    for depth, (out, inputs) in enumerate(entrant.layers(work)):
         for kind in ("forward", "weights", "data")[: 3 if depth else 2]:
             operations += 2 * out * inputs * work.rows
             tried = []
@@ -72,7 +72,7 @@ def main() -> None:
                         tried.append((best / times * work.rows / rows, setting, way, calls))
             chosen.append(min(tried, key=lambda entry: entry[0])[1:])
 
-    turns = worker.Turns("torch")
+    turns = entrant.Turns("torch")
     while True:
         turns.wait()
         for product in chosen:

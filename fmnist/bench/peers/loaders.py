@@ -1,8 +1,8 @@
 """PyTorch with a DataLoader: over a TensorDataset, or over torchvision's data set as in the tutorials."""
 
+import entrant
 import plain
 import torch
-import worker
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
@@ -19,10 +19,12 @@ def tutorial(work) -> Dataset:
 
 
 def main() -> None:
-    work = worker.arguments(dataset=["tensors", "tutorial"])
+    work = entrant.arguments(dataset=["tensors", "tutorial"])
     torch.set_num_threads(work.threads)
     torch.manual_seed(work.seed)
-    dataset = tutorial(work) if work.dataset == "tutorial" else TensorDataset(*map(torch.from_numpy, worker.load(work)))
+    dataset = (
+        tutorial(work) if work.dataset == "tutorial" else TensorDataset(*map(torch.from_numpy, entrant.load(work)))
+    )
     loader = DataLoader(dataset, batch_size=work.batch, shuffle=True)
     model = nn.Sequential(nn.Flatten(), *plain.build("mlp", work.hidden))
     plain.start(model, work.seed)
@@ -41,7 +43,7 @@ def main() -> None:
             correct += (output.argmax(1) == labels).sum().item()
         return total / work.rows, correct / work.rows
 
-    worker.serve(train, "torch", "torchvision")
+    entrant.serve(train, "torch", "torchvision")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-import worker
+import entrant
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # time this checkout, whichever one is installed
 
@@ -17,7 +17,7 @@ KINDS = {
 
 
 def main() -> None:
-    work = worker.arguments(
+    work = entrant.arguments(
         kind=list(KINDS), precision=["float32", "bfloat16"], runs=["1", "10", "16"], orders=["shared", "own"]
     )
     name = work.kind if work.kind in ("autoencoder", "vae") else "mlp"
@@ -48,7 +48,7 @@ def serve(work, configs, seeds) -> None:
     for run, seed in enumerate(seeds):
         state = stack.weights(run)
         matrices = [value for value in state.values() if value.dim() == 2]
-        for matrix, drawn in zip(matrices, worker.initial([tuple(m.shape) for m in matrices], seed), strict=True):
+        for matrix, drawn in zip(matrices, entrant.initial([tuple(m.shape) for m in matrices], seed), strict=True):
             matrix.copy_(torch.from_numpy(drawn))
         stack.load_weights(run, state)
     epoch = 0
@@ -59,7 +59,7 @@ def serve(work, configs, seeds) -> None:
         metrics = stack.train_epoch(epoch)
         return metrics["train/loss"][0], metrics.get("train/accuracy", [None])[0]
 
-    worker.serve(train, "torch", "fmnist")
+    entrant.serve(train, "torch", "fmnist")
 
 
 if __name__ == "__main__":

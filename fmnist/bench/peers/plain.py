@@ -5,8 +5,8 @@ Also the other models, as PyTorch users write them, for `python -m fmnist.bench 
 
 from itertools import pairwise
 
+import entrant
 import torch
-import worker
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,8 +27,8 @@ class Residual(nn.Module):
 class VAE(nn.Module):
     def __init__(self, hidden: list[int]) -> None:
         super().__init__()
-        self.encoder = mlp("mlp", [worker.PIXELS, *hidden, 2 * LATENT])
-        self.decoder = mlp("mlp", [LATENT, *reversed(hidden), worker.PIXELS])
+        self.encoder = mlp("mlp", [entrant.PIXELS, *hidden, 2 * LATENT])
+        self.decoder = mlp("mlp", [LATENT, *reversed(hidden), entrant.PIXELS])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, log_variance = self.encoder(x).chunk(2, -1)
@@ -55,16 +55,16 @@ def build(kind: str, hidden: list[int]) -> nn.Module:
     if kind == "vae":
         return VAE(hidden)
     if kind != "autoencoder":
-        return mlp(kind, [worker.PIXELS, *hidden, worker.CLASSES])
-    encoder = mlp("mlp", [worker.PIXELS, *hidden])
-    return nn.Sequential(encoder, nn.ReLU(), mlp("mlp", [*reversed(hidden), worker.PIXELS]))
+        return mlp(kind, [entrant.PIXELS, *hidden, entrant.CLASSES])
+    encoder = mlp("mlp", [entrant.PIXELS, *hidden])
+    return nn.Sequential(encoder, nn.ReLU(), mlp("mlp", [*reversed(hidden), entrant.PIXELS]))
 
 
 @torch.no_grad()
 def start(model: nn.Module, seed: int) -> None:
     """The initial weights that all entrants share."""
     linears = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
-    drawn = worker.initial([(layer.out_features, layer.in_features) for layer in linears], seed)
+    drawn = entrant.initial([(layer.out_features, layer.in_features) for layer in linears], seed)
     for layer, weight in zip(linears, drawn, strict=True):
         layer.weight.copy_(torch.from_numpy(weight))
         layer.bias.zero_()
@@ -87,10 +87,10 @@ def metrics(kind: str, model: nn.Module, x: Tensor, labels: Tensor) -> tuple[Ten
 
 
 def main() -> None:
-    work = worker.arguments(kind=KINDS)
+    work = entrant.arguments(kind=KINDS)
     torch.set_num_threads(work.threads)
     torch.manual_seed(work.seed)
-    x, labels = map(torch.from_numpy, worker.load(work))
+    x, labels = map(torch.from_numpy, entrant.load(work))
     model = build(work.kind, work.hidden)
     start(model, work.seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -108,7 +108,7 @@ def main() -> None:
         classifies = measured.dim() == 0
         return total.item() / work.rows, measured.item() / work.rows if classifies else None
 
-    worker.serve(train, "torch")
+    entrant.serve(train, "torch")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 from functools import partial
 
+import entrant
 import jax
 import jax.numpy as jnp
 import optax
-import worker
 
 
 def forward(parameters, x):
@@ -22,9 +22,9 @@ def loss_of(parameters, x, labels):
 
 
 def main() -> None:
-    work = worker.arguments()
-    x, labels = map(jnp.asarray, worker.load(work))
-    parameters = [(jnp.asarray(w.T), jnp.zeros(len(w))) for w in worker.initial(worker.layers(work), work.seed)]
+    work = entrant.arguments()
+    x, labels = map(jnp.asarray, entrant.load(work))
+    parameters = [(jnp.asarray(w.T), jnp.zeros(len(w))) for w in entrant.initial(entrant.layers(work), work.seed)]
     optimizer = optax.adam(1e-3)
     state = parameters, optimizer.init(parameters)
 
@@ -57,7 +57,7 @@ def main() -> None:
         state, (loss, correct) = epoch(state, now, x, labels)
         return float(loss) / work.rows, float(correct) / work.rows
 
-    worker.serve(train, "jax", "jaxlib", "optax")
+    entrant.serve(train, "jax", "jaxlib", "optax")
 
 
 if __name__ == "__main__":

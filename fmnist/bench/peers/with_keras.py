@@ -2,9 +2,9 @@
 
 import os
 
-import worker
+import entrant
 
-work = worker.arguments(backend=["tensorflow", "jax", "torch"])
+work = entrant.arguments(backend=["tensorflow", "jax", "torch"])
 os.environ["KERAS_BACKEND"] = work.backend
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -15,7 +15,7 @@ class Served(keras.callbacks.Callback):
     """Each epoch is a turn."""
 
     def on_train_begin(self, logs=None):
-        self.turns = worker.Turns("keras", work.backend, "tensorflow_cpu")
+        self.turns = entrant.Turns("keras", work.backend, "tensorflow_cpu")
 
     def on_epoch_begin(self, epoch, logs=None):
         self.turns.wait()
@@ -26,10 +26,10 @@ class Served(keras.callbacks.Callback):
 
 def main() -> None:
     keras.utils.set_random_seed(work.seed)
-    x, labels = worker.load(work)
+    x, labels = entrant.load(work)
     dense = [keras.layers.Dense(width, activation="relu") for width in work.hidden]
-    model = keras.Sequential([keras.Input((worker.PIXELS,)), *dense, keras.layers.Dense(worker.CLASSES)])
-    for layer, weight in zip(model.layers, worker.initial(worker.layers(work), work.seed), strict=True):
+    model = keras.Sequential([keras.Input((entrant.PIXELS,)), *dense, keras.layers.Dense(entrant.CLASSES)])
+    for layer, weight in zip(model.layers, entrant.initial(entrant.layers(work), work.seed), strict=True):
         layer.set_weights([weight.T, layer.get_weights()[1]])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])

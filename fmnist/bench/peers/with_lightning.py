@@ -1,9 +1,9 @@
 """Lightning: a LightningModule, a DataLoader over a TensorDataset, a Trainer without logger and checkpoints."""
 
+import entrant
 import lightning
 import plain
 import torch
-import worker
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -30,7 +30,7 @@ class Served(lightning.Callback):
     """Each epoch is a turn."""
 
     def __init__(self) -> None:
-        self.turns = worker.Turns("lightning", "torch")
+        self.turns = entrant.Turns("lightning", "torch")
 
     def on_train_epoch_start(self, trainer, module):
         self.turns.wait()
@@ -40,10 +40,10 @@ class Served(lightning.Callback):
 
 
 def main() -> None:
-    work = worker.arguments()
+    work = entrant.arguments()
     torch.set_num_threads(work.threads)
     lightning.seed_everything(work.seed)
-    dataset = TensorDataset(*map(torch.from_numpy, worker.load(work)))
+    dataset = TensorDataset(*map(torch.from_numpy, entrant.load(work)))
     loader = DataLoader(dataset, batch_size=work.batch, shuffle=True)
     model = Classifier(work.hidden, work.seed)
     trainer = lightning.Trainer(

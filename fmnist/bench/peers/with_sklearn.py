@@ -1,7 +1,7 @@
 """scikit-learn's MLPClassifier, an epoch per partial_fit; the training accuracy is its `score`."""
 
+import entrant
 import numpy as np
-import worker
 from sklearn.neural_network import MLPClassifier
 
 
@@ -13,19 +13,19 @@ class Started(MLPClassifier):
 
 
 def main() -> None:
-    work = worker.arguments()
-    x, labels = worker.load(work)
+    work = entrant.arguments()
+    x, labels = entrant.load(work)
     model = Started(
         work.hidden, solver="adam", alpha=0.0, batch_size=work.batch, learning_rate_init=1e-3, shuffle=not work.full,
         random_state=work.seed,
     )  # fmt: skip
-    model.drawn = worker.initial(worker.layers(work), work.seed)
+    model.drawn = entrant.initial(entrant.layers(work), work.seed)
 
     def train() -> tuple[float, float]:
-        model.partial_fit(x, labels, classes=np.arange(worker.CLASSES))
+        model.partial_fit(x, labels, classes=np.arange(entrant.CLASSES))
         return float(model.loss_), float(model.score(x, labels))
 
-    worker.serve(train, "scikit-learn", "numpy")
+    entrant.serve(train, "scikit-learn", "numpy")
 
 
 if __name__ == "__main__":

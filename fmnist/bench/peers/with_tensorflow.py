@@ -2,7 +2,7 @@
 
 import os
 
-import worker
+import entrant
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -13,8 +13,8 @@ REPORT_WEIGHTS = ((0.0, 0.05), (0.1, 0.08), (0.2, 0.03))  # mean and standard de
 
 def compiled(work):
     """A graph for the whole epoch: shuffle, batches and metrics included."""
-    x, labels = (tf.constant(array) for array in worker.load(work))
-    weights = [tf.Variable(w.T) for w in worker.initial(worker.layers(work), work.seed)]
+    x, labels = (tf.constant(array) for array in entrant.load(work))
+    weights = [tf.Variable(w.T) for w in entrant.initial(entrant.layers(work), work.seed)]
     biases = [tf.Variable(tf.zeros(w.shape[1])) for w in weights]
     variables = weights + biases
     optimizer = tf.keras.optimizers.Adam(1e-3)
@@ -49,10 +49,10 @@ def compiled(work):
 
 def report(work):
     """The report's own recipe: weights (out, in), its initial values, its softmax over the rows, its loss."""
-    x, labels = worker.load(work)
-    x, targets = tf.constant(x, tf.float64), tf.one_hot(labels, worker.CLASSES, dtype=tf.float64)
+    x, labels = entrant.load(work)
+    x, targets = tf.constant(x, tf.float64), tf.one_hot(labels, entrant.CLASSES, dtype=tf.float64)
     scales = [REPORT_WEIGHTS[min(depth, 2)] for depth in range(len(work.hidden) + 1)]
-    shapes = worker.layers(work)
+    shapes = entrant.layers(work)
     weights = [
         tf.Variable(tf.random.normal(shape, *scale, dtype=tf.float64))
         for shape, scale in zip(shapes, scales, strict=True)
@@ -90,7 +90,7 @@ def report(work):
 
 
 def main() -> None:
-    work = worker.arguments(recipe=["function", "report"])
+    work = entrant.arguments(recipe=["function", "report"])
     tf.keras.utils.set_random_seed(work.seed)
     epoch = compiled(work) if work.recipe == "function" else report(work)
 
@@ -98,7 +98,7 @@ def main() -> None:
         total, correct = epoch()
         return float(total) / work.rows, float(correct) / work.rows
 
-    worker.serve(train, "tensorflow", "tensorflow_cpu", "keras")
+    entrant.serve(train, "tensorflow", "tensorflow_cpu", "keras")
 
 
 if __name__ == "__main__":
