@@ -58,4 +58,5 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(fetch, "FASHION", sums)
     monkeypatch.setattr(fetch, "SOURCES", {"a folder": lambda scratch: source})
     monkeypatch.setattr(fetch, "DATA", tmp_path / "data")
+    monkeypatch.setattr(fetch, "_ahead", {})
     return source

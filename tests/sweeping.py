@@ -13,7 +13,7 @@ from fmnist import ROOT
 SMALL = ("model=mlp1", "model.hidden=[12]", "data.limit=300", "epochs=3", "batch_size=50", "precision=float64",
          "hydra.launcher.workers=1")  # fmt: skip
 # Each worker has one thread: several wait long for one another on a machine that others use too.
-LONG = (*SMALL[:-1], "epochs=400", "save_every=0.1", "log_every=100", "seed=0,1,2", "lr=1e-3,3e-3",
+LONG = (*SMALL[:-1], "epochs=300", "save_every=0.1", "log_every=100", "seed=0,1,2", "lr=1e-3,3e-3",
         "hydra.launcher.workers=2", "hydra.sweep.dir=sweep")  # fmt: skip
 PATIENCE = 120.0  # seconds after which something that does not happen is a failure
 

@@ -33,8 +33,8 @@ def command_of(section):
 def project(tmp_path_factory):
     """A copy of the project with all files of the page."""
     copy = tmp_path_factory.mktemp("copy") / "project"
-    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "fmnist", "conf", "sweep",
-                             "train.py"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)  # fmt: skip
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     for name in [*listed.stdout.splitlines(), *(str(p.relative_to(ROOT)) for p in ROOT.glob("fmnist/speed/*.so"))]:
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +139,13 @@ def test_ideas_train_in_a_sweep_in_stacks_of_workers(project):
     asked = {(result["config"]["model"]["activation"], result["config"]["loss"]) for result in results}
     assert len(asked) == 4
     assert all(result["metrics"]["test/confidence"] for result in results)
+
+
+def test_the_projects_own_tests_of_its_tables_pass_with_more_ideas(project):
+    files = ["test_layout.py", "test_house.py", "nn/test_optim.py", "nn/test_layers.py", "config/test_parse.py"]
+    line = [sys.executable, "-m", "pytest", "-n", "0", *(f"tests/{name}" for name in files)]
+    done = subprocess.run(line, cwd=project, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_name_that_no_idea_has_is_one_line(project):

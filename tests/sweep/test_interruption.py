@@ -27,7 +27,7 @@ def unbroken(tmp_path_factory):
     torch.set_num_threads(1)
     for seed in (0, 1, 2):
         for lr in (0.001, 0.003):
-            config = make_config(seed=seed, lr=lr, epochs=400, batch_size=50, precision="float64", save_every=0.1,
+            config = make_config(seed=seed, lr=lr, epochs=300, batch_size=50, precision="float64", save_every=0.1,
                                  log_every=100, **{"model.hidden": [12], "data.limit": 300})  # fmt: skip
             engine.fit([config], [folder / f"seed-{seed}+lr-{lr}"])
     torch.set_num_threads(threads)

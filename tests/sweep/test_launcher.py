@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from helpers import assert_same_run, make_config, run_cli
+from hydra import version
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
@@ -20,6 +21,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, LauncherTestSuite
 from hydra.types import HydraContext, RunMode
+from hydra.version import VersionBase
 from hydra_plugins.stacked import StackedLauncher
 from sweeping import SMALL, files_of, log_of, status_of
 
@@ -35,6 +37,11 @@ SIXTEEN = ("seed=0,1,2,3", "lr=1e-3,3e-3", "+dropout=0.1,0.5")
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("stacked", [])])
 class TestLauncher(LauncherTestSuite):
     """Hydra's own tests of a launcher."""
+
+    @pytest.fixture(autouse=True)
+    def _no_version(self, monkeypatch):
+        """Other tests of this process have named one."""
+        monkeypatch.setattr(VersionBase.instance(), "version_base", version.__compat_version__)
 
 
 @pytest.mark.parametrize(("task_launcher_cfg", "extra_flags"), [({}, ["-m", "hydra/launcher=stacked"])])
