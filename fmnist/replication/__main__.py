@@ -17,6 +17,7 @@ from fmnist.replication.evidence import studied
 from fmnist.replication.pages import CONFIRM_STUDY, PAGES, RECIPE_STUDY, RECORDS, Kept, head, kept, write_pages
 from fmnist.replication.systems import DIFFERENCES_STUDY, SYSTEMS, SYSTEMS_STUDY
 from fmnist.report.comparison import Result, read
+from fmnist.report.words import counted
 
 SWEEPS = Path("outputs") / "replication"
 STUDIES = {
@@ -55,7 +56,7 @@ def ended(study: str, directory: Path) -> list[Result]:
     results = read([directory])
     if unfinished := [r for r in results if r.status not in ("done", "failed", "duplicate")]:
         raise UserError(
-            f"study {study} has {len(unfinished)} runs that have not ended: the same command goes on with them"
+            f"{counted(len(unfinished), 'run')} of study {study} did not end: the same command goes on from there"
         )
     return results
 

@@ -16,6 +16,7 @@ from fmnist.replication.systems import RECIPE, SYSTEMS, system
 from fmnist.report.comparison import Result, comparisons
 from fmnist.report.plots import Picture, curves, dots
 from fmnist.report.tables import Raw, Table, escape, signed, spread
+from fmnist.report.words import counted, sentence
 
 PAGES = ROOT / "docs" / "report"
 RECORDS = PAGES / "records"
@@ -79,7 +80,7 @@ def _link(study: str) -> str:
     if not kept(study):
         return "not run yet"
     failed = sum(run.status == "failed" for run in kept(study))
-    return f"[{len(kept(study))} runs](records/{study}.jsonl.gz)" + (f", {failed} failed" if failed else "")
+    return f"[{counted(len(kept(study)), 'run')}](records/{study}.jsonl.gz)" + (f", {failed} failed" if failed else "")
 
 
 def systems_page() -> tuple[Page, list[list[str]]]:
@@ -95,7 +96,7 @@ def systems_page() -> tuple[Page, list[list[str]]]:
             continue
         measured, verdict = one.judge(one, of)
         rows.append([*row, measured + failures([(runs, TEST(runs))]), str(len(TEST(runs))), verdict])
-        page.paragraphs += [f"## {one.experiment}", f"{one.what[0].upper()}{one.what[1:]}: "
+        page.paragraphs += [f"## {one.experiment}", f"{sentence(one.what)}: "
                             f"`python train.py experiment={one.experiment}`."]  # fmt: skip
         because = [statement.judge() for statement in (one.because(of) if one.because else [])]
         if any(judged.n for judged in because):
@@ -187,7 +188,7 @@ def found(claim: Claim, finding: Finding) -> str:
     """What was found, in words; where these were written for another finding, the statements that hold or do not."""
     if finding.holding == claim.holds:
         return claim.reading
-    return finding.which and f"{finding.which[0].upper()}{finding.which[1:]}."
+    return finding.which and f"{sentence(finding.which)}."
 
 
 def _of_failed(of: Kept) -> list[str]:

@@ -12,6 +12,7 @@ from fmnist.replication.statements import Exceeds
 from fmnist.report.comparison import Result
 from fmnist.report.intervals import Interval
 from fmnist.report.tables import spread
+from fmnist.report.words import counted
 
 SYSTEMS_STUDY, DIFFERENCES_STUDY = "report", "differences"
 ONE, TWO = [200], [300, 100]  # the report's hidden layers
@@ -87,7 +88,8 @@ def said_accuracy(percent: int, opens: float | None = None) -> Callable[[System,
             values = sorted(TEST(runs).values())
             apart = f"the seeds lie apart, {values[0]:.3f} to {values[-1]:.3f}"
             jumps = JUMPS(runs)
-            return measured, f"{apart}; the training loss jumps {sum(jumps.values())} times in {len(jumps)} runs"
+            often = f"{counted(int(sum(jumps.values())), 'time')} in {counted(len(jumps), 'run')}"
+            return measured, f"{apart}; the training loss jumps {often}"
         differs = []
         if side := beside(seen, low, high):
             word, nearest = ("higher", high) if side > 0 else ("lower", low)

@@ -46,6 +46,16 @@ def value_in_words(value: Any, name: str = "") -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things in words: "1 run", "2 runs"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def sentence(text: str) -> str:
+    """Text as a sentence begins: its first letter is large, the others stay as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def in_order(values: Iterable[Any], name: str = "") -> list[Any]:
     """A knob's values, each once: none first (the full batch last), numbers by size, then lists, then names."""
 

@@ -71,7 +71,7 @@ def test_a_record_of_an_earlier_version_is_shown_and_drawn(tmp_path, capsys):
         "its matrix products alone: 2.4 ms at 135 GFLOP/s: ours reaches 81% of that speed",
         "losses after 3 epochs: at most 0.00% from their median (allowed: up to 0.20%)",
         "import torch                       1.24  1.68",
-        "mlp1, batches of 128, 2 runs of 1 epochs, 500 rows: seconds, n = 2",
+        "mlp1, batches of 128, 2 runs of 1 epoch, 500 rows: seconds, n = 2",
         "plain, joblib         9.1       2.41      0.5960  DIFFERS",
     ):
         assert words in shown.splitlines()
@@ -145,7 +145,7 @@ def test_a_sweep_is_timed_from_the_command_to_its_end(checkout, tmp_path, capsys
     main([*SWEEP, "--repeats", "1", "--output", str(tmp_path)])  # of so little training accuracies need not agree
     said = capsys.readouterr().out
     assert [line.split(": ")[0] for line in said.splitlines() if "failed" in line] == ["broken failed"]
-    assert "mlp1, batches of 128, 2 runs of 1 epochs, 2,000 rows: seconds, n = 1" in said
+    assert "mlp1, batches of 128, 2 runs of 1 epoch, 2,000 rows: seconds, n = 1" in said
     (file,) = tmp_path.glob("*.json")
     (sweep,) = json.loads(file.read_text(encoding="utf-8"))["sweeps"]
     assert set(sweep["entrants"]) == set(sound)

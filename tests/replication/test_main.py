@@ -62,10 +62,10 @@ def test_help_names_every_part(capsys):
 def test_a_study_whose_runs_have_not_ended_is_neither_kept_nor_judged(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(command, "read", lambda directories: [made({}, 0), made({}, 1, "running")])
     monkeypatch.setattr(command, "train", lambda study, *rest: tmp_path)
-    with pytest.raises(UserError, match="study claim_gap has 1 runs that have not ended"):
+    with pytest.raises(UserError, match="1 run of study claim_gap did not end"):
         command.keep("claim_gap", tmp_path)
     assert main(["gap", "--seeds", "5..6"]) == 2
-    assert "have not ended" in capsys.readouterr().err
+    assert "did not end" in capsys.readouterr().err
 
 
 def test_a_claim_is_judged_by_new_seeds(tmp_path):
