@@ -209,7 +209,7 @@ def differences(comparison: Comparison, baseline: Configuration, limit: int = 20
     for c, results in compared[:limit]:
         row = [c.label, str(results[0][0].n)]
         for (difference, p), own in zip(results, decimals, strict=True):
-            row += [signed(difference, decimals=own), p_value(p), p_value(min(1.0, p * len(compared)))]
+            row += [signed(difference, decimals=own), p_value(p), p_value(min(p * len(compared), 1.0))]
         rows.append(row)
     header = ["configuration", "pairs"]
     for tag in (comparison.judged_by, comparison.test):
