@@ -137,7 +137,7 @@ def find(directories: Iterable[Path]) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for directory in directories:
-        if not directory.is_dir():
+        if not os.path.isdir(directory):  # Path.is_dir raises an error where the folder around it may not be entered
             raise UserError(f"DIR must be a directory with runs in or below it: there is no directory {directory}")
         own = []
         for folder, folders, files in os.walk(directory):
