@@ -13,10 +13,11 @@ from typing import Any
 from fmnist import ROOT, UserError
 from fmnist.bench.entrants import PEERS
 from fmnist.bench.race import LOOSE, LOOSE_DEEP, Cell, race, startup
-from fmnist.bench.show import FORMATS, plot, read, show
+from fmnist.bench.show import plot, read, show
 from fmnist.bench.sweeps import SWEEPS, time_sweep
 from fmnist.record.files import replacing
 from fmnist.record.record import commit
+from fmnist.report.gallery import FORMATS
 from fmnist.sources.fetch import fashion
 
 MODELS = {"mlp1": [200], "mlp2": [300, 100]}

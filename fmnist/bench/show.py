@@ -10,7 +10,6 @@ from fmnist.bench.sweeps import STACKED
 from fmnist.report.tables import Table
 from fmnist.report.words import counted
 
-FORMATS = (".png", ".svg", ".pdf")
 IN_WORDS = {
     "ours": "this project", "ours-bfloat16": "this project, bfloat16", "plain": "PyTorch, plain",
     "tensors": "PyTorch, TensorDataset", "tutorial": "PyTorch, tutorial", "sklearn": "scikit-learn",
