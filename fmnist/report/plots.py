@@ -1,7 +1,6 @@
 """Pictures with their captions: curves with bands, panels of lines, means in a row.
 
-Readable in print and by the colour-blind: Okabe and Ito's colours with a marker and a line style each, and colour maps
-of even lightness in which darker is better.
+Readable in print and by the colour-blind: Okabe and Ito's colours with a marker and a line style each.
 """
 
 import io

@@ -9,9 +9,7 @@ from typing import Any
 METRICS = {
     "accuracy": "accuracy (share of images)", "mae": "mean absolute error (grey level, 0 to 1)",
     "mse": "mean squared error (grey level², 0 to 1)", "nll": "negative log likelihood (nats an image)",
-    "kl": "KL divergence (nats an image)", "negative_elbo": "negative ELBO (nats an image)",
-    "psnr": "peak signal-to-noise ratio (dB)", "within_16th": "share of pixels within 1/16",
-    "accuracy_ceiling": "ceiling of the accuracy", "auroc": "AUROC",
+    "kl": "KL divergence (nats an image)",
 }  # fmt: skip
 LOSSES = {
     "cross_entropy": "cross-entropy (nats an image)", "report": "the report's loss (nats an image)",
