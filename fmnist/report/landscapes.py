@@ -24,7 +24,7 @@ from fmnist.report.words import PARTS, in_words, knob_in_words, metric_in_words,
 GREY = "#666666"
 FAN = 0.14  # how far the lines through one value are spread, of an axis of length 1
 BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.0}
-LIGHTEST = "All that is over twice as far from the best as the median is has the lightest colour."
+LIGHTEST = "Values more than twice as far from the best as the median share the lightest colour."
 
 
 class Colours:
