@@ -15,7 +15,7 @@ from fmnist.config.names import sweep_name
 from fmnist.replication.archive import pack
 from fmnist.replication.claims import CLAIMS
 from fmnist.replication.evidence import studied
-from fmnist.replication.pages import CONFIRM_STUDY, PAGES, RECIPE_STUDY, RECORDS, Kept, head, kept, write_pages
+from fmnist.replication.pages import PAGES, RECIPE_STUDY, RECORDS, Kept, head, kept, write_pages
 from fmnist.replication.systems import DIFFERENCES_STUDY, SYSTEMS, SYSTEMS_STUDY
 from fmnist.report.comparison import Result, read
 from fmnist.report.words import counted
@@ -23,7 +23,7 @@ from fmnist.report.words import counted
 SWEEPS = Path("outputs") / "replication"
 STUDIES = {
     "systems": (SYSTEMS_STUDY,), "recipe": (RECIPE_STUDY,), "differences": (DIFFERENCES_STUDY,),
-    "confirm": (CONFIRM_STUDY,), **{name: claim.studies + claim.confirmed_by for name, claim in CLAIMS.items()},
+    "confirm": ("confirm",), **{name: claim.studies + claim.confirmed_by for name, claim in CLAIMS.items()},
 }  # fmt: skip
 EPILOG = f"""parts:
   systems      the networks of the report, at its own schedules
@@ -79,7 +79,8 @@ def keep(study: str, directory: Path) -> None:
     """Pack a study's runs into its file of records; the pictures of an autoencoder beside the pages."""
     pack(ended(study, directory), RECORDS / f"{study}.jsonl.gz")
     for system in SYSTEMS:
-        for picture in sorted(directory.glob(f"experiment-{system.experiment}+seed-0/figures/reconstructions.png")):
+        picture = directory / f"experiment-{system.experiment}+seed-0" / "figures" / "reconstructions.png"
+        if picture.exists():
             shutil.copyfile(picture, PAGES / f"{system.experiment}_reconstructions.png")
 
 

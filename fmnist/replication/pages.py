@@ -20,7 +20,7 @@ from fmnist.report.words import counted, sentence
 
 PAGES = ROOT / "docs" / "report"
 RECORDS = PAGES / "records"
-RECIPE_STUDY, CONFIRM_STUDY = "letter", "confirm"
+RECIPE_STUDY = "letter"
 
 
 @dataclass
