@@ -9,9 +9,9 @@ import pytest
 
 from fmnist import ROOT
 from fmnist.bench import entrants as processes
-from fmnist.bench import sweeps
+from fmnist.bench import race, sweeps
 from fmnist.bench.__main__ import cells, main, parse
-from fmnist.bench.entrants import Entrant, Peer
+from fmnist.bench.entrants import Entrant, EntrantError, Peer
 from fmnist.bench.race import LOOSE, LOOSE_DEEP, Cell, summarise
 
 SMALL = ["--rows", "500", "--threads", "1", "--repeats", "2"]
@@ -166,3 +166,24 @@ def test_a_bench_of_which_nothing_is_left_has_status_1(tmp_path, capsys, monkeyp
     record = json.loads(file.read_text(encoding="utf-8"))
     assert [cell["peers"] for cell in record["cells"]] == [sweep["entrants"] for sweep in record["sweeps"]] == [{}]
     assert main(["--show", str(file)]) == 1
+
+
+def test_starts_of_which_none_is_left_have_status_1(tmp_path, capsys, monkeypatch):
+    def failing(*_):
+        raise EntrantError("out of luck")
+
+    monkeypatch.setattr(race, "_first_step", failing)
+    asked = ["startup", "--peers", "ours", "--repeats", "1", "--output", str(tmp_path)]
+    assert main(asked) == 1
+    assert capsys.readouterr().out.count(" failed: out of luck") == 3
+    monkeypatch.setattr(race, "_first_step", lambda name, *_: 1e9 if name == "ours" else failing())
+    assert main(asked) == 0
+
+
+@pytest.mark.parametrize("failed", ['{"status": "failed"}', '{"objective": null}'])
+def test_a_sweep_in_which_a_run_failed_is_reported_and_left_out(failed, tmp_path):
+    for name, content in (("0", '{"objective": 0.5}'), ("1", failed)):
+        (tmp_path / "sweep" / name).mkdir(parents=True)
+        (tmp_path / "sweep" / name / "result.json").write_text(content, encoding="utf-8")
+    with pytest.raises(EntrantError, match="1 of 2 runs are done: one has failed"):
+        sweeps.timed([sys.executable, "-c", "print('one has failed')"], tmp_path, 2, 60.0)
