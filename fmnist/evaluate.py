@@ -5,8 +5,8 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from fmnist.nn.losses import Classification
 from fmnist.nn.step import outputs
 from fmnist.record.result import defined, metrics_in_words
 from fmnist.report.comparison import Configuration, comparisons, read
-from fmnist.report.tables import Table
+from fmnist.report.tables import Table, fixed, printable
 from fmnist.train.restore import restore
 from fmnist.view.measure import codes, final
 from fmnist.view.metrics import by_class, probe
@@ -61,9 +61,9 @@ def summary(directories: Sequence[Path]) -> str:
     """The recorded test metrics of all finished runs in or below some directories, over the runs of each configuration:
     mean, standard deviation and range; then the runs that do not count. Raises UserError where no run is finished."""
     found = read(directories)
-    blocks = [f"{comparison.title}, {configuration.label}\n{_spread(configuration)}"
+    blocks = [f"{printable(f'{comparison.title}, {configuration.label}')}\n{_spread(configuration)}"
               for comparison in comparisons(found) for configuration in comparison.finished]  # fmt: skip
-    others = [f"{run.directory}: {run.status}{f', {run.error}' if run.error else ''}"
+    others = [printable(f"{run.directory}: {run.status}{f', {run.error}' if run.error else ''}")
               for run in found if run.status != "done"]  # fmt: skip
     if not blocks:
         raise UserError(f"no run is finished: {'; '.join(others)}")
@@ -72,12 +72,11 @@ def summary(directories: Sequence[Path]) -> str:
 
 def _spread(configuration: Configuration) -> str:
     """The test metrics of a configuration's finished runs, as a table."""
-    rows = []
+    rows: list[list[str]] = []
     for tag in dict.fromkeys(tag for run in configuration.done for tag in run.metrics if tag.startswith("test/")):
-        values = list(configuration.values(tag).values())
-        deviation = f"{stdev(values):.4f}" if len(values) > 1 else ""
-        average, low, high = (f"{value:.4f}" for value in (mean(values), min(values), max(values)))
-        rows.append([tag, str(len(values)), average, deviation, low, high])
+        values, seen = configuration.values(tag).values(), configuration.interval(tag)
+        numbers = (seen.mean, seen.sd, min(values), max(values))
+        rows.append([tag, str(seen.n), *("" if isnan(value) else fixed(value, 4) for value in numbers)])
     return Table(["", "n", "mean", "std", "min", "max"], rows).text()
 
 
@@ -101,7 +100,7 @@ def main() -> None:
             metrics = evaluate(arguments.runs[0], arguments.weights)
             text = json.dumps(metrics, indent=1) if arguments.json else table(metrics)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(2)
     try:
         print(text, flush=True)
@@ -111,7 +110,7 @@ def main() -> None:
 
 def _is_a_sweep(directory: Path) -> bool:
     """Whether it has runs below it, and is none."""
-    return not (directory / "result.json").exists() and any(directory.rglob("result.json"))
+    return not os.path.exists(directory / "result.json") and any(directory.rglob("result.json"))
 
 
 if __name__ == "__main__":

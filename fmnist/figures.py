@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from matplotlib.figure import Figure
 
 from fmnist import UserError
 from fmnist.nn.models import VAE, Autoencoder
+from fmnist.report.gallery import FORMATS
+from fmnist.report.tables import printable
 from fmnist.train.restore import restore
 from fmnist.view.metrics import holes
 from fmnist.view.pictures import GRID, Artist, draw, plane
@@ -41,6 +44,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/latent_spaces.png"), help="where to put a comparison")
     arguments = parser.parse_args()
     try:
+        _check(arguments)
         artists = []
         for directory in arguments.runs:
             stack = restore(directory)
@@ -48,20 +52,30 @@ def main() -> None:
                 raise UserError(f"{directory} is no autoencoder: it has no pictures")
             folder = directory / "figures" if arguments.folder is None else arguments.folder / directory.resolve().name
             for file in draw(stack, 0, folder).values():
-                print(file)
+                print(printable(str(file)))
             artists.append(Artist(stack, 0))
         if len(artists) > 1:
             if any(artist.width != 2 for artist in artists):
                 raise UserError("only codes of two numbers can be compared: model.hidden=[...,2] or model.latent=2")
             arguments.out.parent.mkdir(parents=True, exist_ok=True)
             compare(artists).savefig(arguments.out, dpi=110)
-            print(arguments.out)
+            print(printable(str(arguments.out)))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror} (--folder and --out name other places)", file=sys.stderr)
+        place = f"{error.filename}: {error.strerror}"
+        print(printable(f"error: {place} (--folder and --out name other places)"), file=sys.stderr)
         sys.exit(1)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise UserError where a picture could not be written, or would replace that of another run."""
+    if arguments.out.suffix not in FORMATS:
+        raise UserError(f"--out must end in one of {', '.join(FORMATS)}, got {arguments.out}")
+    names = Counter(directory.name for directory in {directory.resolve() for directory in arguments.runs})
+    if arguments.folder and (twice := [name for name, count in names.items() if count > 1]):
+        raise UserError(f"--folder is for runs whose directories have different names, got several named {twice[0]}")
 
 
 if __name__ == "__main__":

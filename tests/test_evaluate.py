@@ -1,5 +1,6 @@
 """Metrics of finished runs, against counting by hand and against what the run itself recorded."""
 
+import io
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from statistics import mean, stdev
 import pytest
 import torch
 from helpers import MODELS, SMALL, make_config, said
+from report.made_up import change_config, write_run
 from sklearn import metrics as reference
 from training import data_kept, quick_disk, strict  # noqa: F401 - two are fixtures that serve each test
 
@@ -148,3 +150,47 @@ def test_runs_that_are_not_finished_are_named_and_do_not_count(tmp_path):
     assert text.splitlines()[-2:] == [
         f"{tmp_path / '1'}: paused", f"{tmp_path / '3'}: duplicate, the same run as {tmp_path / '2'}",
     ]  # fmt: skip
+
+
+def test_what_runs_say_does_not_reach_the_terminal_as_it_is(tmp_path, monkeypatch, capsys):
+    """A terminal's codes, line breaks and bytes that are no UTF-8, in a path, a knob's value and an error."""
+    hostile = os.fsdecode(b"\x1b[31mred\xff")
+    write_run(tmp_path / "0", 0.5)
+    change_config(write_run(tmp_path / "1", 0.4), schedule=hostile)
+    write_run(tmp_path / hostile, 0.4, "failed", error=f"{hostile}\nnot counted:", seed=1)
+    status, out, _ = said(monkeypatch, capsys, evaluation.main, tmp_path)
+    assert status == 0
+    assert "classifiers, schedule ?[31mred?\n" in out
+    assert f"{tmp_path}/?[31mred?: failed, ?[31mred? not counted:\n" in out
+    for arguments in ((tmp_path / hostile,) * 2, (tmp_path / f"no {hostile}",)):
+        status, _, err = said(monkeypatch, capsys, evaluation.main, *arguments)
+        assert (status, len(err.splitlines())) == (2, 1)
+        assert "?[31mred?" in err
+
+
+def test_huge_values_are_short(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path / str(seed), 0.5, seed=seed, test=1e30 * (1 + seed))
+    (row,) = [line.split() for line in summary([tmp_path]).splitlines() if line.startswith("test/accuracy")]
+    assert row[1:] == ["2", "1.5e+30", "7.071e+29", "1e+30", "2e+30"]
+
+
+def test_a_run_that_may_not_be_entered_is_one_line(tmp_path, monkeypatch, capsys):
+    stat, opened = os.stat, io.open
+
+    def refused(path):
+        return "closed" in os.path.dirname(str(path))
+
+    def refusing(function):
+        def call(path, *rest, **options):
+            if refused(path):
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, *rest, **options)
+
+        return call
+
+    monkeypatch.setattr(os, "stat", refusing(stat))
+    monkeypatch.setattr(io, "open", refusing(opened))
+    found, _, err = said(monkeypatch, capsys, evaluation.main, tmp_path / "closed")
+    assert (found, len(err.splitlines())) == (2, 1)
+    assert err.startswith("error: ")

@@ -4,7 +4,7 @@ import pytest
 from helpers import make_config, said
 from training import data_kept, quick_disk  # noqa: F401 - fixtures that serve each test
 
-from fmnist import figures
+from fmnist import UserError, figures
 from fmnist.train import engine
 
 KNOBS = {"data.limit": 300, "epochs": 1, "batch_size": 60, "figures": False}
@@ -58,3 +58,22 @@ def test_what_cannot_be_drawn_or_written_is_one_line(runs, monkeypatch, capsys):
         found, _, err = said(monkeypatch, capsys, figures.main, *arguments)
         assert (found, len(err.splitlines())) == (status, 1)
         assert err.startswith(message)
+
+
+def test_what_would_fail_or_overwrite_in_the_end_is_refused_before_anything_is_drawn(tmp_path, monkeypatch, capsys):
+    def reached(directory):
+        raise UserError("it would draw")
+
+    monkeypatch.setattr(figures, "restore", reached)
+    one, other = tmp_path / "one" / "run", tmp_path / "other" / "run"
+    folder = ("--folder", tmp_path / "pictures")
+    for arguments, message in (
+        ((one, other, "--out", "x.doc"), "--out must end in one of .png, .svg, .pdf, got x.doc"),
+        ((one, other, "--out", "pictures/both"), "--out must end in one of .png, .svg, .pdf, got pictures/both"),
+        ((one, other, *folder), "--folder is for runs whose directories have different names, got several named run"),
+        ((one, tmp_path / "one" / "." / "run", *folder), "it would draw"),  # one run, twice
+        ((one, other), "it would draw"),
+        ((one, other, "--out", "x.pdf"), "it would draw"),
+    ):
+        found, out, err = said(monkeypatch, capsys, figures.main, *arguments)
+        assert (found, out, err) == (2, "", f"error: {message}\n")

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from fmnist import ROOT, UserError
-from fmnist.bench.entrants import PEERS
+from fmnist.bench.entrants import PEERS, processors
 from fmnist.bench.race import LOOSE, LOOSE_DEEP, Cell, startup, time_cell
-from fmnist.bench.show import FORMATS, plot, read, show
+from fmnist.bench.show import plot, read, show
 from fmnist.bench.sweeps import SWEEPS, time_sweep
 from fmnist.record.files import replacing
 from fmnist.record.record import commit
+from fmnist.report.gallery import FORMATS
 from fmnist.sources.fetch import fashion
 
 MODELS = {"mlp1": [200], "mlp2": [300, 100]}
@@ -80,7 +81,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batches", nargs="+", choices=BATCHES, metavar="B", help=f"only these: {', '.join(BATCHES)}")
     parser.add_argument("--repeats", type=int, default=7, help="rounds in which each takes a turn (default: 7)")
     parser.add_argument("--rows", type=int, default=48_000, help="first rows of the training file (default: 48,000)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)),
+    parser.add_argument("--threads", type=int, default=processors(),
                         help="processors for each program (default: all)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, batch orders and turns (default: 0)")
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "bench", help="folder of the JSON record")
@@ -162,7 +163,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # all tables that were complete are in the record
         return 130
     tables = [cell["peers"] for cell in record["cells"]] + [sweep["entrants"] for sweep in record["sweeps"]]
-    return int(not all(table and all(entrant["agrees"] for entrant in table.values()) for table in tables))
+    differs = any(not entrant["agrees"] for table in tables for entrant in table.values())
+    if "startup" in asked.work and not asked.show:  # a record does not tell whether starts were asked for
+        tables.append(record["startup"])
+    return int(differs or not all(tables))
 
 
 if __name__ == "__main__":

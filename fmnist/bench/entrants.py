@@ -60,6 +60,11 @@ PEERS = {
 }
 
 
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def reason(output: str) -> str:
     """Why a program failed, in one line of what it printed: the first that names an error, or else the first of all."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]

@@ -8,8 +8,8 @@ from typing import Any
 from fmnist import UserError
 from fmnist.bench.sweeps import STACKED
 from fmnist.report.tables import Table
+from fmnist.report.words import counted
 
-FORMATS = (".png", ".svg", ".pdf")
 IN_WORDS = {
     "ours": "this project", "ours-bfloat16": "this project, bfloat16", "plain": "PyTorch, plain",
     "tensors": "PyTorch, TensorDataset", "tutorial": "PyTorch, tutorial", "sklearn": "scikit-learn",
@@ -80,7 +80,8 @@ def _startup(starts: dict[str, Any]) -> str:
 
 def _sweep(record: dict[str, Any]) -> str:
     """A sweep's table: seconds of each whole command, and how many times as fast the stacked launcher is."""
-    title = "{model}, batches of {batch}, {runs} runs of {epochs} epochs, {rows:,} rows: seconds, n = {n}"
+    size = f"{counted(record['runs'], 'run')} of {counted(record['epochs'], 'epoch')}"
+    title = f"{record['model']}, {_batch(record)}, {size}, {record['rows']:,} rows: seconds, n = {record['n']}"
     ours, rows = record["entrants"].get(STACKED), []
     for name, entrant in sorted(record["entrants"].items(), key=lambda item: item[1]["median"]):
         ratios = [theirs / own for theirs, own in zip(entrant["seconds"], ours["seconds"], strict=True)] if ours else []
@@ -88,7 +89,7 @@ def _sweep(record: dict[str, Any]) -> str:
         differs = "" if entrant["agrees"] else "DIFFERS"
         rows.append([name, f"{entrant['median']:.1f}", gain, f"{entrant['objective']:.4f}", differs])
     table = Table(["", "median", "ours is x", "validation", ""], rows)
-    return f"{title.format(**record)}\n{table.text()}"
+    return f"{title}\n{table.text()}"
 
 
 def plot(record: dict[str, Any], file: Path) -> None:

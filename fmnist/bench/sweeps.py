@@ -1,7 +1,6 @@
 """Whole sweeps, from the command to its end: this project's launcher beside Hydra's own ways to run the same jobs."""
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -14,14 +13,14 @@ from statistics import mean, median
 from typing import Any
 
 from fmnist import ROOT
-from fmnist.bench.entrants import EntrantError, deadline, reason, reported
+from fmnist.bench.entrants import EntrantError, deadline, processors, reason, reported
 
 PLAIN = "fmnist/bench/peers/sweep_plain.py"
 # The same jobs by four commands: nn.Linear under Hydra's basic and joblib launchers, train.py under the basic one and
 # under this project's. Of each: the script, and the overrides that choose the launcher.
 COMMANDS = {
     "plain, basic": (PLAIN, "hydra/launcher=basic"),
-    "plain, joblib": (PLAIN, "hydra/launcher=joblib", f"hydra.launcher.n_jobs={os.cpu_count()}"),
+    "plain, joblib": (PLAIN, "hydra/launcher=joblib", f"hydra.launcher.n_jobs={processors()}"),
     "train.py, basic": ("train.py", "hydra/launcher=basic"),
     "train.py, stacked": ("train.py", "hydra/launcher=stacked"),
 }
@@ -77,7 +76,8 @@ def timed(line: list[str], folder: Path, runs: int, limit: float) -> tuple[float
         out, errors = process.communicate()
     seconds = time.perf_counter() - start
     files = folder.glob("sweep/*/result.json")
-    results = [json.loads(file.read_text(encoding="utf-8"))["objective"] for file in files]
+    ended = [json.loads(file.read_text(encoding="utf-8")).get("objective") for file in files]
+    results = [objective for objective in ended if objective is not None]  # a run that failed has none
     if process.returncode or len(results) != runs:
         raise EntrantError(f"{len(results)} of {runs} runs are done: {reason(errors + out)}")
     return seconds, mean(results)

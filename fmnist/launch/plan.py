@@ -9,6 +9,7 @@ from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, me
 from fmnist.launch.groups import cut, groups, stacks
 from fmnist.launch.machine import Machine
 from fmnist.launch.trouble import Unmeasured
+from fmnist.report.words import counted
 
 LARGEST = 16  # runs in a stack of a CPU: beyond, nothing is gained
 ENOUGH = 5e10  # multiply-adds in a step: beyond, the products take nearly all of its time and company gains nothing
@@ -48,11 +49,6 @@ class Plan:
         estimate = f"about {duration(self.seconds)} and {self.bytes / 1e9:.1f} GB"
         how = "" if self.measured else f" (not measured{self.why_not and ': ' + self.why_not})"
         return f"{runs}{stacked}, {worker}, {threads}: {estimate}{how}"
-
-
-def counted(number: int, what: str) -> str:
-    """A number of things in words: "1 run", "2 runs"."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def wants_cuda(configs: Sequence[Config]) -> bool:

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from typing import Any
 
 from fmnist.launch.costs import duration
-from fmnist.launch.plan import counted
 from fmnist.record.progress import progress
 from fmnist.record.result import Outcome
+from fmnist.report.words import counted
 
 log = logging.getLogger(__name__)
 

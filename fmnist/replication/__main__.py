@@ -3,6 +3,7 @@
 import argparse
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,14 +15,15 @@ from fmnist.config.names import sweep_name
 from fmnist.replication.archive import pack
 from fmnist.replication.claims import CLAIMS
 from fmnist.replication.evidence import studied
-from fmnist.replication.pages import CONFIRM_STUDY, PAGES, RECIPE_STUDY, RECORDS, Kept, head, kept, write_pages
+from fmnist.replication.pages import PAGES, RECIPE_STUDY, RECORDS, Kept, head, kept, write_pages
 from fmnist.replication.systems import DIFFERENCES_STUDY, SYSTEMS, SYSTEMS_STUDY
 from fmnist.report.comparison import Result, read
+from fmnist.report.words import counted
 
 SWEEPS = Path("outputs") / "replication"
 STUDIES = {
     "systems": (SYSTEMS_STUDY,), "recipe": (RECIPE_STUDY,), "differences": (DIFFERENCES_STUDY,),
-    "confirm": (CONFIRM_STUDY,), **{name: claim.studies + claim.confirmed_by for name, claim in CLAIMS.items()},
+    "confirm": ("confirm",), **{name: claim.studies + claim.confirmed_by for name, claim in CLAIMS.items()},
 }  # fmt: skip
 EPILOG = f"""parts:
   systems      the networks of the report, at its own schedules
@@ -42,12 +44,25 @@ def train(study: str, seeds: range | None = None, overrides: Sequence[str] = ())
     line = [sys.executable, str(ROOT / "train.py"), f"study={study}", f"hydra.sweep.dir={directory}", *overrides]
     line += [f"seed=range({seeds.start},{seeds.stop})"] if seeds else []
     print(f"{study}: {head(study)}", flush=True)
-    status = subprocess.run(line).returncode
-    if status > 128 or status < 0:
+    if (status := _status(line)) > 128:
         raise SystemExit(status)
     if status and not (directory / "leaderboard.csv").exists():
         raise UserError(f"study {study} could not be run")
     return directory
+
+
+def _status(line: Sequence[str]) -> int:
+    """Run a command; its exit status, 128 + signal where a signal ended it. Ctrl-C reaches the command too: it has all
+    the time that it needs to save."""
+    process, caught = subprocess.Popen(line), 0
+    while True:
+        try:
+            status = process.wait()
+            break
+        except KeyboardInterrupt:
+            caught = signal.SIGINT
+    caught = max(caught, -status)
+    return 128 + caught if caught else status
 
 
 def ended(study: str, directory: Path) -> list[Result]:
@@ -55,7 +70,7 @@ def ended(study: str, directory: Path) -> list[Result]:
     results = read([directory])
     if unfinished := [r for r in results if r.status not in ("done", "failed", "duplicate")]:
         raise UserError(
-            f"study {study} has {len(unfinished)} runs that have not ended: the same command goes on with them"
+            f"{counted(len(unfinished), 'run')} of study {study} did not end: the same command goes on from there"
         )
     return results
 
@@ -64,7 +79,8 @@ def keep(study: str, directory: Path) -> None:
     """Pack a study's runs into its file of records; the pictures of an autoencoder beside the pages."""
     pack(ended(study, directory), RECORDS / f"{study}.jsonl.gz")
     for system in SYSTEMS:
-        for picture in sorted(directory.glob(f"experiment-{system.experiment}+seed-0/figures/reconstructions.png")):
+        picture = directory / f"experiment-{system.experiment}+seed-0" / "figures" / "reconstructions.png"
+        if picture.exists():
             shutil.copyfile(picture, PAGES / f"{system.experiment}_reconstructions.png")
 
 
@@ -89,8 +105,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m fmnist.replication", formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s [PART ...] [--dry-run | --pages]\n"
-              "       %(prog)s CLAIM ... --seeds A..B [KNOB=VALUE ...] [--dry-run]",
+        usage="%(prog)s [PART ...] [--dry-run]\n"
+              "       %(prog)s CLAIM ... --seeds A..B [KNOB=VALUE ...] [--dry-run]\n"
+              "       %(prog)s --pages",
         description="Run the coursework report again: train the runs that are missing, and write docs/report/\n"
                     "from all of them. The same command goes on where it was stopped.", epilog=EPILOG,
     )  # fmt: skip
@@ -100,6 +117,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="say what is left to train and how long it takes")
     parser.add_argument("--pages", action="store_true", help="train nothing; write the pages again from their records")
     given = parser.parse_intermixed_args(arguments)
+    others = [*given.parts, *(["--seeds"] if given.seeds else []), *(["--dry-run"] if given.dry_run else [])]
+    if given.pages and others:
+        parser.error(f"--pages is for all pages and stands alone, got {' '.join(others)} as well")
     given.overrides = [part for part in given.parts if "=" in part]
     parts = [part for part in given.parts if "=" not in part] or ["systems", "recipe"]
     if unknown := [part for part in parts if part not in (*STUDIES, "claims")]:
@@ -111,8 +131,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         if not match or int(match[2]) <= int(match[1]):
             parser.error(f"--seeds must be A..B with A < B, such as 100..109, got {given.seeds}")
         given.seeds = range(int(match[1]), int(match[2]) + 1)
-        if others := set(given.parts) - set(CLAIMS):
-            parser.error(f"--seeds is for claims alone, got {', '.join(sorted(others))}")
+        if beyond := set(given.parts) - set(CLAIMS):
+            parser.error(f"--seeds is for claims alone, got {', '.join(sorted(beyond))}")
     elif given.overrides:
         parser.error(f"KNOB=VALUE needs --seeds: docs/report/ is of the studies as they are, got {given.overrides[0]}")
     return given
@@ -139,6 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return int(not same)
 
 

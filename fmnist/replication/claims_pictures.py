@@ -8,13 +8,14 @@ from typing import Any
 
 from fmnist.replication.claims_norm import NEAR, NETWORKS, SURFACE, SURFACES, pair, speed
 from fmnist.replication.claims_training import PASSES, SMALL, by_switches, passes_in_time
-from fmnist.replication.evidence import Metric, Of, Row, Runs, best_rate, mean, over
+from fmnist.replication.evidence import Metric, Of, Runs, best_rate, mean, over
 from fmnist.replication.metrics import (
     ACCURACIES,
     ACCURACY,
     EPOCH,
     OPEN,
     TEST,
+    OfRow,
     after,
     at,
     average,
@@ -51,7 +52,7 @@ def table(header: Sequence[str], groups: Groups, *cells: Callable[[Runs], str]) 
                              for words, runs in groups.items()])  # fmt: skip
 
 
-def line(label: str, runs: Runs, value: Callable[[Row], float], scale: float = 1.0) -> Line:
+def line(label: str, runs: Runs, value: OfRow, scale: float = 1.0) -> Line:
     """The mean of a metric over the seeds, by epoch times scale, with a band from the smallest to the largest."""
     drawn = curve([{int(row["epoch"]): known for row in run.rows if not isnan(known := value(row))}
                    for run in runs.counted])  # fmt: skip
@@ -59,7 +60,7 @@ def line(label: str, runs: Runs, value: Callable[[Row], float], scale: float = 1
     return Line(label + failed, [epoch * scale for epoch in drawn.epochs], drawn.mean, drawn.low, drawn.high)
 
 
-def lines(groups: Groups, value: Callable[[Row], float], scale: float = 1.0) -> list[Line]:
+def lines(groups: Groups, value: OfRow, scale: float = 1.0) -> list[Line]:
     """One line for each group."""
     return [line(label, runs, value, scale) for label, runs in groups.items()]
 

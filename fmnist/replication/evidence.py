@@ -79,7 +79,7 @@ def _without_record(other: Result, seed: tuple[Any, ...]) -> Result:
 def _guess(run: Result) -> Result:
     """A failed classifier with the accuracies of one that guesses, at all epochs that it would have recorded."""
     every, last = run.knobs["eval_every"], run.knobs["epochs"]
-    epochs = [epoch for epoch in range(1, last + 1) if epoch % every == 0 or epoch == last]
+    epochs = [*range(every, last, every), last]
     rows = [{"epoch": epoch, "guess": 1.0, **GUESS} for epoch in epochs]
     return replace(run, metrics={"objective": 1 / CLASSES, **GUESS}, seconds=nan, known_rows=rows)
 

@@ -78,7 +78,7 @@ def first(met: Callable[[Row], bool], for_good: bool = False, scale: float = 1.0
         epochs = [row["epoch"] for row in run.rows]
         if not epochs:
             return nan
-        missed = [row["epoch"] for row in run.rows if not met(row)]
+        missed = {row["epoch"] for row in run.rows if not met(row)}
         start = max(missed, default=-inf) if for_good else -inf
         beyond = 2 * epochs[-1] - (epochs[-2] if len(epochs) > 1 else 0)
         return scale * min((epoch for epoch in epochs if epoch > start and epoch not in missed), default=beyond)

@@ -16,10 +16,11 @@ from fmnist.replication.systems import RECIPE, SYSTEMS, system
 from fmnist.report.comparison import Result, comparisons
 from fmnist.report.plots import Picture, curves, dots
 from fmnist.report.tables import Raw, Table, escape, signed, spread
+from fmnist.report.words import counted, sentence
 
 PAGES = ROOT / "docs" / "report"
 RECORDS = PAGES / "records"
-RECIPE_STUDY, CONFIRM_STUDY = "letter", "confirm"
+RECIPE_STUDY = "letter"
 
 
 @dataclass
@@ -79,7 +80,7 @@ def _link(study: str) -> str:
     if not kept(study):
         return "not run yet"
     failed = sum(run.status == "failed" for run in kept(study))
-    return f"[{len(kept(study))} runs](records/{study}.jsonl.gz)" + (f", {failed} failed" if failed else "")
+    return f"[{counted(len(kept(study)), 'run')}](records/{study}.jsonl.gz)" + (f", {failed} failed" if failed else "")
 
 
 def systems_page() -> tuple[Page, list[list[str]]]:
@@ -95,7 +96,7 @@ def systems_page() -> tuple[Page, list[list[str]]]:
             continue
         measured, verdict = one.judge(one, of)
         rows.append([*row, measured + failures([(runs, TEST(runs))]), str(len(TEST(runs))), verdict])
-        page.paragraphs += [f"## {one.experiment}", f"{one.what[0].upper()}{one.what[1:]}: "
+        page.paragraphs += [f"## {one.experiment}", f"{sentence(one.what)}: "
                             f"`python train.py experiment={one.experiment}`."]  # fmt: skip
         because = [statement.judge() for statement in (one.because(of) if one.because else [])]
         if any(judged.n for judged in because):
@@ -121,7 +122,11 @@ SYSTEMS_NOTE = (
     "mean, rounded or cut off: 87 % is 86.5 to 88. Seeds with a deviation above two points agree with nothing. The gap "
     "is the one between training and validation. About 300 iterations are 250 to 350. A gap in accuracy over two "
     "points in the end is overfitting. A training loss jumps where it is over three times the loss recorded before. "
-    "Where an experiment differs from the report, the reason stands beside its curves."
+    "Where an experiment differs from the report, the reason stands beside its curves. Overfitting is reduced if the "
+    "mean gap with dropout is smaller than that of a network without: the sign of the difference of two means over so "
+    "few seeds decides, and no interval says whether it is chance. `q1_2_1_5000` has two hidden layers and dropout. It "
+    "is compared with `q1_1_1_5000`, which has one hidden layer and no dropout: that verdict cannot tell what dropout "
+    "does from what the second layer does."
 )
 
 
@@ -187,7 +192,7 @@ def found(claim: Claim, finding: Finding) -> str:
     """What was found, in words; where these were written for another finding, the statements that hold or do not."""
     if finding.holding == claim.holds:
         return claim.reading
-    return finding.which and f"{finding.which[0].upper()}{finding.which[1:]}."
+    return finding.which and f"{sentence(finding.which)}."
 
 
 def _of_failed(of: Kept) -> list[str]:

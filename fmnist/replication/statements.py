@@ -78,7 +78,9 @@ class Finding:
 
     @property
     def in_short(self) -> str:
-        """supported, not supported, or how many statements hold."""
+        """supported, not supported, or how many statements hold; without any: not tried."""
+        if not self.tried:
+            return "not tried"
         count = sum(one.holds for one in self.tried)
         if count == len(self.tried):
             return "supported"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import nan
+from math import isnan, nan
 from typing import Any
 
 from fmnist.replication.evidence import Of, Runs, mean, minus, over
@@ -12,6 +12,7 @@ from fmnist.replication.statements import Exceeds
 from fmnist.report.comparison import Result
 from fmnist.report.intervals import Interval
 from fmnist.report.tables import spread
+from fmnist.report.words import counted
 
 SYSTEMS_STUDY, DIFFERENCES_STUDY = "report", "differences"
 ONE, TWO = [200], [300, 100]  # the report's hidden layers
@@ -87,7 +88,8 @@ def said_accuracy(percent: int, opens: float | None = None) -> Callable[[System,
             values = sorted(TEST(runs).values())
             apart = f"the seeds lie apart, {values[0]:.3f} to {values[-1]:.3f}"
             jumps = JUMPS(runs)
-            return measured, f"{apart}; the training loss jumps {sum(jumps.values())} times in {len(jumps)} runs"
+            often = f"{counted(int(sum(jumps.values())), 'time')} in {counted(len(jumps), 'run')}"
+            return measured, f"{apart}; the training loss jumps {often}"
         differs = []
         if side := beside(seen, low, high):
             word, nearest = ("higher", high) if side > 0 else ("lower", low)
@@ -119,12 +121,15 @@ def builds_gap(from_iteration: float) -> Callable[[System, Of], tuple[str, str]]
 
 
 def narrows_gap(other: str) -> Callable[[System, Of], tuple[str, str]]:
-    """The gap in the end against that of another system, without dropout, after as many iterations."""
+    """The mean gap in the end against that of another system, without dropout, after as many iterations. The sign
+    of their difference decides; SYSTEMS_NOTE in pages.py says so."""
 
     def judge(system: System, of: Of) -> tuple[str, str]:
         runs, plain = system.runs(of), BY_NAME[other].runs(of)
         gap = at(runs.counted[0].knobs["epochs"], generalisation_gap)
         ours, theirs = mean(gap(runs)), mean(gap(plain))
+        if isnan(ours - theirs):
+            return test_accuracy(runs), "no gaps to compare"
         measured = f"gap {100 * ours:.2f} points, that of {other} {100 * theirs:.2f} after as many iterations"
         return f"{test_accuracy(runs)}; {measured}", "agrees" if ours < theirs else "does not narrow it"
 

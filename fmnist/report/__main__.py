@@ -8,13 +8,15 @@ from pathlib import Path
 
 from fmnist import UserError
 from fmnist.report.page import report
+from fmnist.report.tables import printable
 
 
-def newest_sweep(root: Path = Path("outputs")) -> Path:
+def newest_sweep() -> Path:
     """The directory of the sweep that was started last. Raises UserError where there is none."""
+    root = Path("outputs")
     marks = [*root.glob("*/multirun.yaml"), *root.glob("*/*/multirun.yaml")]
     if not marks:
-        raise UserError(f"there is no sweep in {root}/: name directories of runs, python -m fmnist.report DIR")
+        raise UserError("there is no sweep in outputs/: name directories of runs, python -m fmnist.report DIR")
     return max(marks, key=lambda mark: mark.stat().st_mtime).parent
 
 
@@ -35,14 +37,14 @@ def main() -> None:
         output = arguments.output or Path(os.path.commonpath([d.resolve() for d in directories])) / "report"
         command = shlex.join(["python", "-m", "fmnist.report", *sys.argv[1:]])
         if not arguments.directories:
-            print(f"the newest sweep: {directories[0]}")
+            print(printable(f"the newest sweep: {directories[0]}"))
             command += f" {shlex.quote(str(directories[0]))}"
         for line in report(directories, output, arguments.baseline, command):
             print(line)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(2)
-    print(f"report: {os.path.relpath(output / 'index.html')}")
+    print(printable(f"report: {os.path.relpath(output / 'index.html')}"))
 
 
 if __name__ == "__main__":

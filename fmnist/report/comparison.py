@@ -137,7 +137,7 @@ def find(directories: Iterable[Path]) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for directory in directories:
-        if not directory.is_dir():
+        if not os.path.isdir(directory):  # Path.is_dir raises an error where the folder around it may not be entered
             raise UserError(f"DIR must be a directory with runs in or below it: there is no directory {directory}")
         own = []
         for folder, folders, files in os.walk(directory):
@@ -152,26 +152,32 @@ def find(directories: Iterable[Path]) -> list[Path]:
 
 
 def read(directories: Iterable[Path]) -> list[Result]:
-    """All runs in or below some directories, with their rows.
+    """All runs in or below some directories, with their rows, each config `once`.
 
-    What cannot be read becomes a Result that says so, and so does a finished run that was counted already (the same
-    config, seeds included). Raises UserError where there are no runs.
+    What cannot be read becomes a Result that says so. Raises UserError where there are no runs.
     """
     results: list[Result] = []
-    known: dict[str, Path] = {}
     for directory in find(directories):
         result = read_one(directory)
         try:
             _ = result.rows
         except (OSError, ValueError) as problem:
             result = Result(directory, "unreadable", f"metrics.jsonl: {problem}")
-        if result.status == "done" and result.config_hash in known:
-            same = f"the same run as {known[result.config_hash]}"
-            result = replace(result, status="duplicate", error=same)
-        elif result.status == "done":
-            known[result.config_hash] = directory
         results.append(result)
-    return results
+    return once(results)
+
+
+def once(results: Iterable[Result]) -> list[Result]:
+    """The same results; but a finished run whose config, seeds included, has finished before becomes a duplicate."""
+    found: list[Result] = []
+    known: dict[str, Path] = {}
+    for result in results:
+        if result.status == "done":
+            first = known.setdefault(result.config_hash, result.directory)
+            if first != result.directory:
+                result = replace(result, status="duplicate", error=f"the same run as {first}")
+        found.append(result)
+    return found
 
 
 def read_one(directory: Path) -> Result:

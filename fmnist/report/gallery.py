@@ -26,6 +26,7 @@ from fmnist.report.comparison import Comparison
 if TYPE_CHECKING:
     from fmnist.report.plots import Picture
 
+FORMATS = (".png", ".svg", ".pdf")  # of a picture's file, where one may choose
 Draw = TypeVar("Draw", bound="Callable[[Comparison], Picture | list[Picture]]")
 
 

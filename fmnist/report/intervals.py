@@ -1,4 +1,7 @@
-"""Statistics over seeds: intervals, paired differences, curves with bands. scipy is imported only for them."""
+"""Statistics over seeds: intervals, paired differences, curves with bands, rank correlation.
+
+scipy is imported only when one is computed.
+"""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +13,7 @@ from statistics import fmean, stdev
 
 @dataclass(frozen=True)
 class Interval:
-    """The mean of n values with its confidence interval by Student's t; sd is the standard deviation (n - 1).
+    """The mean of n values with its 95 % interval by Student's t; sd is the standard deviation (n - 1).
 
     What n is too small for is nan: the mean needs one value, the deviation and the interval need two.
     """
@@ -18,7 +21,6 @@ class Interval:
     n: int
     mean: float
     sd: float
-    level: float
 
     @cached_property
     def half(self) -> float:
@@ -27,7 +29,7 @@ class Interval:
             return nan
         from scipy.special import stdtrit  # the quantile of Student's t: scipy.stats.t.ppf, a hundred times as fast
 
-        return float(stdtrit(self.n - 1, (1 + self.level) / 2) * self.sd / math.sqrt(self.n))
+        return float(stdtrit(self.n - 1, 0.975) * self.sd / math.sqrt(self.n))
 
     @property
     def low(self) -> float:
@@ -42,19 +44,18 @@ class Interval:
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric by epoch over n runs: mean, smallest and largest value, as far as all of the runs go."""
+    """A metric by epoch over several runs: mean, smallest and largest value, as far as all of the runs go."""
 
     epochs: list[int]
     mean: list[float]
     low: list[float]
     high: list[float]
-    n: int
 
 
-def interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """The mean of some values with its interval at a level of confidence."""
+def interval(values: Sequence[float]) -> Interval:
+    """The mean of some values with its 95 % interval."""
     n = len(values)
-    return Interval(n, fmean(values) if n else nan, stdev(values) if n > 1 else nan, level)
+    return Interval(n, fmean(values) if n else nan, stdev(values) if n > 1 else nan)
 
 
 def paired(pairs: Sequence[tuple[float, float]]) -> tuple[Interval, float]:
@@ -78,7 +79,7 @@ def curve(series: Sequence[dict[int, float]]) -> Curve:
     series = [own for own in series if own]
     epochs = sorted(set.intersection(*map(set, series))) if series else []
     columns = [[own[epoch] for own in series] for epoch in epochs]
-    return Curve(epochs, [*map(fmean, columns)], [*map(min, columns)], [*map(max, columns)], len(series))
+    return Curve(epochs, [*map(fmean, columns)], [*map(min, columns)], [*map(max, columns)])
 
 
 def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float:

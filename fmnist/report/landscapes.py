@@ -24,7 +24,7 @@ from fmnist.report.words import PARTS, in_words, knob_in_words, metric_in_words,
 GREY = "#666666"
 FAN = 0.14  # how far the lines through one value are spread, of an axis of length 1
 BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.0}
-LIGHTEST = "All that is over twice as far from the best as the median is has the lightest colour."
+LIGHTEST = "Values more than twice as far from the best as the median share the lightest colour."
 
 
 class Colours:
@@ -126,8 +126,9 @@ def heat_map(comparison: Comparison) -> Picture:
             hatch = None if c.done else "////"
             axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, hatch=hatch, edgecolor="#bbbbbb"))
             dark = np.dot(colour[:3], (0.299, 0.587, 0.114)) < 0.5
-            axes.text(x, y, f"{mean:#.3g}" if c.done else "none done", ha="center", va="center", fontsize=8,
-                      color="white" if dark else "black", bbox=None if c.done else BOX)  # fmt: skip
+            text = f"{mean:#.3g}".removesuffix(".") if c.done else "none done"
+            axes.text(x, y, text, ha="center", va="center", fontsize=8, color="white" if dark else "black",
+                      bbox=None if c.done else BOX)  # fmt: skip
             if c is comparison.finished[0]:
                 axes.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, fill=False, edgecolor="#E69F00",
                                          linewidth=2.5, zorder=3))  # fmt: skip

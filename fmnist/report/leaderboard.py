@@ -14,9 +14,9 @@ from pathlib import Path
 
 from fmnist.config.schema import SEEDS
 from fmnist.record.files import locked, replacing
-from fmnist.report.comparison import Comparison, Result, comparisons, read_one
-from fmnist.report.tables import Table, csv_knobs, csv_text, spread
-from fmnist.report.words import in_words, natural, short, value_in_words
+from fmnist.report.comparison import Comparison, Result, comparisons, once, read_one
+from fmnist.report.tables import Table, csv_knobs, csv_text, knob_cells, spread
+from fmnist.report.words import counted, in_words, natural, short
 
 SHOWN = 20  # configurations in the table
 DECIMALS = 4  # of the metrics in the table
@@ -35,10 +35,11 @@ def _table(comparison: Comparison) -> str:
     for rank, c in enumerate(comparison.configurations[:SHOWN], start=1):
         states = sorted({f"({run.status})" for run in c.others})
         objective, test = (spread(c.interval(tag), DECIMALS) for tag in ("objective", comparison.test))
-        knobs = [value_in_words(c.knobs[name], name) if name in c.knobs else "" for name in comparison.varying]
-        rows.append([str(rank), str(len(c.done)), " ".join([objective, *states]).strip(), test, *knobs])
+        cells = [str(rank), str(len(c.done)), " ".join([objective, *states]).strip(), test]
+        rows.append(cells + knob_cells(comparison, c))
     more = len(comparison.configurations) - SHOWN
-    return Table(header, rows).text() + (f"\nand {more} more configurations in leaderboard.csv" if more > 0 else "")
+    rest = f"\nand {counted(more, 'more configuration')} in leaderboard.csv" if more > 0 else ""
+    return Table(header, rows).text() + rest
 
 
 def rows(found: Sequence[Comparison], sweep: Path) -> Iterator[dict[str, object]]:
@@ -76,7 +77,7 @@ class Leaderboard:
             version = (file.st_mtime_ns, file.st_ino, file.st_size)
             known = before.get(directory)
             self.known[directory] = known if known and known[0] == version else (version, read_one(directory))
-        return comparisons([result for _, result in self.known.values()])
+        return comparisons(once(result for _, result in self.known.values()))
 
     def write(self) -> list[Comparison]:
         """Bring leaderboard.csv up to date; what it shows. Of several processes the last has seen all runs."""

@@ -13,7 +13,7 @@ from fmnist.record.files import replacing
 from fmnist.report import gallery
 from fmnist.report.comparison import Comparison, Configuration, Result, comparisons, read
 from fmnist.report.tables import Table, code, differences, encodable, escape, numbers, printable, spread, summary
-from fmnist.report.words import in_words, short, value_in_words
+from fmnist.report.words import counted, in_words, sentence, short, value_in_words
 
 if TYPE_CHECKING:
     from fmnist.report.plots import Picture
@@ -67,20 +67,20 @@ def report(directories: Sequence[Path], output: Path, baseline: Sequence[str] = 
     done = sum(result.status == "done" for result in results)
     title = f"Report on {', '.join(directory.resolve().name for directory in directories)}"
     page = [f"# {escape(title)}"]
-    page += [f"{done} finished runs of {len(results)}, {_provenance(results)}"]
-    said = [f"{done} finished runs of {len(results)}"]
+    said = [f"{counted(done, 'finished run')} of {len(results):,}"]
+    page += [f"{said[0]}, {_provenance(results)}"]
     files: dict[str, str] = {}
     for number, comparison in enumerate(all_comparisons):
         prefix = f"{number + 1}_" if len(all_comparisons) > 1 else ""
         drawn = pictures(comparison)
         files |= {f"{prefix}{picture.name}.svg": picture.svg() for picture in drawn}
-        page += [f"## {escape(comparison.title).capitalize()}"] if prefix else []
+        page += [f"## {escape(sentence(comparison.title))}"] if prefix else []
         page += section(comparison, drawn, prefix, compared[number])
         said += [printable(verdict(comparison))]
     page += left_out(results)
     page += ["## Files", f"`table.csv` has every mean, deviation and interval with the runs it is of, `table.tex` the "
              f"tables for LaTeX. Made by {code(command or 'fmnist.report.page.report')}."]  # fmt: skip
-    text = encodable("\n\n".join(part.strip() for part in page) + "\n")
+    text = "\n\n".join(part.strip() for part in page) + "\n"
     files["table.csv"] = numbers(all_comparisons)
     files["table.tex"] = "% needs \\usepackage{booktabs}\n" + "\n".join(summary(s).latex() for s in all_comparisons)
     files |= {"index.md": text, "index.html": html(title, text, files)}
@@ -88,7 +88,7 @@ def report(directories: Sequence[Path], output: Path, baseline: Sequence[str] = 
         output.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():  # the pages last
             with replacing(output / name) as file:
-                file.write(content)
+                file.write(encodable(content))
     except OSError as error:
         raise UserError(f"--output must be a directory that can be written, got {output} ({error.strerror})") from None
     return said
@@ -111,9 +111,11 @@ def section(
     ]
     if comparison.judged_by.startswith("train/"):
         parts += ["These runs held no rows out, so their training rows rank them: that favours what overfits."]
-    reference = baseline or (comparison.finished[0] if comparison.finished else None)
-    table, made = differences(comparison, reference) if reference else (Table([], []), 0)
-    if reference and made:
+    if not comparison.finished:
+        return parts
+    reference = baseline or comparison.finished[0]
+    table, made = differences(comparison, reference)
+    if made:
         parts += [f"### Compared with {escape(reference.label)}", table.markdown()]
         parts += [
             "Mean differences over the seeds that both have, with 95 % interval and p by the paired t test (two-sided, "
@@ -153,10 +155,11 @@ def left_out(results: Sequence[Result]) -> list[str]:
 
 def _provenance(results: Sequence[Result]) -> str:
     done = [result for result in results if result.status == "done"]
-    commits = sorted({str(result.commit)[:10] + "+" * str(result.commit).endswith("+") for result in done})
-    seconds = sum(result.seconds for result in done)
-    time = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
-    return f"{time} of training; commit {', '.join(commits) or 'unknown'}"
+    whole = {result.commit or "unknown" for result in done} or {"unknown"}
+    commits = sorted(commit[:10] + "+" * commit.endswith("+") for commit in whole)
+    seconds = round(sum(result.seconds for result in done))
+    time = counted(seconds, "second") if seconds < 120 else counted(round(seconds / 60), "minute")
+    return f"{time} of training; commit {', '.join(commits)}"
 
 
 def _baselines(all_comparisons: Sequence[Comparison], wanted: Sequence[str]) -> list[Configuration | None]:
@@ -172,7 +175,7 @@ def _baselines(all_comparisons: Sequence[Comparison], wanted: Sequence[str]) -> 
     for comparison in all_comparisons:
         names = {short(name): name for name in comparison.varying} | {name: name for name in comparison.varying}
         fits = [c for c in comparison.finished if all(
-            name in names and c.knobs.get(names[name], "") == value for name, value in knobs.items())]  # fmt: skip
+            names.get(name) in c.knobs and c.knobs[names[name]] == value for name, value in knobs.items())]  # fmt: skip
         if len(fits) > 1:
             options = "; ".join(c.label for c in fits[:5])
             raise UserError(f"--baseline must name one configuration, {' '.join(wanted)} fits {len(fits)}: {options}")
@@ -200,9 +203,8 @@ def html(title: str, text: str, files: dict[str, str]) -> str:
         return f'{match[1]}src="data:image/svg+xml;base64,{data}"'
 
     body = re.sub(r'(<img [^>]*)src="([^"]+\.svg)"', embed, markdown(text, extensions=["tables"]))
-    title = escape_html(encodable(title))
     return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape_html(title)}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{STYLE}</style>\n</head>\n'
         f"<body>\n{body}\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )

@@ -1,7 +1,6 @@
 """Pictures with their captions: curves with bands, panels of lines, means in a row.
 
-Readable in print and by the colour-blind: Okabe and Ito's colours with a marker and a line style each, and colour maps
-of even lightness in which darker is better.
+Readable in print and by the colour-blind: Okabe and Ito's colours with a marker and a line style each.
 """
 
 import io
@@ -19,7 +18,7 @@ from fmnist.report.axes import Scale
 from fmnist.report.comparison import Comparison, Configuration
 from fmnist.report.intervals import Interval
 from fmnist.report.tables import printable
-from fmnist.report.words import PARTS, in_words, knob_in_words, metric_in_words
+from fmnist.report.words import PARTS, in_words, knob_in_words, metric_in_words, sentence
 
 STYLES: list[Any] = [  # colour, line, marker
     ("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D"),
@@ -94,7 +93,7 @@ def curves(comparison: Comparison, metric: str) -> Picture | None:
 
 
 def _caption_of_curves(comparison: Comparison, metric: str, chosen: list[Configuration]) -> str:
-    caption = [f"{metric_in_words(metric, comparison.shared).split(' (')[0].capitalize()} by epoch."]
+    caption = [f"{sentence(metric_in_words(metric, comparison.shared).split(' (')[0])} by epoch."]
     if len(chosen) < len(comparison.finished):
         best = f"The best {len(chosen) - 1} of {len(comparison.finished)} configurations"
         caption += [f"{best} by {in_words(comparison.judged_by)}, and the worst."]

@@ -169,13 +169,18 @@ def bounds(interval: Interval, decimals: int) -> str:
     return "" if isnan(interval.low) else f"{fixed(interval.low, decimals)} to {fixed(interval.high, decimals)}"
 
 
+def knob_cells(comparison: Comparison, configuration: Configuration) -> list[str]:
+    """A configuration's values of the knobs that vary, in words; nothing for a knob that it lacks."""
+    knobs = configuration.knobs
+    return [value_in_words(knobs[name], name) if name in knobs else "" for name in comparison.varying]
+
+
 def summary(comparison: Comparison) -> Table:
     """One row a configuration, best first: its knobs, how many of its runs count, the objective, the test metrics."""
     rows: list[list[str]] = []
     for rank, c in enumerate(comparison.configurations, start=1):
-        knobs = [value_in_words(c.knobs[name], name) if name in c.knobs else "" for name in comparison.varying]
         n = f"{len(c.done)} of {len(c.done) + len(c.others)}" if c.others else str(len(c.done))
-        rows.append([str(rank) if c.done else "", *knobs, n])
+        rows.append([str(rank) if c.done else "", *knob_cells(comparison, c), n])
     header = ["rank", *map(short, comparison.varying), "n"]
     others = [tag for tag in comparison.tags if tag.startswith("test/") and tag != comparison.test]
     for tag in ["objective", comparison.test, *others]:
@@ -204,7 +209,7 @@ def differences(comparison: Comparison, baseline: Configuration, limit: int = 20
     for c, results in compared[:limit]:
         row = [c.label, str(results[0][0].n)]
         for (difference, p), own in zip(results, decimals, strict=True):
-            row += [signed(difference, decimals=own), p_value(p), p_value(min(1.0, p * len(compared)))]
+            row += [signed(difference, decimals=own), p_value(p), p_value(min(p * len(compared), 1.0))]
         rows.append(row)
     header = ["configuration", "pairs"]
     for tag in (comparison.judged_by, comparison.test):

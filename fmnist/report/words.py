@@ -9,9 +9,7 @@ from typing import Any
 METRICS = {
     "accuracy": "accuracy (share of images)", "mae": "mean absolute error (grey level, 0 to 1)",
     "mse": "mean squared error (grey level², 0 to 1)", "nll": "negative log likelihood (nats an image)",
-    "kl": "KL divergence (nats an image)", "negative_elbo": "negative ELBO (nats an image)",
-    "psnr": "peak signal-to-noise ratio (dB)", "within_16th": "share of pixels within 1/16",
-    "accuracy_ceiling": "ceiling of the accuracy", "auroc": "AUROC",
+    "kl": "KL divergence (nats an image)",
 }  # fmt: skip
 LOSSES = {
     "cross_entropy": "cross-entropy (nats an image)", "report": "the report's loss (nats an image)",
@@ -44,6 +42,16 @@ def value_in_words(value: Any, name: str = "") -> str:
     if isinstance(value, list):
         return f"[{','.join(map(value_in_words, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things in words: "1 run", "2 runs"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def sentence(text: str) -> str:
+    """Text as a sentence begins: its first letter is large, the others stay as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def in_order(values: Iterable[Any], name: str = "") -> list[Any]:

@@ -82,7 +82,7 @@ class StackedLauncher(BasicLauncher):
         return [job.returned for job in jobs]
 
     def _launch(self, job_overrides: Sequence[Sequence[str]], first: int) -> Sequence[Job]:
-        from fmnist.launch.plan import counted
+        from fmnist.report.words import counted
 
         assert self.config is not None
         if not self.dry_run:

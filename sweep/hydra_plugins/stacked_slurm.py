@@ -102,7 +102,7 @@ class Array:
 
     def train(self, tasks: Sequence[Any], workers: int, threads: int | None, progress: Any) -> int | None:
         """See Workers.train. Epochs count when a stack has ended. A signal ends all tasks, and their runs are saved."""
-        from fmnist.launch.plan import counted
+        from fmnist.report.words import counted
         from fmnist.train.signals import catching
 
         self._refuse_if_queued()

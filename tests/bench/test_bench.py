@@ -9,9 +9,9 @@ import pytest
 
 from fmnist import ROOT
 from fmnist.bench import entrants as processes
-from fmnist.bench import sweeps
+from fmnist.bench import race, sweeps
 from fmnist.bench.__main__ import cells, main, parse
-from fmnist.bench.entrants import Entrant, Peer
+from fmnist.bench.entrants import Entrant, EntrantError, Peer
 from fmnist.bench.race import LOOSE, LOOSE_DEEP, Cell, summarise
 
 SMALL = ["--rows", "500", "--threads", "1", "--repeats", "2"]
@@ -71,7 +71,7 @@ def test_a_record_of_an_earlier_version_is_shown_and_drawn(tmp_path, capsys):
         "its matrix products alone: 2.4 ms at 135 GFLOP/s: ours reaches 81% of that speed",
         "losses after 3 epochs: at most 0.00% from their median (allowed: up to 0.20%)",
         "import torch                       1.24  1.68",
-        "mlp1, batches of 128, 2 runs of 1 epochs, 500 rows: seconds, n = 2",
+        "mlp1, batches of 128, 2 runs of 1 epoch, 500 rows: seconds, n = 2",
         "plain, joblib         9.1       2.41      0.5960  DIFFERS",
     ):
         assert words in shown.splitlines()
@@ -145,7 +145,7 @@ def test_a_sweep_is_timed_from_the_command_to_its_end(checkout, tmp_path, capsys
     main([*SWEEP, "--repeats", "1", "--output", str(tmp_path)])  # of so little training accuracies need not agree
     said = capsys.readouterr().out
     assert [line.split(": ")[0] for line in said.splitlines() if "failed" in line] == ["broken failed"]
-    assert "mlp1, batches of 128, 2 runs of 1 epochs, 2,000 rows: seconds, n = 1" in said
+    assert "mlp1, batches of 128, 2 runs of 1 epoch, 2,000 rows: seconds, n = 1" in said
     (file,) = tmp_path.glob("*.json")
     (sweep,) = json.loads(file.read_text(encoding="utf-8"))["sweeps"]
     assert set(sweep["entrants"]) == set(sound)
@@ -166,3 +166,24 @@ def test_a_bench_of_which_nothing_is_left_has_status_1(tmp_path, capsys, monkeyp
     record = json.loads(file.read_text(encoding="utf-8"))
     assert [cell["peers"] for cell in record["cells"]] == [sweep["entrants"] for sweep in record["sweeps"]] == [{}]
     assert main(["--show", str(file)]) == 1
+
+
+def test_starts_of_which_none_is_left_have_status_1(tmp_path, capsys, monkeypatch):
+    def failing(*_):
+        raise EntrantError("out of luck")
+
+    monkeypatch.setattr(race, "_first_step", failing)
+    asked = ["startup", "--peers", "ours", "--repeats", "1", "--output", str(tmp_path)]
+    assert main(asked) == 1
+    assert capsys.readouterr().out.count(" failed: out of luck") == 3
+    monkeypatch.setattr(race, "_first_step", lambda name, *_: 1e9 if name == "ours" else failing())
+    assert main(asked) == 0
+
+
+@pytest.mark.parametrize("failed", ['{"status": "failed"}', '{"objective": null}'])
+def test_a_sweep_in_which_a_run_failed_is_reported_and_left_out(failed, tmp_path):
+    for name, content in (("0", '{"objective": 0.5}'), ("1", failed)):
+        (tmp_path / "sweep" / name).mkdir(parents=True)
+        (tmp_path / "sweep" / name / "result.json").write_text(content, encoding="utf-8")
+    with pytest.raises(EntrantError, match="1 of 2 runs are done: one has failed"):
+        sweeps.timed([sys.executable, "-c", "print('one has failed')"], tmp_path, 2, 60.0)

@@ -1,11 +1,15 @@
-"""fmnist.bench.entrants: the protocol, and entrants that fail or hang while the others go on."""
+"""fmnist.bench.entrants: the protocol, processors, and entrants that fail or hang while the others go on."""
 
+import os
+import runpy
 import signal
+import sys
 import threading
 
 import pytest
 
 from fmnist.bench import entrants as processes
+from fmnist.bench import sweeps
 from fmnist.bench.__main__ import MODELS, parse
 from fmnist.bench.entrants import PEERS, Entrant, EntrantError, Peer, command_line, reason
 from fmnist.bench.race import Cell, time_cell
@@ -109,3 +113,26 @@ def test_a_limit_in_seconds_ends_what_never_answers(tmp_path, monkeypatch):
         with pytest.raises(EntrantError, match=r"no answer within 0\.1 s"):
             entrant.ready()
         assert entrant.process.wait() == -signal.SIGKILL
+
+
+def joblib_processes():
+    """How many processes joblib gets, as the module of sweeps says where it is loaded now."""
+    return runpy.run_path(sweeps.__file__)["COMMANDS"]["plain, joblib"][-1]
+
+
+def test_each_program_has_the_processors_that_the_bench_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert parse([]).threads == 3
+    assert joblib_processes() == "hydra.launcher.n_jobs=3"
+
+
+def test_the_bench_starts_where_processes_are_not_bound_to_processors(monkeypatch):
+    """As on macOS; its peers start too."""
+    for name in ("sched_getaffinity", "sched_setaffinity"):
+        monkeypatch.delattr(os, name, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert parse([]).threads == 64
+    assert joblib_processes() == "hydra.launcher.n_jobs=64"
+    monkeypatch.setattr(sys, "argv", ["entrant.py", *command_line([20], None, parse(SMALL))])
+    assert runpy.run_path(f"{SHARED}/entrant.py")["arguments"]().threads == 1

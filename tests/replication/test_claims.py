@@ -137,6 +137,6 @@ def test_findings_are_read_as_they_are():
 
 def test_every_study_of_the_pages_exists():
     names = {study for claim in CLAIMS.values() for study in (*claim.studies, *claim.confirmed_by)}
-    for name in names | {SYSTEMS_STUDY, DIFFERENCES_STUDY, pages.RECIPE_STUDY, pages.CONFIRM_STUDY}:
+    for name in names | {SYSTEMS_STUDY, DIFFERENCES_STUDY, pages.RECIPE_STUDY, "confirm"}:
         assert (ROOT / "sweep" / "study" / f"{name}.yaml").exists()
         assert "on two cores" in pages.head(name)

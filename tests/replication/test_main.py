@@ -1,12 +1,14 @@
 """python -m fmnist.replication: its parts, its mistakes, claims judged by other seeds."""
 
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
 from replication.made import made
 
-from fmnist import UserError
+from fmnist import ROOT, UserError
 from fmnist.replication import __main__ as command
 from fmnist.replication.__main__ import STUDIES, main, parse
 from fmnist.replication.claims import CLAIMS
@@ -17,6 +19,10 @@ from fmnist.replication.claims import CLAIMS
     (["dropout", "--seeds", "9..5"], "--seeds must be A..B"),
     (["systems", "--seeds", "1..5"], "--seeds is for claims alone, got systems"),
     (["dropout", "epochs=3"], "KNOB=VALUE needs --seeds"),
+    (["--pages", "gap"], "--pages is for all pages and stands alone, got gap as well"),
+    (["--pages", "--dry-run"], "--pages is for all pages and stands alone, got --dry-run as well"),
+    (["--pages", "gap", "epochs=3", "--seeds", "1..2"],
+     "--pages is for all pages and stands alone, got gap epochs=3 --seeds as well"),
 ])  # fmt: skip
 def test_mistakes_are_one_line(typed, said, capsys):
     with pytest.raises(SystemExit, match="2"):
@@ -62,10 +68,10 @@ def test_help_names_every_part(capsys):
 def test_a_study_whose_runs_have_not_ended_is_neither_kept_nor_judged(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(command, "read", lambda directories: [made({}, 0), made({}, 1, "running")])
     monkeypatch.setattr(command, "train", lambda study, *rest: tmp_path)
-    with pytest.raises(UserError, match="study claim_gap has 1 runs that have not ended"):
+    with pytest.raises(UserError, match="1 run of study claim_gap did not end"):
         command.keep("claim_gap", tmp_path)
     assert main(["gap", "--seeds", "5..6"]) == 2
-    assert "have not ended" in capsys.readouterr().err
+    assert "did not end" in capsys.readouterr().err
 
 
 def test_a_claim_is_judged_by_new_seeds(tmp_path):
@@ -78,3 +84,47 @@ def test_a_claim_is_judged_by_new_seeds(tmp_path):
     again = subprocess.run([*command, "--dry-run"], cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0
     assert "16 done already" in again.stdout + again.stderr
+
+
+SAVES_SLOWLY = """
+import pathlib, signal, sys, time
+def save(*_):
+    time.sleep(1)
+    pathlib.Path("saved").touch()
+    sys.exit(130)
+signal.signal(signal.SIGINT, save)
+print("it trains", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+def test_ctrl_c_waits_until_all_is_saved(tmp_path):
+    """A stand-in for train.py needs a second to save, more than Python's own patience with a child after Ctrl-C."""
+    (tmp_path / "train.py").write_text(SAVES_SLOWLY, encoding="utf-8")
+    code = "import pathlib, sys; from fmnist.replication import __main__ as program; program.ROOT = pathlib.Path()\n"
+    code += "sys.exit(program.main(['gap']))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        while "it trains" not in process.stdout.readline():
+            pass
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "")
+    assert (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize(("ending", "status"), [
+    ("os.kill(os.getpid(), signal.SIGTERM)", 143), ("sys.exit(143)", 143),
+    ("os.kill(os.getpid(), signal.SIGKILL)", 137),
+])  # fmt: skip
+def test_a_signal_that_ended_training_ends_the_command(ending, status, tmp_path, monkeypatch):
+    (tmp_path / "train.py").write_text(f"import os, signal, sys\n{ending}\n", encoding="utf-8")
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as leaving:
+        main(["gap"])
+    assert leaving.value.code == status

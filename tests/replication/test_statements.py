@@ -58,6 +58,7 @@ def test_an_interval_lies_between_bounds_only_if_its_mean_does(values, low, high
 
 def test_a_verdict_follows_from_the_statements():
     yes, no = Judged("this", True, "", 10), Judged("that", False, "", 10)
+    assert Finding([]).verdict == "not tried"
     assert Finding([yes, yes]).verdict == "supported"
     assert Finding([no, no]).verdict == "not supported"
     assert Finding([no, yes, no]).verdict == "depends: 1 of 3 statements hold, only: this"

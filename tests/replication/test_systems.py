@@ -6,7 +6,7 @@ from replication.made import made
 from fmnist import ROOT
 from fmnist.replication import pages
 from fmnist.replication.evidence import studied
-from fmnist.replication.systems import BY_NAME, DIFFERENCES_STUDY, SYSTEMS, SYSTEMS_STUDY
+from fmnist.replication.systems import BY_NAME, DIFFERENCES_STUDY, SYSTEMS, SYSTEMS_STUDY, TWO
 from fmnist.report.intervals import interval
 from fmnist.report.tables import spread
 
@@ -80,6 +80,21 @@ def test_what_explains_a_difference_can_fail_to(losses, holds):
     found = [one for statement in BY_NAME["q1_3_1_plain"].because(of) if (one := statement.judge()).n]
     assert [one.holds for one in found] == [holds, True]
     assert found[0].statement == "with a learning rate that falls to 0 the training loss jumps less often"
+
+
+@pytest.mark.parametrize(("ours", "theirs", "verdict"), [
+    (0.05, 0.08, "agrees"), (0.08, 0.05, "does not narrow it"), (None, 0.05, "no gaps to compare"),
+    (0.05, None, "no gaps to compare"),
+])  # fmt: skip
+def test_dropout_narrows_a_gap_only_where_there_are_two(ours, theirs, verdict):
+    runs = []
+    for name, gap in (("q1_2_1", ours), ("q1_1_2", theirs)):
+        row = {"validation/accuracy": 0.8} | ({} if gap is None else {"train/accuracy": 0.8 + gap})
+        knobs = {"model__hidden": TWO, "batch_size": None, "dropout": None} | BY_NAME[name].knobs
+        runs += [made({1000: row}, seed, **knobs) for seed in range(3)]
+    measured, found = judged("q1_2_1", runs)
+    assert found == verdict
+    assert "nan" not in measured
 
 
 def test_every_system_is_one_experiment():

@@ -43,6 +43,12 @@ def change(directory, **values):
     (directory / "result.json").write_text(json.dumps(result | values))
 
 
+def change_config(directory, **values):
+    """Give a run's record other knobs, of the top level, and another hash."""
+    result = json.loads((directory / "result.json").read_text(encoding="utf-8"))
+    change(directory, config=result["config"] | values, config_hash=str(values))
+
+
 def sweep(root, values, **fixed):
     """Runs 0, 1, 2 ... of a grid: values maps knobs to accuracies, one per seed."""
     number = 0

@@ -1,14 +1,16 @@
 """`python -m fmnist.report` as a user types it."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
-from helpers import run_cli
+from helpers import run_cli, said
 from report.made_up import write_run
 
 from fmnist import ROOT
+from fmnist.report import __main__ as program
 from fmnist.report.intervals import interval
 from fmnist.report.tables import spread
 
@@ -52,3 +54,33 @@ def test_a_mistake_is_one_line_and_status_2(arguments, words, tmp_path):
     assert done.stderr.startswith("error: ")
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+HOSTILE = os.fsdecode(b"\x1b[31mred\xff")  # a terminal's code, and a byte that is no UTF-8
+
+
+def test_names_of_directories_do_not_reach_the_terminal_as_they_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "outputs" / HOSTILE / "0", 0.5)
+    (tmp_path / "outputs" / HOSTILE / "multirun.yaml").touch()
+    found, out, _ = said(monkeypatch, capsys, program.main)
+    first, *_, last = out.splitlines()
+    assert (found, first) == (0, "the newest sweep: outputs/?[31mred?")
+    assert last == "report: outputs/?[31mred?/report/index.html"
+    found, _, err = said(monkeypatch, capsys, program.main, HOSTILE)
+    assert found == 2
+    assert err == "error: DIR must be a directory with runs in or below it: there is no directory ?[31mred?\n"
+
+
+def test_a_directory_behind_one_that_may_not_be_entered_is_one_line(tmp_path, monkeypatch, capsys):
+    stat = os.stat
+
+    def refusing(path, *rest, **options):
+        if "closed" in os.path.dirname(os.fspath(path) if not isinstance(path, int) else ""):
+            raise PermissionError(13, "Permission denied", path)
+        return stat(path, *rest, **options)
+
+    monkeypatch.setattr(os, "stat", refusing)
+    found, _, err = said(monkeypatch, capsys, program.main, tmp_path / "closed" / "sweep")
+    assert (found, len(err.splitlines())) == (2, 1)
+    assert err.startswith("error: DIR must be a directory")

@@ -75,3 +75,11 @@ def test_a_value_with_dollars_is_no_formula(others, tmp_path):
         write_run(tmp_path / "runs" / str(number), 0.5 + number / 100, data="idx", **knobs)
     for picture in pictures(comparison_of(tmp_path / "runs")):
         assert "<svg" in picture.svg()
+
+
+def test_a_cell_of_a_heat_map_is_a_number_without_a_point_at_its_end(tmp_path):
+    means = [240.0, 57.25, 1.5, 12345.0]
+    for number, mean in enumerate(means):
+        write_run(tmp_path / str(number), mean, model="autoencoder", lr=0.1 + number % 2, batch_size=8 + number // 2)
+    axes = landscapes.heat_map(comparison_of(tmp_path)).figure.axes[0]
+    assert {text.get_text() for text in axes.texts} == {"240", "57.2", "1.50", "1.23e+04"}

@@ -12,7 +12,7 @@ from report.made_up import change, write_run
 
 from fmnist.launch.callbacks import UpdateLeaderboard
 from fmnist.report import leaderboard
-from fmnist.report.comparison import read_one
+from fmnist.report.comparison import comparisons, read, read_one
 from fmnist.report.leaderboard import Leaderboard, table
 
 
@@ -76,26 +76,26 @@ def test_what_failed_or_still_runs_comes_last_and_counts_for_nothing(tmp_path):
 
 
 @pytest.fixture
-def read(monkeypatch):
+def reading(monkeypatch):
     """The names of the directories whose records are read."""
     names = []
     monkeypatch.setattr(leaderboard, "read_one", lambda directory: names.append(directory.name) or read_one(directory))
     return names
 
 
-def test_only_what_has_changed_is_read_again(tmp_path, read):
+def test_only_what_has_changed_is_read_again(tmp_path, reading):
     write_run(tmp_path / "a", 0.5)
     write_run(tmp_path / "deeper" / "b", 0.1, lr=0.5)
     board = Leaderboard(tmp_path)
     board.write()
     write_run(tmp_path / "a", 0.05)
     board.write()
-    assert read == ["a", "b", "a"]
+    assert reading == ["a", "b", "a"]
     assert [row["run"] for row in rows_of(tmp_path)] == ["deeper/b", "a"]
 
 
 @pytest.mark.parametrize("how", ["another file of the same size", "the same file with another size"])
-def test_a_change_within_one_tick_of_the_clock_is_seen(how, tmp_path, read):
+def test_a_change_within_one_tick_of_the_clock_is_seen(how, tmp_path, reading):
     file = write_run(tmp_path / "a", 0.25) / "result.json"
     board = Leaderboard(tmp_path)
     board.write()
@@ -108,9 +108,9 @@ def test_a_change_within_one_tick_of_the_clock_is_seen(how, tmp_path, read):
     after = os.stat(file)
     assert (after.st_ino == before.st_ino) != (after.st_size == before.st_size)
     board.write()
-    assert read == ["a", "a"]
+    assert reading == ["a", "a"]
     board.write()
-    assert read == ["a", "a"]
+    assert reading == ["a", "a"]
 
 
 def test_a_run_that_was_removed_is_forgotten(tmp_path):
@@ -188,3 +188,30 @@ def test_damaged_records_do_not_end_a_sweep(tmp_path):
         (tmp_path / str(number) / "result.json").write_text(content)
     Leaderboard(tmp_path).write()
     assert [row["run"] for row in rows_of(tmp_path)] == ["a"]
+
+
+def test_a_config_that_ran_twice_counts_once_as_in_a_report(tmp_path):
+    """lr=1e-3,0.001 is two jobs of one config."""
+    for name, accuracy, knobs in (("a", 0.5, {"seed": 0}), ("b", 0.7, {"seed": 0}), ("c", 0.8, {"seed": 1}),
+                                  ("d", 0.4, {"lr": 0.5})):  # fmt: skip
+        write_run(tmp_path / name, accuracy, **knobs)
+    Leaderboard(tmp_path).write()
+    assert [(row["run"], row["n"], row["status"]) for row in rows_of(tmp_path)] == [
+        ("a", "2", "done"), ("b", "2", "duplicate"), ("c", "2", "done"), ("d", "1", "done"),
+    ]  # fmt: skip
+    assert float(rows_of(tmp_path)[0]["objective_mean"]) == pytest.approx(0.65)
+    for found in (Leaderboard(tmp_path).comparisons(), comparisons(read([tmp_path]))):
+        assert [len(c.done) for c in found[0].finished] == [c.interval("objective").n for c in found[0].finished]
+    assert "1  2  0.6500 ± 0.2121 (duplicate)" in table(Leaderboard(tmp_path).comparisons())
+
+
+@pytest.mark.parametrize(
+    ("more", "words"), [(0, ""), (1, "and 1 more configuration in"), (2, "and 2 more configurations in")]
+)
+def test_what_the_table_leaves_out_is_counted(more, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(leaderboard, "SHOWN", 1)
+    for number in range(1 + more):
+        write_run(tmp_path / str(number), 0.5, lr=0.1 + number)
+    text = table(Leaderboard(tmp_path).comparisons())
+    assert words in text
+    assert ("more" in text) == bool(words)

@@ -4,11 +4,12 @@ import csv
 import html
 import io
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
-from report.made_up import change, write_run
+from report.made_up import change, change_config, write_run
 
 from fmnist import UserError
 from fmnist.report import landscapes
@@ -82,6 +83,14 @@ def test_a_baseline_is_named_by_its_knobs(grid, tmp_path):
         report([grid], tmp_path, ["lr=7"])
 
 
+@pytest.mark.parametrize("value", ["", "none", "null", "adam"])
+def test_a_configuration_that_lacks_a_knob_is_no_baseline_by_it(value, tmp_path):
+    for name, knobs in {"a": {}, "b": {"optim.momentum": 0.5}, "c": {"optim.momentum": 0.9}}.items():
+        write_run(tmp_path / name, 0.5, optim="sgd" if knobs else "adam", **knobs)
+    with pytest.raises(UserError, match=f"must name a finished configuration, got optim.momentum={value};"):
+        report([tmp_path], tmp_path / "report", [f"optim.momentum={value}"])
+
+
 @pytest.mark.parametrize("name", ["lr_dropout", "a <b> & *c*", "My Drive (lab) é", "[x](y)", "`q`"])
 def test_the_title_is_the_plain_name(name, tmp_path):
     write_run(tmp_path / name / "0", 0.5)
@@ -97,8 +106,7 @@ def test_what_a_run_says_is_shown_and_never_obeyed(tmp_path):
     write_run(tmp_path / "runs" / "`e` _f_", 0.5)
     write_run(tmp_path / "runs" / "1", 0.4, "failed", error=hostile, seed=1)
     (tmp_path / "runs" / hostile.replace("/", "")).mkdir()
-    config = json.loads((write_run(tmp_path / "runs" / "2", 0.6) / "result.json").read_text(encoding="utf-8"))["config"]
-    change(tmp_path / "runs" / "2", config=config | {"schedule": hostile}, config_hash="2")
+    change_config(write_run(tmp_path / "runs" / "2", 0.6), schedule=hostile)
     said = report([tmp_path / "runs"], tmp_path / "report", command=hostile)
     assert "\x1b" not in "".join(said)
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
@@ -132,3 +140,42 @@ def test_seconds_are_those_of_the_finished_runs(tmp_path):
     report([tmp_path], tmp_path / "report")
     page = (tmp_path / "report" / "index.md").read_text(encoding="utf-8")
     assert "3 finished runs of 4, 3 minutes of training; commit aaaaaaaaaa" in page
+
+
+@pytest.mark.parametrize(("commits", "words"), [
+    ([None], "unknown"), ([None, None], "unknown"), (["b" * 40, None], "bbbbbbbbbb, unknown"),
+    (["b" * 40, "a" * 40 + "+", "b" * 40], "aaaaaaaaaa+, bbbbbbbbbb"),
+])  # fmt: skip
+def test_a_commit_that_no_record_has_is_unknown(commits, words, tmp_path):
+    for number, commit in enumerate(commits):
+        change(write_run(tmp_path / str(number), 0.5, seed=number), commit=commit)
+    report([tmp_path], tmp_path / "report")
+    page = (tmp_path / "report" / "index.md").read_text(encoding="utf-8")
+    assert f"of training; commit {words}\n" in page
+
+
+def test_one_run_and_one_second_are_said_as_one(tmp_path):
+    change(write_run(tmp_path / "0", 0.5), seconds=1.0)
+    write_run(tmp_path / "1", 0.5, "failed", seed=1)
+    assert report([tmp_path], tmp_path / "report")[0] == "1 finished run of 2"
+    page = (tmp_path / "report" / "index.md").read_text(encoding="utf-8")
+    assert "\n1 finished run of 2, 1 second of training; commit " in page
+
+
+def test_a_heading_keeps_the_capitals_of_a_name(tmp_path):
+    write_run(tmp_path / "0", 0.5)
+    change_config(write_run(tmp_path / "1", 0.5, model="autoencoder"), loss="my_SSIM")
+    report([tmp_path], tmp_path / "report")
+    page = (tmp_path / "report" / "index.md").read_text(encoding="utf-8")
+    assert re.findall("^## .*loss.*$", page, re.MULTILINE) == [r"## Autoencoder, loss my\_SSIM"]
+
+
+def test_all_files_are_utf_8_whatever_bytes_are_in_a_path(tmp_path):
+    """A name of other bytes reaches Python with a surrogate for each, which no file can hold."""
+    runs = tmp_path / os.fsdecode(b"runs \xff")
+    change_config(write_run(runs / "0", 0.5), schedule=os.fsdecode(b"\xfe"))
+    write_run(runs / "1", 0.4)
+    report([runs], tmp_path / "report", command=f"python -m fmnist.report {runs}")
+    texts = {file.name: file.read_text(encoding="utf-8") for file in (tmp_path / "report").iterdir()}
+    for name in ("index.md", "index.html", "table.csv", "table.tex"):
+        assert "?" in texts[name]

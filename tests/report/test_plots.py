@@ -1,7 +1,9 @@
 """Curves: lines, bands, captions."""
 
+import json
+
 import pytest
-from report.made_up import comparison_of, sweep
+from report.made_up import comparison_of, sweep, write_run
 
 from fmnist.report import plots
 
@@ -20,3 +22,9 @@ def test_curves_have_bands_and_too_many_are_the_best_and_the_worst(tmp_path, lr)
     assert training.get_title() == "training"
     assert "The best" not in plots.curves(comparison_of(lr), "accuracy").caption
     assert plots.curves(comparison, "kl") is None
+
+
+def test_a_caption_keeps_the_capitals_of_a_name(tmp_path):
+    row = json.dumps({"epoch": 1, "train/kl": 2.0, "validation/kl": 3.0})
+    (write_run(tmp_path, 100.0, model="vae") / "metrics.jsonl").write_text(f"{row}\n", encoding="utf-8")
+    assert plots.curves(comparison_of(tmp_path), "kl").caption.startswith("KL divergence by epoch. ")

@@ -12,7 +12,18 @@ from fmnist.report.comparison import comparisons, read
 from fmnist.report.intervals import interval
 from fmnist.report.leaderboard import Leaderboard
 from fmnist.report.page import html
-from fmnist.report.tables import Table, code, comparable, csv_text, escape, numbers, signed, spread, summary
+from fmnist.report.tables import (
+    Table,
+    code,
+    comparable,
+    csv_text,
+    differences,
+    escape,
+    numbers,
+    signed,
+    spread,
+    summary,
+)
 
 
 @pytest.mark.parametrize(("values", "text"), [
@@ -112,3 +123,12 @@ def test_both_csv_files_write_knobs_alike(tmp_path):
     (row, _) = csv.DictReader(io.StringIO(files[1]))
     assert row["runs"] == f"'{tmp_path}/a run'"
     assert Path(row["runs"].strip("'")).exists()
+
+
+def test_a_p_that_is_not_defined_is_not_corrected(tmp_path):
+    """Differences that are all equal have no p, and so none for all comparisons together."""
+    rows = [({"lr": 1e-3}, [0.9, 0.8]), ({"lr": 1e-2}, [0.8, 0.7]), ({"lr": 1e-1}, [0.5, 0.3])]
+    comparison = comparison_of(sweep(tmp_path, rows))
+    table, _ = differences(comparison, comparison.finished[0])
+    pairs = [(row[place], row[place + 1]) for row in table.rows for place in (3, 6)]
+    assert [(p == "", corrected == "") for p, corrected in pairs] == [(True, True)] * 2 + [(False, False)] * 2

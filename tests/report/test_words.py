@@ -1,6 +1,6 @@
 """Knobs, values and names in words, and in order."""
 
-from fmnist.report.words import in_order, natural, value_in_words
+from fmnist.report.words import counted, in_order, natural, sentence, value_in_words
 
 
 def test_values_have_one_way_into_words():
@@ -20,3 +20,8 @@ def test_values_are_in_order_whatever_they_are():
 
 def test_numbers_in_names_count_as_numbers():
     assert sorted(map(str, range(12)), key=natural) == list(map(str, range(12)))
+
+
+def test_one_thing_is_one_and_a_sentence_changes_its_first_letter_alone():
+    assert [counted(number, "run") for number in (0, 1, 2, 1234)] == ["0 runs", "1 run", "2 runs", "1,234 runs"]
+    assert [sentence(text) for text in ("the ELBO", "KL divergence", "é", "")] == ["The ELBO", "KL divergence", "É", ""]

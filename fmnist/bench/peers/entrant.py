@@ -35,13 +35,15 @@ def arguments(**own: list[str]) -> argparse.Namespace:
     own: the choices of its further options, by name; the first is the default. batch: rows, on the command line 0 for
     all of them. full: whether a batch is all of them. steps: batches in an epoch.
     """
+    bindable = hasattr(os, "sched_setaffinity")  # macOS has no such call
+    processors = sorted(os.sched_getaffinity(0)) if bindable else range(os.cpu_count() or 1)
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True, help="folder of the raw IDX files")
     parser.add_argument("--hidden", type=lambda text: [int(width) for width in text.split(",")], required=True)
     parser.add_argument("--batch", type=int, default=0)
     parser.add_argument("--rows", type=int, default=48_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=len(processors))
     for name, choices in own.items():
         parser.add_argument(f"--{name}", choices=choices, default=choices[0])
     work = parser.parse_args()
@@ -49,7 +51,8 @@ def arguments(**own: list[str]) -> argparse.Namespace:
     work.batch = work.rows if work.full else work.batch
     work.steps = -(-work.rows // work.batch)
     # Every library sizes its thread pool by the processors it may use: fewer threads are fewer of those.
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: work.threads])
+    if bindable:
+        os.sched_setaffinity(0, processors[: work.threads])
     return work
 
 
