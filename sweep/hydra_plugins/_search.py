@@ -1,55 +1,47 @@
 """What is searched, and the file in which Optuna keeps what was tried. Imported only for a search."""
 
-import itertools
 import random
-from collections.abc import Collection, Iterator
+import warnings
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import optuna
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
-from hydra_plugins.points import knob
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from hydra_plugins._space import Space, tried
+from optuna.distributions import check_distribution_compatibility
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from fmnist import UserError
+from fmnist.config.names import job_name
 from fmnist.record.files import locked, replacing
 
 FILE = "study.jsonl"
 
 
 class Search:
-    """An Optuna search over overrides; `open` loads or makes its file in the sweep's directory.
+    """An Optuna search over a space; `open` loads or makes its file in the sweep's directory.
 
     The file is Optuna's journal, one line of JSON a step, and no database: there is nothing to migrate, and it may lie
     on a network drive. A lock lets only one process write it at a time.
     """
 
-    def __init__(self, overrides: list[Override], sampler: str, seed: int) -> None:
-        self.space = {o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()}
-        self.fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
-        self.sampler, self.seed = sampler, seed
-        if not self.space:
-            raise UserError("hydra/sweeper=optuna needs a knob to search, e.g. 'lr=tag(log,interval(1e-4,1e-1))'")
-        self._asked = {knob(o): str(o.input_line).partition("=")[2] for o in overrides}
-
-    def corners(self) -> Iterator[list[str]]:
-        """Overrides that compose in all the ways in which trials will: every choice, and one number of each range."""
-        values = [getattr(d, "choices", None) or (getattr(d, "low", None),) for d in self.space.values()]
-        for combination in itertools.product(*values):
-            yield [f"{key}={value}" for key, value in zip(self.space, combination, strict=True)]
+    def __init__(self, space: Space, sampler: str, seed: int) -> None:
+        self.space, self.sampler, self.seed = space, sampler, seed
 
     def open(self, directory: Path, metric: str, direction: str, may_change: Collection[str]) -> None:
-        """Load the search of this directory or begin one; UserError if it holds another, or another process searches.
+        """Load the search of this directory or begin one. Errors: UserError if it holds another, or another process
+        searches; OSError.
 
         metric: what trials are ranked by, in words. direction: maximize or minimize. may_change: knobs that may have
         other values than the search began with.
         """
         self.directory, self.metric = directory, metric
+        directory.mkdir(parents=True, exist_ok=True)
         with ExitStack() as lock:
             try:
                 lock.enter_context(locked(directory / f"{FILE}.pid", wait=False))
@@ -59,21 +51,41 @@ class Search:
             self._lock = lock.pop_all()
 
     def _load(self, directory: Path, direction: str, may_change: Collection[str]) -> None:
-        _mend(directory / FILE)
+        file = directory / FILE
+        _mend(file)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.optuna = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(directory / FILE))), study_name="search",
-            load_if_exists=True, direction=StudyDirection[direction.upper()], pruner=optuna.pruners.MedianPruner(),
-        )  # fmt: skip
-        asked = {name: text for name, text in self._asked.items() if name not in may_change}
+        try:
+            # Not Optuna's default lock, a symbolic link: not every file system has them.
+            journal = JournalFileBackend(str(file), JournalFileOpenLock(str(file)))
+            self.optuna = optuna.create_study(
+                storage=JournalStorage(journal), study_name="search", load_if_exists=True,
+                direction=StudyDirection[direction.upper()], pruner=optuna.pruners.MedianPruner(),
+            )  # fmt: skip
+        except OSError:
+            raise
+        except Exception as error:  # Optuna checks nothing of what it reads
+            raise UserError(f"{file} is damaged ({error!r}): choose another hydra.sweep.dir") from None
+        asked = {name: text for name, text in self.space.asked.items() if name not in may_change}
         before = self.optuna.user_attrs.get("asked", asked)
         changed = [f"{name}={before.get(name)} there, {asked.get(name)} here" for name in {**before, **asked}
                    if before.get(name) != asked.get(name)]  # fmt: skip
         if self.optuna.direction.name.lower() != direction:
             changed.append(f"{self.optuna.direction.name.lower()} there, {direction} here")
-        if changed:
+        if changed := changed or self._chosen_otherwise():
             raise UserError(f"{directory} holds another search ({'; '.join(changed)}): choose another hydra.sweep.dir")
         self.optuna.set_user_attr("asked", asked)
+
+    def _chosen_otherwise(self) -> list[str]:
+        """What the trials so far have chosen from other values: seeds in an older version, files that there were."""
+        found = {}
+        trial: Any
+        for trial in self.optuna.get_trials(deepcopy=False):
+            for name, values in trial.distributions.items():
+                try:
+                    check_distribution_compatibility(values, self.space.values[name])
+                except (KeyError, ValueError):
+                    found[name] = f"its trials choose {name} from {', '.join(map(str, tried(values)))}"
+        return [*found.values()]
 
     def __enter__(self) -> "Search":
         return self
@@ -90,40 +102,46 @@ class Search:
         known = self.optuna.get_trials(deepcopy=False)
         unfinished = [trial for trial in known if trial.state == TrialState.RUNNING]
         first = unfinished[0].number if unfinished else len(known)
-        for number in range(len(known), min(n_trials, (first // n_jobs + 1) * n_jobs)):
-            self.optuna.sampler = self._sampler(number)
-            self.optuna.ask(self.space)
-        trials = []
-        for frozen in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self.optuna.sampler = self._sampler(frozen.number)
-            trial = Trial(self.optuna, frozen._trial_id)
-            for name, values in self.space.items():
-                trial._suggest(name, values)  # what it has, unless it was killed while it was asked for
-            trials.append(trial)
-        return trials
+        new = range(len(known), min(n_trials, (first // n_jobs + 1) * n_jobs))
+        return [self._proposal(trial) for trial in [*unfinished, *(None for _ in new)]]
 
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        seed = random.Random(f"{self.seed} {number}").getrandbits(32)
+    def _proposal(self, begun: FrozenTrial | None) -> Trial:
+        """A new trial, or one that was begun: what a killed process had not yet drawn of it is drawn now."""
+        trial = Trial(self.optuna, begun._trial_id) if begun else self.optuna.ask()
+        for name in self.space.groups:
+            self._draw(trial, name)
+        for name in self.space.knobs(trial.params):
+            self._draw(trial, name)
+        return trial
+
+    def _draw(self, trial: Trial, name: str) -> None:
+        """Each draw has a seed of its own: it does not depend on which ones the same process has made before."""
+        if name not in trial.params:
+            self.optuna.sampler = self._sampler(trial.number, "")
+            _ = trial.relative_params  # what is drawn together is drawn here, once a trial
+            self.optuna.sampler = self._sampler(trial.number, name)
+            trial._suggest(name, self.space.values[name])
+
+    def _sampler(self, number: int, name: str) -> optuna.samplers.BaseSampler:
+        seed = random.Random(f"{self.seed}/{number}/{name}").getrandbits(32)
         if self.sampler == "random":
             return optuna.samplers.RandomSampler(seed)
-        return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # of group: trials may have different knobs
+            return optuna.samplers.TPESampler(seed=seed, constant_liar=True, multivariate=True, group=True)
 
     def overrides(self, trial: Any) -> list[str]:
-        """What a trial tries, as one types it."""
-        values = {name: trial.params[name] for name in self.space}
-        return [f"{name}={f'{value:.6g}' if isinstance(value, float) else value}" for name, value in values.items()]
+        """All overrides of a trial but for seeds, as one types them."""
+        return [*self.space.fixed(trial.params), *self.space.proposed(trial.params)]
 
     def in_words(self, trial: Any) -> str:
         """A trial by its number and what it tries."""
-        return f"trial {trial.number}: {' '.join(self.overrides(trial))}"
+        return f"trial {trial.number}: {' '.join(self.space.proposed(trial.params))}"
 
-    def directory_of(self, trial: Any) -> Path:
-        """The directory of a trial's run."""
-        return self.directory / f"trial-{trial.number:03d}"
-
-    def log_of(self, trial: Any) -> Path:
-        """The log of a trial's run."""
-        return self.directory_of(trial) / "train.log"
+    def directories(self, trial: Any) -> list[Path]:
+        """The directory of each run of a trial."""
+        name = f"trial-{trial.number:03d}"
+        return [self.directory / "+".join([name, *([job_name([], run)] if run else [])]) for run in self.space.seeds]
 
     def step(self, trial: Trial) -> int:
         """The last step that was reported, -1 if none."""
@@ -138,34 +156,10 @@ class Search:
         """Tell Optuna that a trial was stopped because it is worse than the median; what it had reached is kept."""
         self.optuna.tell(trial, state=TrialState.PRUNED)
 
-    def tell_failed(self, trial: Trial) -> None:
-        """Tell Optuna that a trial has failed; the record of its run says why."""
+    def tell_failed(self, trial: Trial, why: str) -> None:
+        """Tell Optuna that a trial has failed."""
+        trial.set_user_attr("error", why)
         self.optuna.tell(trial, state=TrialState.FAIL)
-
-
-def distribution(override: Override) -> BaseDistribution:
-    """What Hydra's choice(...), range(...), interval(...), tag(log, ...) and a,b,c are for Optuna."""
-    sweep: Any = override.value()
-    line = override.input_line
-    tags: set[str] = getattr(sweep, "tags", set())
-    log = "log" in tags
-    if tags - {"log"}:
-        raise UserError(f"{line}: the only tag that is known is log, got {', '.join(sorted(tags))}")
-    try:
-        step: Any = None
-        if isinstance(sweep, IntervalSweep):
-            numbers: list[Any] = [sweep.start, sweep.end]
-        elif isinstance(sweep, RangeSweep):
-            values: Any = override.sweep_iterator()
-            numbers, step = sorted(values) or [1, 0], abs(sweep.step)
-        else:
-            return CategoricalDistribution(list(override.sweep_string_iterator()))
-        low, high = numbers[0], numbers[-1]
-        if isinstance(low, int):
-            return IntDistribution(low, high, log=log, step=step or 1)
-        return FloatDistribution(low, high, log=log, step=step)
-    except ValueError as error:
-        raise UserError(f"{line}: {error}") from None
 
 
 def _mend(file: Path) -> None:

@@ -2,8 +2,10 @@
 
 import logging
 import math
+import statistics
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +16,14 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from hydra_plugins.points import composed_alike, keep_settings, merged, one_line
+from hydra_plugins._compose import Composer
+from hydra_plugins.points import keep_settings, merged, one_line
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist import UserError
 from fmnist.config.schema import MODELS, NOT_HASHED, kind
 from fmnist.launch.commands import near
-from fmnist.launch.runs import correct
+from fmnist.launch.runs import LOG, correct
 from fmnist.record.result import read_result
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class OptunaSweeperConf:
-    """What `hydra.sweeper` may hold with hydra/sweeper=optuna.
+    """What `hydra.sweeper` may hold with hydra/sweeper=optuna. The sweeper checks it, not Hydra: in one line.
 
     n_trials: trials in all; the same command again runs only those that are missing, of more than before too.
     n_jobs: proposals at a time, which the launcher is given together.
@@ -45,12 +48,12 @@ class OptunaSweeperConf:
     """
 
     _target_: str = "hydra_plugins.search.OptunaSweeper"
-    n_trials: int = 32
-    n_jobs: int = 8
-    sampler: str = "tpe"
-    seed: int = 0
-    prune_at: list[float] = field(default_factory=lambda: [0.25, 0.5])
-    direction: str | None = None
+    n_trials: Any = 32
+    n_jobs: Any = 8
+    sampler: Any = "tpe"
+    seed: Any = 0
+    prune_at: Any = field(default_factory=lambda: [0.25, 0.5])
+    direction: Any = None
     params: dict[str, Any] = field(default_factory=dict)
 
 
@@ -75,53 +78,70 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Search until there are n_trials, then report what was found."""
+        """Search until there are n_trials, then report what was found. A full disk, say, is one line and status 1."""
         with one_line():
             self._check_settings()
             search = self._search(arguments)
-        from hydra_plugins._report import report
+        try:
+            with one_line():
+                self._open(search)
+            from hydra_plugins._report import report
 
-        with search:
-            while trials := search.batch(self.settings.n_trials, self.settings.n_jobs):
-                self._train(search, trials)
-            report(search)
+            with search:
+                while trials := search.batch(self.settings.n_trials, self.settings.n_jobs):
+                    self._train(search, trials)
+                report(search)
+        except OSError as error:
+            print(f"error: {error.filename or self.directory}: {error.strerror or error}", file=sys.stderr)
+            raise SystemExit(1) from None
 
     def _check_settings(self) -> None:
         s = self.settings
+        parts = s.prune_at if isinstance(s.prune_at, list) else [s.prune_at]
         allowed = {
-            "n_trials must be at least 1": s.n_trials >= 1,
-            "n_jobs must be at least 1": s.n_jobs >= 1,
+            "n_trials must be a whole number of at least 1": type(s.n_trials) is int and s.n_trials >= 1,
+            "n_jobs must be a whole number of at least 1": type(s.n_jobs) is int and s.n_jobs >= 1,
             "sampler must be tpe or random": s.sampler in ("tpe", "random"),
-            "seed must be at least 0": s.seed >= 0,
+            "seed must be a whole number of at least 0": type(s.seed) is int and s.seed >= 0,
             "direction must be maximize, minimize or null": s.direction in ("maximize", "minimize", None),
-            "prune_at must be parts of the epochs, in (0, 1)": all(0 < part < 1 for part in s.prune_at),
-        }
+            "prune_at must be a list of parts of the epochs, in (0, 1)":
+                parts is s.prune_at and all(type(part) is float and 0 < part < 1 for part in parts),
+        }  # fmt: skip
         for rule, kept in allowed.items():
             if not kept:
-                raise UserError(f"hydra.sweeper.{rule}, got {getattr(s, rule.split()[0])}")
+                raise UserError(f"hydra.sweeper.{rule}, got {getattr(s, rule.split()[0])!r}")
 
     def _search(self, arguments: list[str]) -> "Search":
         assert self.config is not None
         assert self.hydra_context is not None
         try:
             from hydra_plugins._search import Search
+            from hydra_plugins._space import Space
         except ModuleNotFoundError as error:
             raise UserError(f"hydra/sweeper=optuna needs {error.name}: pip install -e '.[search]'") from None
-        if self.config.get("dry_run"):
-            raise UserError("dry_run must be null with hydra/sweeper=optuna: proposals depend on results")
+        for name, off in (("dry_run", "null"), ("hydra.launcher.dry_run", "false")):
+            if OmegaConf.select(self.config, name):
+                raise UserError(f"{name} must be {off} with hydra/sweeper=optuna: proposals depend on results")
         loader = self.hydra_context.config_loader
-        search = Search(merged(arguments, self.settings.params, loader), self.settings.sampler, self.settings.seed)
-        alike = composed_alike([search.fixed + corner for corner in search.corners()], loader, ["data.split"])
-        composed = [loader.load_sweep_config(self.config, list(job)) for job in alike]
-        metrics = {ranked_by(config) for config in composed}
+        overrides = merged(arguments, self.settings.params, loader)
+        space = Space(overrides, lambda key: bool(loader.get_group_options(key)), Composer(loader, self.config))
+        return Search(space, self.settings.sampler, self.settings.seed)
+
+    def _open(self, search: "Search") -> None:
+        metrics = {ranked_by(config) for config in search.space.corners(telling=("data.split", "model.name"))}
         if len(metrics) != 1:
             names = ", ".join(sorted(name for name, _ in metrics))
             raise UserError(f"a search must rank its trials by one metric, got {names}")
         ((metric, better),) = metrics
-        keep_settings(self.config)
         direction = self.settings.direction or ("maximize" if better is max else "minimize")
-        search.open(Path(self.config.hydra.sweep.dir), metric, direction, NOT_HASHED)
-        return search
+        search.open(self.directory, metric, direction, NOT_HASHED)
+        keep_settings(self.config)  # not before: the folder may be another search's
+
+    @property
+    def directory(self) -> Path:
+        """Of the search."""
+        assert self.config is not None
+        return Path(self.config.hydra.sweep.dir)
 
     def _train(self, search: "Search", trials: list["Trial"]) -> None:
         """Train a batch: all to each part of the epochs in prune_at, those that are not pruned then to the end."""
@@ -129,46 +149,86 @@ class OptunaSweeper(Sweeper):
         for part in sorted(self.settings.prune_at):
             step = round(100 * part)
             behind = [trial for trial in trials if search.step(trial) < step]
-            for trial, result in zip(behind, self._launch(search, behind, [f"until={part}"]), strict=True):
-                if self._ended(search, trial, result):
+            for trial, value in self._launch(search, behind, [f"until={part}"]):
+                if value is None:
                     trials.remove(trial)
                 else:
-                    trial.report(result.return_value, step)
-            for trial in [trial for trial in trials if search.step(trial) == step and trial.should_prune()]:
-                correct(search.directory_of(trial), "pruned", None, was=("paused",))
+                    trial.report(value, step)
+            for trial in [trial for trial in trials if search.step(trial) == step and waits(search, trial)]:
+                if not trial.should_prune():
+                    continue
+                abandon(search, trial, None)
                 search.tell_pruned(trial)
                 trials.remove(trial)
                 log.info(f"{search.in_words(trial)}  pruned at {step} %: worse than the median there")
-        for trial, result in zip(trials, self._launch(search, trials, []), strict=True):
-            self._ended(search, trial, result)
+        self._launch(search, trials, [])
 
-    def _launch(self, search: "Search", trials: list["Trial"], also: list[str]) -> Sequence[JobReturn]:
-        """Train trials as far as `also` says. Each has a directory of its number, whichever others are launched too."""
+    def _launch(self, search: "Search", trials: list["Trial"], also: list[str]) -> list[tuple["Trial", float | None]]:
+        """Train all runs of trials together, as far as `also` says. Each trial with what its runs have reached, or None
+        once it has ended. A run's directory is named by its trial and seeds, whichever others are launched too."""
         assert self.launcher is not None
         assert self.config is not None
         if not trials:
             return []
-        folders = [f"hydra.sweep.subdir={search.directory_of(trial).name}" for trial in trials]
-        jobs = [[*search.fixed, *search.overrides(trial), *also, folder]
-                for trial, folder in zip(trials, folders, strict=True)]  # fmt: skip
+        runs = [(trial, run, directory.name) for trial in trials
+                for run, directory in zip(search.space.seeds, search.directories(trial), strict=True)]  # fmt: skip
+        jobs = [[*search.overrides(trial), *run, *also, f"hydra.sweep.subdir={name}"] for trial, run, name in runs]
+        count = len(search.space.seeds)
         with quiet(self.launcher) if not self.config.hydra.verbose else ExitStack():
-            return self.launcher.launch(jobs, initial_job_idx=trials[0].number)
+            results = self.launcher.launch(jobs, initial_job_idx=trials[0].number * count)
+        return [(trial, self._ended(search, trial, results[place * count :][:count]))
+                for place, trial in enumerate(trials)]  # fmt: skip
 
     @staticmethod
-    def _ended(search: "Search", trial: "Trial", result: JobReturn) -> bool:
-        """Tell the search of a trial that has failed or is done; False for one that is paused."""
-        recorded = read_result(search.directory_of(trial)) or {}
-        value = result.return_value if result.status == JobStatus.COMPLETED else None
-        if value is None or not math.isfinite(value):
-            search.tell_failed(trial)
-            why = recorded.get("error") or f"{near(search.log_of(trial))} says why"
-            log.info(f"{search.in_words(trial)}  failed: {why}")
-            return True
-        if recorded.get("status") == "paused":
-            return False
-        search.tell(trial, value)
-        log.info(f"{search.in_words(trial)}  {search.metric} {value:.4f}")
-        return True
+    def _ended(search: "Search", trial: "Trial", results: Sequence[JobReturn]) -> float | None:
+        """The mean of what the runs of a trial have reached. If one has failed, or all are done, the search is told and
+        there is nothing more to reach: None."""
+        reached: list[float] = []
+        for run, directory, result in zip(search.space.seeds, search.directories(trial), results, strict=True):
+            value = result.return_value if result.status == JobStatus.COMPLETED else None
+            if value is None or not math.isfinite(value):
+                why = ": ".join([*([" ".join(run)] if run else []), reason(directory)])
+                abandon(search, trial, f"the run of trial {trial.number} with another seed has failed")
+                search.tell_failed(trial, why)
+                log.info(f"{search.in_words(trial)}  failed: {why}")
+                return None
+            reached.append(value)
+        mean = statistics.fmean(reached)
+        if waits(search, trial):
+            return mean
+        search.tell(trial, mean)
+        log.info(f"{search.in_words(trial)}  {search.metric} {mean:.4f}{of_runs(len(reached))}")
+        return None
+
+
+def waits(search: "Search", trial: "Trial") -> bool:
+    """Whether a run of a trial has been stopped at a part of its epochs. What has been trained to the end when a search
+    is killed must not be judged again, beside trials of its own batch that are finished by then."""
+    found = set()
+    for directory in search.directories(trial):
+        with suppress(UserError):
+            found.add((read_result(directory) or {}).get("status"))
+    return bool(found & {"paused", "pruned"})
+
+
+def reason(directory: Path) -> str:
+    """Why a run has failed."""
+    try:
+        recorded = read_result(directory) or {}
+    except UserError as error:
+        return str(error)
+    return recorded.get("error") or f"{near(directory / LOG)} says why"
+
+
+def abandon(search: "Search", trial: "Trial", why: str | None) -> None:
+    """Correct the records of a trial's runs that wait to go on: they will not."""
+    for directory in search.directories(trial):
+        correct(directory, "pruned", why, was=("paused",))
+
+
+def of_runs(count: int) -> str:
+    """Behind a value: that it is a mean."""
+    return f" (mean of {count} runs)" if count > 1 else ""
 
 
 def ranked_by(config: DictConfig) -> tuple[str, Callable[..., Any]]:

@@ -87,7 +87,7 @@ def test_each_trial_has_one_line_that_says_what_it_tries_and_how_it_ended(sweep,
     def objective(job):
         return ValueError("diverged") if job["optim"] == "sgd" else parabola(job)
 
-    asked = settings(n_trials=16, n_jobs=8, prune_at=[0.25, 0.5])
+    asked = settings(n_trials=16, n_jobs=8, prune_at=[0.25, 0.5], seed=1)
     assert sweep(*OPTUNA, *asked, SPACE, "optim=adam,sgd", objective=objective) == 0
     lines = lines_of(capsys)
     trials = trials_in(tmp_path / "here", (SPACE, "optim=adam,sgd"))
@@ -140,18 +140,41 @@ def test_a_search_without_a_result_names_the_log_of_a_trial(reached, sweep, caps
     )
 
 
+WHOLE = "must be a whole number of at least"
+PARTS = "prune_at must be a list of parts of the epochs, in (0, 1), got"
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["epochs=2"], "hydra/sweeper=optuna needs a knob to search"),
-    ([SPACE, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials must be at least 1, got 0"),
-    ([SPACE, "hydra.sweeper.sampler=grid"], "hydra.sweeper.sampler must be tpe or random, got grid"),
-    ([SPACE, "hydra.sweeper.prune_at=[5]"], "hydra.sweeper.prune_at must be parts of the epochs, in (0, 1), got [5.0]"),
-    ([SPACE, "hydra.sweeper.direction=up"], "hydra.sweeper.direction must be maximize, minimize or null, got up"),
+    (["seed=0,1,2"], "hydra/sweeper=optuna needs a knob to search beside seeds"),
+    ([SPACE, "seed=interval(0,9)"], "seed must be a list of values, such as 0,1,2 or range(0,3): each proposal is "
+                                    "trained with all of them, got seed=interval(0,9)"),
+    ([SPACE, "order_seed=range(3,3)"], "order_seed must be a list of values"),
+    *(([SPACE, f"hydra.sweeper.n_trials={value}"], f"hydra.sweeper.n_trials {WHOLE} 1, got {value}")
+      for value in ("0", "-1", "1.5", "'x'", "[3]")),
+    ([SPACE, "hydra.sweeper.n_trials=null"], f"hydra.sweeper.n_trials {WHOLE} 1, got None"),
+    ([SPACE, "hydra.sweeper.n_jobs=0"], f"hydra.sweeper.n_jobs {WHOLE} 1, got 0"),
+    ([SPACE, "hydra.sweeper.n_jobs=x"], f"hydra.sweeper.n_jobs {WHOLE} 1, got 'x'"),
+    ([SPACE, "hydra.sweeper.seed=-1"], f"hydra.sweeper.seed {WHOLE} 0, got -1"),
+    ([SPACE, "hydra.sweeper.seed=1.5"], f"hydra.sweeper.seed {WHOLE} 0, got 1.5"),
+    ([SPACE, "hydra.sweeper.sampler=grid"], "hydra.sweeper.sampler must be tpe or random, got 'grid'"),
+    ([SPACE, "hydra.sweeper.sampler={a:1}"], "hydra.sweeper.sampler must be tpe or random, got {'a': 1}"),
+    ([SPACE, "hydra.sweeper.prune_at=[5]"], f"hydra.sweeper.{PARTS} [5]"),
+    ([SPACE, "hydra.sweeper.prune_at=[0.5,x]"], f"hydra.sweeper.{PARTS} [0.5, 'x']"),
+    ([SPACE, "hydra.sweeper.prune_at=0.25"], f"hydra.sweeper.{PARTS} 0.25"),
+    ([SPACE, "hydra.sweeper.prune_at=null"], f"hydra.sweeper.{PARTS} None"),
+    ([SPACE, "hydra.sweeper.direction=up"], "hydra.sweeper.direction must be maximize, minimize or null, got 'up'"),
+    ([SPACE, "hydra.sweeper.direction=[minimize,maximize]"], "hydra.sweeper.direction must be maximize, minimize or "),
     ([SPACE, "model=mlp1,vae"],
      "a search must rank its trials by one metric, got validation accuracy, validation loss"),
     ([SPACE, "data.split=0.8,1"],
      "a search must rank its trials by one metric, got training accuracy, validation accuracy"),
     ([SPACE, "model.name=none"], "model.name must be one of "),
     ([SPACE, "dry_run=true"], "dry_run must be null with hydra/sweeper=optuna"),
+    ([SPACE, "hydra.launcher.dry_run=true"], "hydra.launcher.dry_run must be false with hydra/sweeper=optuna"),
+    (["lrr=interval(0,1)"], "unknown knob lrr: did you mean lr?"),
+    (["optim=adam,adamw", "optim.momentum=interval(0,1)"], "unknown knob optim.momentum: no choice that is searched"),
+    ([SPACE, "optim=glob(x*)"], "optim=glob(x*): there is no value in it"),
 ])  # fmt: skip
 def test_what_cannot_be_searched_is_one_line_and_leaves_nothing(arguments, message, sweep, capsys, tmp_path):
     assert sweep(*OPTUNA, *arguments) == 2

@@ -1,52 +1,64 @@
-"""What a search keeps: the space that it searches, and the file of its trials, wherever it is killed."""
+"""What a search keeps: the file of its trials, wherever it is killed, and whatever the file system is."""
 
+import errno
 import os
 
 import optuna.storages.journal._file as journal
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra_plugins._search import FILE, distribution
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from sweep.searches import OPTUNA, SPACE, parabola, settings, trials_in
+from helpers import refuses
+from hydra_plugins._search import FILE
+from omegaconf import OmegaConf
+from optuna.distributions import CategoricalDistribution
+from sweep.searches import OPTUNA, SPACE, as_dict, drive, parabola, search_in, settings, trials_in
 
-from fmnist import UserError
 from fmnist.record.files import locked
-
-
-@pytest.mark.parametrize(("text", "expected"), [
-    ("x=interval(0,1)", FloatDistribution(0, 1)),
-    ("x=tag(log,interval(1e-4,1))", FloatDistribution(1e-4, 1, log=True)),
-    ("x=int(interval(1,5))", IntDistribution(1, 5)),
-    ("x=tag(log,int(interval(8,512)))", IntDistribution(8, 512, log=True)),
-    ("x=range(1,5)", IntDistribution(1, 4)),
-    ("x=range(16,64,16)", IntDistribution(16, 48, step=16)),
-    ("x=range(0.25,1.25,0.25)", FloatDistribution(0.25, 1.0, step=0.25)),
-    ("x=adam,sgd", CategoricalDistribution(["adam", "sgd"])),
-    ("x=1,[2,3],null", CategoricalDistribution(["1", "[2,3]", "null"])),
-    ("x='a (b)','é, c'", CategoricalDistribution(["'a (b)'", "'é, c'"])),  # as one types them
-])  # fmt: skip
-def test_hydras_syntax_as_optunas_distributions(text, expected):
-    assert distribution(OverridesParser.create().parse_override(text)) == expected
-
-
-@pytest.mark.parametrize("text", ["x=tag(log,interval(0,1))", "x=tag(wide,interval(0,1))", "x=interval(1,0)",
-                                  "x=range(0)", "x=tag(log,range(1,9,2))"])  # fmt: skip
-def test_a_space_that_is_none_is_refused_by_name(text):
-    with pytest.raises(UserError) as caught:
-        distribution(OverridesParser.create().parse_override(text))
-    assert str(caught.value).startswith(text)
-    assert "\n" not in str(caught.value)
 
 
 class Kill(BaseException):
     """Not an Exception: nothing may tidy up."""
 
 
-def test_a_killed_search_goes_on_as_if_it_had_not_been_killed(sweep, tmp_path):
-    asked = [*OPTUNA, *settings(n_trials=14, n_jobs=6, prune_at=[0.5]), SPACE]
-    assert sweep(*asked, "hydra.sweep.dir=straight", objective=parabola) == 0
-    runs = sum(len(batch) for batch in sweep.launcher.batches)
-    for after in (0, 3, 8, 14, runs - 1):  # in each part of the first two batches, and in the last
+SPACES = (SPACE, "optim=adam,sgd", "optim.momentum=interval(0,0.9)", "seed=0,1")
+ASKED = {"n_trials": 15, "n_jobs": 5, "prune_at": [0.5]}
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A search that is never killed: its trials, and the lines of its file."""
+    directory = tmp_path_factory.mktemp("straight")
+    drive(directory, SPACES, parabola, **ASKED)
+    lines = (directory / FILE).read_text(encoding="utf-8").count("\n")
+    return trials_in(directory, SPACES), lines
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_search_that_is_killed_at_any_line_of_its_file_goes_on_as_if_it_had_not_been(
+    written, straight, tmp_path, monkeypatch
+):  # fmt: skip
+    """Also while it asks for a proposal, and while it tells how the trials of a batch have ended."""
+    append, (trials, lines) = journal.JournalFileBackend.append_logs, straight
+    monkeypatch.setattr(journal.os, "fsync", lambda file: None)
+    for last in range(1 + written, lines, 7):
+        left = [last]
+
+        def dying(self, logs, left=left):
+            left[0] -= 1
+            if left[0] or written:
+                append(self, logs)
+            if not left[0]:
+                raise Kill
+
+        directory = tmp_path / str(last)
+        with monkeypatch.context() as patch:
+            patch.setattr(journal.JournalFileBackend, "append_logs", dying)
+            with pytest.raises(Kill):
+                drive(directory, SPACES, parabola, **ASKED)
+        drive(directory, SPACES, parabola, **ASKED)
+        assert trials_in(directory, SPACES) == trials
+
+
+def test_a_search_that_is_killed_while_it_trains_launches_the_same_runs_again(straight, tmp_path):
+    for after in (0, 3, 15, 27, 45):
         ended = []
 
         def dying(job, after=after, ended=ended):
@@ -55,28 +67,43 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been_killed(sweep, tmp_path):
             ended.append(job)
             return parabola(job)
 
+        directory = tmp_path / str(after)
         with pytest.raises(Kill):
-            sweep(*asked, f"hydra.sweep.dir={after}", objective=dying)
-        assert sweep(*asked, f"hydra.sweep.dir={after}", objective=parabola) == 0
-        assert trials_in(tmp_path / str(after)) == trials_in(tmp_path / "straight")
-    assert sweep(*asked, "hydra.sweep.dir=0", objective=parabola) == 0
-    assert sweep.launcher.jobs == []
+            drive(directory, SPACES, dying, **ASKED)
+        again = drive(directory, SPACES, parabola, **ASKED)
+        assert {job["hydra.sweep.subdir"] for job in ended[-1:]} <= {
+            as_dict(job)["hydra.sweep.subdir"] for job in again.jobs
+        }
+        assert trials_in(directory, SPACES) == straight[0]
+    assert drive(directory, SPACES, parabola, **ASKED).jobs == []
 
 
-def test_what_a_crash_leaves_behind_does_no_harm(sweep, tmp_path, monkeypatch):
-    """Half a line, and Optuna's own lock, for which nothing waits."""
-    asked = [*OPTUNA, *settings(n_jobs=4), SPACE]
-    assert sweep(*asked, "hydra.sweeper.n_trials=4", objective=parabola) == 0
-    before = trials_in(tmp_path / "here")
-    with open(tmp_path / "here" / FILE, "a", encoding="utf-8") as file:
+def test_what_a_crash_leaves_behind_does_no_harm(tmp_path, monkeypatch):
+    """Half a line, and Optuna's own lock, for which nothing waits; an older version had a symbolic link."""
+    before = drive_small(tmp_path, n_trials=4)
+    with open(tmp_path / FILE, "a", encoding="utf-8") as file:
         file.write('{"op_code":4,"worker_')
-    os.symlink(FILE, tmp_path / "here" / f"{FILE}.lock")
+    os.symlink(FILE, tmp_path / f"{FILE}.lock")
     waits = []
     monkeypatch.setattr(journal.time, "sleep", waits.append)
-    assert sweep(*asked, "hydra.sweeper.n_trials=8", objective=parabola) == 0
+    after = drive_small(tmp_path, n_trials=8)
     assert waits == []
-    assert trials_in(tmp_path / "here")[:4] == before
-    assert len(trials_in(tmp_path / "here")) == 8
+    assert after[:4] == before
+    assert len(after) == 8
+
+
+def drive_small(directory, n_trials):
+    """The trials of a search of so many, which goes on if it is there."""
+    drive(directory, (SPACE,), parabola, n_trials=n_trials, n_jobs=4)
+    return trials_in(directory)
+
+
+def test_a_file_system_without_symbolic_links_will_do(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "symlink", refused)
+    assert len(drive_small(tmp_path, n_trials=4)) == 4
 
 
 def test_another_search_is_not_mixed_in(sweep, capsys, tmp_path):
@@ -94,3 +121,46 @@ def test_another_search_is_not_mixed_in(sweep, capsys, tmp_path):
         assert sweep(*asked, SPACE, objective=parabola) == 2
     assert "is being searched by another process" in capsys.readouterr().err
     assert len(trials_in(tmp_path / "here")) == 2
+    (settings_there,) = (tmp_path / "here").glob("multirun.yaml")
+    assert "epochs" not in OmegaConf.load(settings_there).hydra.overrides.task  # of the search that is there
+
+
+def test_a_search_that_cannot_be_read_is_refused_in_one_line(tmp_path):
+    drive_small(tmp_path, n_trials=4)
+    text = (tmp_path / FILE).read_text(encoding="utf-8")
+    for damaged in ('{"op_code":\n' + text, text.replace('"op_code":4', '"op_code":"x"'), "[]\n" + text):
+        (tmp_path / FILE).write_text(damaged, encoding="utf-8")
+        refuses(lambda: search_in(tmp_path), f"{tmp_path / FILE} is damaged", "choose another hydra.sweep.dir")
+
+
+def test_a_search_of_an_older_version_that_chose_among_seeds_is_not_mixed_with_one_that_does_not(tmp_path):
+    with search_in(tmp_path, (SPACE, "seed=0,1")) as search:
+        search.optuna.ask({"seed": CategoricalDistribution(["0", "1"])})
+    refuses(lambda: search_in(tmp_path, (SPACE, "seed=0,1")), "holds another search (its trials choose seed from 0, 1)")
+
+
+@pytest.mark.parametrize("place", ["/proc/x/search", "file/search"])
+def test_a_place_that_cannot_be_written_is_one_line(place, sweep, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert sweep("-m", "hydra/sweeper=optuna", f"hydra.sweep.dir={place}", SPACE) in (1, 2)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert place.partition("/search")[0] in line
+
+
+def test_a_disk_that_is_full_ends_a_search_in_one_line_and_it_can_go_on(sweep, tmp_path, capsys, monkeypatch):
+    append, left = journal.JournalFileBackend.append_logs, [12]
+
+    def full(self, logs):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(self, logs)
+
+    asked = [*OPTUNA, *settings(n_trials=4, n_jobs=2), SPACE]
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.JournalFileBackend, "append_logs", full)
+        assert sweep(*asked, objective=parabola) == 1
+    assert capsys.readouterr().err == "error: here: No space left on device\n"
+    assert sweep(*asked, objective=parabola) == 0
+    assert len(trials_in(tmp_path / "here")) == 4
