@@ -48,6 +48,9 @@ class Space:
             raise UserError("hydra/sweeper=optuna needs a knob to search beside seeds, e.g. "
                             "'lr=tag(log,interval(1e-4,1e-1))'")  # fmt: skip
         self.groups = [o.get_key_element() for o in rest if o.is_sweep_override() and is_group(o.key_or_group)]
+        for group in self.groups:
+            if not isinstance(self.values[group], CategoricalDistribution):
+                raise UserError(f"{group} must be names of files, such as choice(a,b), got a range of numbers")
         self._fixed = [o for o in rest if not o.is_sweep_override()]
         self._files = [str(o.input_line) for o in self._fixed if is_group(o.key_or_group)]
         self._settable = [o for o in rest if not (is_group(o.key_or_group) or o.is_hydra_override())]
@@ -117,14 +120,14 @@ class Space:
         return names, json.dumps(plain["model"], sort_keys=True)
 
     def _there(self, params: Mapping[str, Any]) -> set[str]:
-        """The knobs that are set or proposed beside these choices of groups. One that no choice takes is among them: a
-        run that fails says why."""
+        """The knobs that are set or proposed beside these choices of groups. One that no choice takes is among them:
+        its runs say why they fail."""
         names, model = self._config(tuple((group, params[group]) for group in self.groups))
         return {knob(o) for o in self._settable
                 if knob(o) not in self._known or (knob(o) in names and self._suits(o, model))}  # fmt: skip
 
     def _suits(self, override: Override, model: str) -> bool:
-        """Whether a model takes a knob: one without hidden layers has no use for dropout. If none does, all do."""
+        """Whether a model takes a knob: one without hidden layers takes no dropout. What none takes suits all."""
         if len(self._models) == 1 or _takes(model, override):
             return True
         return not any(_takes(other, override) for other in self._models)

@@ -3,7 +3,7 @@
 import itertools
 import json
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,20 +105,14 @@ class PointsSweeper(BasicSweeper):
         super().validate_batch_is_legal(composed_alike(batch, self.hydra_context.config_loader))
 
 
-def composed_alike(
-    jobs: Sequence[Sequence[str]], loader: ConfigLoader, telling: Collection[str] = ()
-) -> list[Sequence[str]]:
-    """One of each kind of jobs: of those that choose the same groups and set the same knobs, whatever the values.
-
-    telling: knobs whose values make another kind too.
-    """
+def composed_alike(jobs: Sequence[Sequence[str]], loader: ConfigLoader) -> list[Sequence[str]]:
+    """One of each kind of jobs: of those that choose the same groups and set the same knobs, whatever the values."""
     keys = {override.partition("=")[0] for job in jobs for override in job}
     groups = {key for key in keys if loader.get_group_options(key.lstrip("+").partition("@")[0])}
-    apart = groups | {key for key in keys if key.lstrip("+") in telling}
 
     def kind(job: Sequence[str]) -> tuple[str, ...]:
         pairs = [(override, override.partition("=")[0]) for override in job]
-        return tuple(override if key in apart else key for override, key in pairs)
+        return tuple(override if key in groups else key for override, key in pairs)
 
     return list({kind(job): job for job in reversed(jobs)}.values())
 

@@ -6,7 +6,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,9 @@ class OptunaSweeper(Sweeper):
 
     def __init__(self, **settings: Any) -> None:
         plain: Any = OmegaConf.to_container(OmegaConf.create(settings))
-        self.settings = OptunaSweeperConf(**plain)
+        known = [f.name for f in fields(OptunaSweeperConf)]
+        self.unknown = [name for name in plain if name not in known]
+        self.settings = OptunaSweeperConf(**{name: plain[name] for name in plain if name in known})
         self.launcher: Launcher | None = None
         self.config: DictConfig | None = None
         self.hydra_context: HydraContext | None = None
@@ -82,21 +84,19 @@ class OptunaSweeper(Sweeper):
         with one_line():
             self._check_settings()
             search = self._search(arguments)
+            metric, better = self._ranked_by(search)
         try:
             with one_line():
-                self._open(search)
-            from hydra_plugins._report import report
-
-            with search:
-                while trials := search.batch(self.settings.n_trials, self.settings.n_jobs):
-                    self._train(search, trials)
-                report(search)
+                self._until_the_end(search, metric, better)
         except OSError as error:
             print(f"error: {error.filename or self.directory}: {error.strerror or error}", file=sys.stderr)
             raise SystemExit(1) from None
 
     def _check_settings(self) -> None:
         s = self.settings
+        for name in self.unknown:
+            there = ", ".join(f.name for f in fields(s) if f.name != "_target_")
+            raise UserError(f"unknown setting hydra.sweeper.{name}: there are {there}")
         parts = s.prune_at if isinstance(s.prune_at, list) else [s.prune_at]
         allowed = {
             "n_trials must be a whole number of at least 1": type(s.n_trials) is int and s.n_trials >= 1,
@@ -127,15 +127,25 @@ class OptunaSweeper(Sweeper):
         space = Space(overrides, lambda key: bool(loader.get_group_options(key)), Composer(loader, self.config))
         return Search(space, self.settings.sampler, self.settings.seed)
 
-    def _open(self, search: "Search") -> None:
+    @staticmethod
+    def _ranked_by(search: "Search") -> tuple[str, Callable[..., Any]]:
+        """The metric of all trials, see `ranked_by`. Composes a job of each kind, so that a mistake is found early."""
         metrics = {ranked_by(config) for config in search.space.corners(telling=("data.split", "model.name"))}
         if len(metrics) != 1:
             names = ", ".join(sorted(name for name, _ in metrics))
             raise UserError(f"a search must rank its trials by one metric, got {names}")
-        ((metric, better),) = metrics
+        return metrics.pop()
+
+    def _until_the_end(self, search: "Search", metric: str, better: Callable[..., Any]) -> None:
+        from hydra_plugins._report import report
+
         direction = self.settings.direction or ("maximize" if better is max else "minimize")
         search.open(self.directory, metric, direction, NOT_HASHED)
         keep_settings(self.config)  # not before: the folder may be another search's
+        with search:
+            while trials := search.batch(self.settings.n_trials, self.settings.n_jobs):
+                self._train(search, trials)
+            report(search)
 
     @property
     def directory(self) -> Path:

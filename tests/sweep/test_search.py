@@ -1,10 +1,12 @@
 """The search: what is proposed, in batches; that hopeless trials end early; what is said of each; what is refused."""
 
+import errno
 import json
 import logging
 import math
 import sys
 
+import matplotlib.pyplot as plt
 import pytest
 import yaml
 from hydra_plugins.search import quiet
@@ -172,6 +174,8 @@ PARTS = "prune_at must be a list of parts of the epochs, in (0, 1), got"
     ([SPACE, "model.name=none"], "model.name must be one of "),
     ([SPACE, "dry_run=true"], "dry_run must be null with hydra/sweeper=optuna"),
     ([SPACE, "hydra.launcher.dry_run=true"], "hydra.launcher.dry_run must be false with hydra/sweeper=optuna"),
+    ([SPACE, "+hydra.sweeper.storage=x.db"], "unknown setting hydra.sweeper.storage: there are n_trials, n_jobs, "),
+    (["optim=interval(0,1)"], "optim must be names of files, such as choice(a,b), got a range of numbers"),
     (["lrr=interval(0,1)"], "unknown knob lrr: did you mean lr?"),
     (["optim=adam,adamw", "optim.momentum=interval(0,1)"], "unknown knob optim.momentum: no choice that is searched"),
     ([SPACE, "optim=glob(x*)"], "optim=glob(x*): there is no value in it"),
@@ -181,6 +185,38 @@ def test_what_cannot_be_searched_is_one_line_and_leaves_nothing(arguments, messa
     text = capsys.readouterr().err
     assert text.startswith(f"error: {message}")
     assert len(text.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plot_that_fails_is_a_warning_and_hides_nothing(sweep, capsys, tmp_path, monkeypatch):
+    def broken(study, target_name):
+        raise ZeroDivisionError("float division by zero")
+
+    drawn = {"history": broken, "slices": lambda study, target_name: plt.subplots()[1]}
+    monkeypatch.setattr("hydra_plugins._report.DRAWN", drawn)
+    assert sweep(*OPTUNA, *settings(n_trials=2), SPACE, objective=parabola) == 0
+    *_, end, best, line, warning = (line for line in capsys.readouterr().out.splitlines() if line)
+    assert end == "2 trials: 2 finished, 0 pruned, 0 failed; plots in here/plots"
+    assert best.startswith("best: trial ")
+    assert (tmp_path / "here" / "best.yaml").read_text(encoding="utf-8").startswith(f"# {line}\n")
+    assert warning.endswith("here/plots/history.png cannot be drawn: ZeroDivisionError: float division by zero")
+    assert [path.name for path in (tmp_path / "here" / "plots").iterdir()] == ["slices.png"]
+
+
+def test_the_best_trial_is_shown_even_if_it_cannot_be_written(sweep, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "here/best.yaml.part")
+
+    monkeypatch.setattr("hydra_plugins._report.replacing", full)
+    assert sweep(*OPTUNA, *settings(n_trials=2), SPACE, objective=parabola) == 1
+    text = capsys.readouterr()
+    assert "\nbest: trial " in text.out
+    assert text.err == "error: here/best.yaml.part: No space left on device\n"
+
+
+def test_a_file_that_there_is_not_is_named_before_anything_is_written(sweep, capsys, tmp_path):
+    assert sweep(*OPTUNA, SPACE, "optim=adam,sdg") == 1
+    assert capsys.readouterr().err.startswith("In 'config': Could not find 'optim/sdg'")
     assert not list(tmp_path.iterdir())
 
 

@@ -1,5 +1,7 @@
 """A search on real data, stacked: its files, its plots, its best trial, and that it goes on after a kill."""
 
+import csv
+import io
 import json
 import re
 import signal
@@ -16,6 +18,7 @@ from optuna.trial import TrialState
 from sweep.searches import search_in, trials_in
 
 from fmnist import ROOT
+from fmnist.report.comparison import comparisons, read
 
 REAL = [
     *("-m", "hydra/sweeper=optuna", "hydra.sweeper.sampler=random", "hydra.sweeper.n_trials=16"),
@@ -115,11 +118,31 @@ def test_killed_for_real_and_started_again(searched):
     killed = subprocess.run(command, cwd=where, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (where / "killed" / FILE).read_text(encoding="utf-8").count("\n") == lines // 2
-    assert (where / "killed" / f"{FILE}.lock").is_symlink()
+    assert (where / "killed" / f"{FILE}.lock").exists()
     assert not (where / "killed" / "best.yaml").exists()
     done = run_cli(*REAL, "hydra.sweep.dir=killed", cwd=where)
     assert done.returncode == 0, done.stderr
     assert trials_in(where / "killed", REAL[4:]) == trials_in(where / "straight", REAL[4:])
+
+
+def test_a_search_over_seeds_and_knobs_of_one_choice(tmp_path):
+    """The leaderboard and the reports take the runs of a proposal for one configuration."""
+    done = run_cli(*REAL[:3], "hydra.sweeper.n_trials=4", "hydra.sweeper.prune_at=[0.5]", "hydra.launcher.workers=1",
+                   "seed=0,1", "optim=adam,sgd",
+                   "optim.momentum=interval(0.1,0.9)", "lr=interval(1e-3,1e-2)", "data.limit=300", "epochs=2",
+                   "model=mlp1", "model.hidden=[8]", "hydra.sweep.dir=seeds", cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stdout + done.stderr
+    found = comparisons(read([tmp_path / "seeds"]))
+    (comparison,) = found
+    assert len(comparison.runs) == 8
+    assert [len(c.done) for c in comparison.configurations] == [2] * 4
+    assert {c.knobs["optim.name"] for c in comparison.configurations} == {"adam", "sgd"}
+    best = yaml.safe_load((tmp_path / "seeds" / "best.yaml").read_text(encoding="utf-8"))
+    assert best["validation accuracy"] == pytest.approx(comparison.configurations[0].interval("objective").mean)
+    assert not [override for override in best["overrides"] if "seed" in override]
+    board = csv.DictReader(io.StringIO((tmp_path / "seeds" / "leaderboard.csv").read_text(encoding="utf-8")))
+    assert {row["n"] for row in board} == {"2"}
 
 
 def test_plots_of_few_and_of_equal_trials(tmp_path):
