@@ -39,10 +39,8 @@ def report(search: Search) -> None:
         print(f"error: no trial was finished, {len(failed)} of {len(trials)} failed{why}", file=sys.stderr)
         raise SystemExit(1)
     best = search.optuna.best_trial
-    overrides, runs = search.overrides(best), len(search.space.seeds)
-    line = (
-        command(*overrides) if search.space.typed_seeds == [] else command("-m", *overrides, *search.space.typed_seeds)
-    )
+    overrides, seeds, runs = search.overrides(best), search.space.typed_seeds, len(search.space.seeds)
+    line = command(*(["-m"] if seeds else []), *overrides, *seeds)
     print(f"{len(trials)} trials: {count[TrialState.COMPLETE]} finished, {count[TrialState.PRUNED]} pruned, "
           f"{count[TrialState.FAIL]} failed; plots in {near(search.directory / 'plots')}")  # fmt: skip
     print(f"best: trial {best.number}, {search.metric} {best.value:.4f}{of_runs(runs)}\n{line}", flush=True)
@@ -56,6 +54,7 @@ def draw(search: Search, directory: Path) -> None:
     """Optuna's plots as PNG files. Importances need several finished trials that differ in their results."""
     finished = search.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     plt.switch_backend("agg")
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of choices that look like numbers
     for name, plot in DRAWN.items():
         if name == "importances" and len({trial.value for trial in finished}) < 4:
             continue

@@ -33,7 +33,7 @@ class Notebook:
         if "hydra.sweep.subdir" in job and not failed:
             directory = Path(self.config.hydra.sweep.dir) / job["hydra.sweep.subdir"]
             directory.mkdir(exist_ok=True)
-            result = {"status": "paused" if "until" in job else "done", "config": {}, "config_hash": ""}
+            result = {"status": "paused" if "until" in job else "done", "epoch": 0, "config": {}, "config_hash": ""}
             (directory / "result.json").write_text(json.dumps(result))
         returned = JobReturn(overrides=overrides, status=JobStatus.FAILED if failed else JobStatus.COMPLETED)
         returned.return_value = value
