@@ -16,7 +16,7 @@ from fmnist.launch.commands import command, expanded, near, python, quoted, quot
 from fmnist.launch.groups import stackable
 from fmnist.record.files import locked
 from fmnist.record.result import check_directory
-from fmnist.sources.fetch import read_ahead
+from fmnist.sources.fetch import digest, read_ahead
 
 sys.path.append(str(Path(__file__).parent / "sweep"))  # Hydra looks for plugins (hydra_plugins/) on the path
 
@@ -30,7 +30,7 @@ def main(given: Any) -> float | None:
     try:
         config = parse(given)
         check_machine(config)
-        check_directory(config, directory)
+        check_directory(config, directory, digest)
         read_ahead(config.data.name, config.data.dir)
         from fmnist.train.engine import fit  # torch comes with it: only now, when the config is known to be right
 

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,36 @@ from typing import Any
 import torch
 
 from fmnist import UserError
+from fmnist.data.dataset import Dataset, Split, values
 from fmnist.nn.losses import Classification
 from fmnist.nn.step import outputs
 from fmnist.record.result import defined, metrics_in_words
 from fmnist.report.comparison import Configuration, comparisons, read
 from fmnist.report.tables import Table, fixed, printable
+from fmnist.sources import fetch
 from fmnist.train.restore import restore
 from fmnist.view.measure import codes, final
 from fmnist.view.metrics import by_class, probe
 
 
-def evaluate(directory: Path, weights: str | None = None) -> dict[str, Any]:
+def evaluate(
+    directory: Path, weights: str | None = None, data: str | None = None, test: str | None = None,
+    rows: slice = slice(None),
+) -> dict[str, Any]:  # fmt: skip
     """validation/* and test/* metrics by tag; for classifiers, recall and precision by class name and confusion counts;
-    for autoencoders probe/accuracy, of a linear classifier on the code. None for a metric that is not defined."""
-    stack = restore(directory, weights)
+    for autoencoders probe/accuracy, of a linear classifier on the code. None for a metric that is not defined.
+
+    data: where the run's data lie now. test: where other test images are. rows: of the test images, those to measure.
+    Then "test images" says which and how many they are.
+    """
+    stack = restore(directory, weights, data)
+    metrics: dict[str, Any] = {}
+    if test is not None or rows != slice(None):
+        stack.dataset = with_test(stack.dataset, test, rows)
+        which = f" {rows.start or 0}:{rows.stop or ''}" if rows != slice(None) else ""
+        metrics["test images"] = f"{test or 'its own'}{which}, {len(stack.dataset.test.labels):,} images"
     dataset = stack.dataset
-    metrics: dict[str, Any] = dict(defined({tag: values[0] for tag, values in final(stack).items()}))
+    metrics |= dict(defined({tag: values[0] for tag, values in final(stack).items()}))
     if isinstance(stack.criterion, Classification):
         x, labels = stack.input(dataset.test), dataset.test.labels
         chunks = outputs(stack.model, stack.criterion, x, labels, stack.common.precision)
@@ -43,16 +58,34 @@ def evaluate(directory: Path, weights: str | None = None) -> dict[str, Any]:
     return metrics
 
 
+def with_test(dataset: Dataset, test: str | None, rows: slice) -> Dataset:
+    """The same with other test rows, of the files in `test` or of its own. Raises UserError where images have another
+    size, or classes that it does not know."""
+    split = dataset.test
+    if test is not None:
+        images, labels = map(values, fetch.test_set(test, dataset.labels, dataset.names))
+        if (size := images.shape[1:]) != (dataset.height, dataset.width):
+            raise UserError(
+                f"--test: images in {test} are {size[0]}x{size[1]}, must be {dataset.height}x{dataset.width}"
+            )
+        split = Split(images.flatten(1), labels.long()).to(split.images.device)
+    if not len(split.labels[rows]):
+        raise UserError(f"--rows must be some of the {len(split.labels):,} test images, FIRST:END counted from 0")
+    return replace(dataset, test=Split(split.images[rows], split.labels[rows]))
+
+
 def table(metrics: dict[str, Any]) -> str:
     """The metrics for a person: one line of totals, then a line for each class with what it was taken for."""
     totals = metrics_in_words({tag: value for tag, value in metrics.items() if isinstance(value, float)})
+    if "test images" in metrics:
+        totals = f"test images: {metrics['test images']}\n{totals}"
     if "recall" not in metrics:
         return totals
     names, rows = list(metrics["recall"]), []
     for row, name in enumerate(names):
         counts = metrics["confusion"][row]
         others = sorted((c for c in range(len(names)) if c != row and counts[c]), key=lambda c: -counts[c])[:3]
-        taken = ", ".join(f"{names[c]} {counts[c]}" for c in others)
+        taken = ", ".join(f"{names[c]} {counts[c]}" for c in others) if any(counts) else "no test images"
         rows.append([name, f"{metrics['recall'][name]:.3f}", f"{metrics['precision'][name]:.3f}", taken])
     return f"{totals}\n\n{Table(['', 'recall', 'precision', 'taken for (test images)'], rows).text()}"
 
@@ -88,16 +121,21 @@ def main() -> None:
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="directories of finished runs, or of sweeps")
     parser.add_argument("--weights", choices=("last", "best", "average"), help="default: those the run was tested with")
+    parser.add_argument("--data", metavar="DIR", help="where the run's data lie now, if they were moved (one run)")
+    parser.add_argument("--test", metavar="DIR", help="measure the test images in a folder of IDX files (one run)")
+    parser.add_argument("--rows", metavar="FIRST:END", type=_rows, default=slice(None),
+                        help="of the test images, measure these: 0:10000 for the first 10,000 (one run)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print everything as JSON (one run)")
     arguments = parser.parse_args()
+    options = (arguments.weights, arguments.data, arguments.test, arguments.rows)
     several = len(arguments.runs) > 1 or _is_a_sweep(arguments.runs[0])
     try:
-        if several and (arguments.json or arguments.weights):
-            raise UserError("--json and --weights are for one run; of several the recorded metrics are summarised")
+        if several and (arguments.json or options != (None, None, None, slice(None))):
+            raise UserError("options are for one run; of several the recorded metrics are summarised")
         if several:
             text = summary(arguments.runs)
         else:
-            metrics = evaluate(arguments.runs[0], arguments.weights)
+            metrics = evaluate(arguments.runs[0], *options)
             text = json.dumps(metrics, indent=1) if arguments.json else table(metrics)
     except UserError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
@@ -106,6 +144,12 @@ def main() -> None:
         print(text, flush=True)
     except BrokenPipeError:  # whoever reads it, as `head` does, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing is said when Python ends
+
+
+def _rows(text: str) -> slice:
+    """FIRST:END as a slice; either may be missing."""
+    first, _, end = text.partition(":")
+    return slice(int(first or 0), int(end) if end else None)
 
 
 def _is_a_sweep(directory: Path) -> bool:

@@ -42,12 +42,13 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="directories of finished runs")
     parser.add_argument("--folder", type=Path, help="where to put a folder for each run; default: figures/ in the run")
     parser.add_argument("--out", type=Path, default=Path("outputs/latent_spaces.png"), help="where to put a comparison")
+    parser.add_argument("--data", metavar="DIR", help="where the runs' data lie now, if they were moved")
     arguments = parser.parse_args()
     try:
         _check(arguments)
         artists = []
         for directory in arguments.runs:
-            stack = restore(directory)
+            stack = restore(directory, data=arguments.data)
             if not isinstance(stack.model, Autoencoder | VAE):
                 raise UserError(f"{directory} is no autoencoder: it has no pictures")
             folder = directory / "figures" if arguments.folder is None else arguments.folder / directory.resolve().name

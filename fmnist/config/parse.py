@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import glob
 import hashlib
 import json
 import math
@@ -212,7 +213,9 @@ def _check_augment(config: Config) -> None:
 
 def check_machine(config: Config) -> None:
     """Refuse what a config asks for and this machine does not have: a folder, a device."""
-    if config.data.dir is not None and not os.path.isdir(os.path.expanduser(config.data.dir)):
+    folder = os.path.expanduser(config.data.dir or "/")
+    names = config.data.name == "idx" and glob.glob(f"{glob.escape(folder)}[-_. ]*")  # of files in a folder
+    if not names and not os.path.isdir(folder):
         raise UserError(f"data.dir must be an existing folder, got {config.data.dir!r}")
     device, _, index = config.device.partition(":")
     if device == "cuda":

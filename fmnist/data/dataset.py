@@ -8,9 +8,10 @@ from torch import Tensor
 
 from fmnist import UserError
 from fmnist.sources import fetch
+from fmnist.sources.idx import File, sideways
+from fmnist.sources.source import lacking
 
-NAMES: tuple[str, ...] = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
-NAMES += ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+digest = fetch.digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """The parts of a data set; height and width in pixels; names: one per class."""
+    """A data set's parts; height and width in pixels; names: one per class; labels, digest, remarks: see Source."""
 
     train: Split
     validation: Split | None
@@ -35,6 +36,9 @@ class Dataset:
     width: int
     classes: int
     names: tuple[str, ...]
+    labels: tuple[int, ...] = ()
+    digest: str = ""
+    remarks: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str) -> "Dataset":
         validation = self.validation and self.validation.to(device)
@@ -50,33 +54,34 @@ def load(
     split_seed: int,
     limit: int | None,
     only: int | None = None,
+    numbered: bool = False,
 ) -> Dataset:
     """Read, verify and split a data set.
 
     name: "fashion" (fetched if it is nowhere at hand, checksums verified) or "idx" (any IDX files in `dir`).
-    dir: an existing folder, or None for the project's data/. Fashion-MNIST is kept in its fashion-mnist/.
+    dir: an existing folder, or None for the project's data/. Fashion-MNIST is kept in its fashion-mnist/. For "idx"
+    it may also be a folder with the beginning of its files' names.
     split: share of the training file's rows to train on; the rest is validation, None if split is 1.
     split_by: "tail" (validation is the end of the file) or "stratified" (each class in proportion, drawn by
     split_seed, rows in the file's order).
     limit: use only that many first rows of the training file (before it is split) and of the test file.
     only: keep just this class among the training and validation rows; the test rows stay whole.
+    numbered: see `Source.numbered`.
     Errors: UserError with one line that names the file or the knob.
     """
-    files = fetch.files(name, dir)
-    images, labels, test_images, test_labels = (files[key] for key in fetch.FASHION)
+    source = fetch.files(name, dir).numbered() if numbered else fetch.files(name, dir)
+    images, labels, test_images, test_labels = (values(file)[:limit] for file in source.files.values())
     height, width = images.shape[1:]
-    if test_images.shape[1:] != (height, width):
-        size = "x".join(map(str, test_images.shape[1:]))
-        raise UserError(f"{test_images.path}: images are {size}, but {height}x{width} in {images.path.name}")
-    names = NAMES if name == "fashion" else tuple(map(str, range(int(_values(labels).max()) + 1)))
-    rows = _pair(images, labels, len(names), limit)
-    test = _pair(test_images, test_labels, len(names), limit)
+    rows, test = Split(images.flatten(1), labels.long()), Split(test_images.flatten(1), test_labels.long())
     chosen = _choose(rows.labels, split, split_by, split_seed)
-    parts = [Split(rows.images[part], rows.labels[part]) for part in chosen]
+    train, validation = (Split(rows.images[part], rows.labels[part]) for part in chosen)
+    trained, held_out = (torch.bincount(part.labels, minlength=len(source.names)) for part in (train, validation))
+    remarks = lacking(trained.tolist(), held_out.tolist(), source.names) if split < 1 and split_by == "tail" else ()
     if only is not None:
-        parts = [_of_class(part, only, len(names)) for part in parts]
-    train, validation = parts
-    return Dataset(train, validation if split < 1 else None, test, height, width, len(names), names)
+        train, validation = (_of_class(part, only, len(source.names)) for part in (train, validation))
+    classes = len(source.names), source.names, source.labels
+    return Dataset(train, validation if split < 1 else None, test, height, width, *classes, source.digest,
+                   source.remarks + remarks)  # fmt: skip
 
 
 def derive(seed: int, *what: str | int) -> int:
@@ -90,18 +95,10 @@ def as_input(images: Tensor, dtype: torch.dtype) -> Tensor:
     return images.to(dtype).div_(255)
 
 
-def _values(file: fetch.File) -> Tensor:
-    return torch.frombuffer(file.content, dtype=torch.uint8, offset=file.start).view(file.shape)
-
-
-def _pair(images: fetch.File, labels: fetch.File, classes: int, limit: int | None) -> Split:
-    if images.shape[0] != labels.shape[0]:
-        counts = f"{labels.shape[0]} labels, must be {images.shape[0]}"
-        raise UserError(f"{labels.path}: {counts} as the images in {images.path.name}")
-    pixels, classes_of = _values(images), _values(labels)
-    if (highest := int(classes_of.max())) >= classes:
-        raise UserError(f"{labels.path}: label {highest}, must be in 0..{classes - 1}")
-    return Split(pixels[:limit].flatten(1), classes_of[:limit].long())
+def values(file: File) -> Tensor:
+    """What a file holds, in its shape: labels, or images upright."""
+    found = torch.frombuffer(file.content, dtype=torch.uint8, offset=file.start).view(file.shape)
+    return found.mT if sideways(file.path) else found
 
 
 def _of_class(split: Split, only: int, classes: int) -> Split:
@@ -109,7 +106,8 @@ def _of_class(split: Split, only: int, classes: int) -> Split:
     if only >= classes:
         raise UserError(f"anomaly.normal must be a class, 0 to {classes - 1}, got {only}")
     if len(split.labels) and not chosen.any():
-        raise UserError(f"anomaly.normal={only} leaves no rows to train on or to validate with: raise data.limit")
+        remedy = "raise data.limit or set data.split_by=stratified"
+        raise UserError(f"anomaly.normal={only} leaves no rows to train on or to validate with: {remedy}")
     return Split(split.images[chosen], split.labels[chosen])
 
 

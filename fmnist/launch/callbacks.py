@@ -15,6 +15,7 @@ from fmnist.launch.commands import near, python
 from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, memory, parameters, steps, work
 from fmnist.record.result import check_directory
 from fmnist.report.leaderboard import Leaderboard, table
+from fmnist.sources.fetch import digest
 
 
 class Callback:
@@ -39,7 +40,7 @@ class RefuseEarly(Callback):
                 directory = Path(config.hydra.run.dir)
             except OmegaConfBaseException:  # only known once the job runs: train.py checks it again then
                 return
-            check_directory(checked, directory)
+            check_directory(checked, directory, digest)
             if not config.get("dry_run"):
                 _make(directory)
         except UserError as error:

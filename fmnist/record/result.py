@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -84,11 +85,24 @@ def _recorded_config(result: dict[str, Any]) -> Config:
     return parse(BEFORE | result["config"] | {"device": "auto"})
 
 
-def check_directory(config: Config, directory: Path) -> dict[str, Any] | None:
+def recorded_data(directory: Path) -> str | None:
+    """The digest of the data that a run was trained on; None where its record has none, as older ones."""
+    return (read_result(directory) or {}).get("data") or None
+
+
+def check_data(directory: Path, digest: str) -> None:
+    """Raise UserError if a run was trained on other data than those of this digest."""
+    if (there := recorded_data(directory)) not in (None, digest):
+        raise UserError(f"{directory} was trained on other data ({there} there, {digest} here): their bytes differ")
+
+
+def check_directory(
+    config: Config, directory: Path, digest: Callable[[str, str | None], str] | None = None
+) -> dict[str, Any] | None:
     """Raise UserError if the directory holds a run of another config; otherwise return what `read_result` gives for it.
 
     A knob may be younger than the run: where `config` has its default, it is set to what the run did. So the run goes
-    on as it began.
+    on as it began. digest: of the data of a name and a place, by which the same data are known at another place.
     """
     result = read_result(directory)
     if result is None or result["config_hash"] == config_hash(config):
@@ -99,9 +113,12 @@ def check_directory(config: Config, directory: Path) -> dict[str, Any] | None:
             setattr(config, f.name, getattr(there, f.name))
     if config_hash(there) != config_hash(config):
         old, new = (flat({k: v for k, v in asdict(c).items() if k not in NOT_HASHED}) for c in (there, config))
-        changed = [f"{k}={old.get(k)} there, {new.get(k)} here" for k in {**old, **new} if old.get(k) != new.get(k)]
+        changed = {k: f"{k}={old.get(k)} there, {new.get(k)} here" for k in {**old, **new} if old.get(k) != new.get(k)}
+        if digest and list(changed) == ["data.dir"] and result.get("data"):
+            check_data(directory, digest(config.data.name, config.data.dir))
+            return result
         raise UserError(
-            f"{directory} holds a run of another config ({'; '.join(changed)}): choose another hydra.run.dir"
+            f"{directory} holds a run of another config ({'; '.join(changed.values())}): choose another hydra.run.dir"
         )
     return result
 

@@ -1,75 +1,68 @@
 """The files of a data set: found or fetched, verified, kept for the next start.
 
 No torch is imported here: these files are read in a thread while torch is imported, which takes as long.
-IDX: two zero bytes, a byte for the type, the rank, a big-endian uint32 per dimension, then the values, big-endian too.
-Fashion-MNIST: Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747. QMNIST: Yadav and Bottou 2019, arXiv:1905.10498.
+Fashion-MNIST: Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747.
 """
 
 import contextlib
-import gzip
-import hashlib
+import glob
 import logging
-import math
 import os
-import re
-import sys
 import tempfile
 import threading
-import zlib
-from array import array
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fmnist import ROOT, UserError
 from fmnist.record.files import replacing
+from fmnist.sources import sums
+from fmnist.sources.idx import File, find_exactly, read
+from fmnist.sources.idx import find as find
+from fmnist.sources.idx import read_file as read_file
 from fmnist.sources.mirrors import SOURCES
+from fmnist.sources.source import FILES, Source, digest_of, joined, test_set_of
 
 log = logging.getLogger(__name__)
 
 DATA = ROOT / "data"
-TYPES = {  # an IDX file's byte for its type: the type's name, its code in Python's array
-    0x08: ("unsigned byte", "B"), 0x09: ("signed byte", "b"), 0x0B: ("short", "h"), 0x0C: ("int", "i"),
-    0x0D: ("float", "f"), 0x0E: ("double", "d"),
-}  # fmt: skip
-QMNIST = 8  # numbers that QMNIST has for a label: the class, then who wrote the digit and where it comes from
-FASHION = {  # file: SHA-256 of its decompressed bytes (those of a .gz depend on who packed it)
-    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-}
-
-
-@dataclass(frozen=True, eq=False)
-class File:
-    """path: where it was read or is kept. content: from `start` on, values of that shape, one unsigned byte each."""
-
-    path: Path
-    content: bytearray
-    start: int
-    shape: tuple[int, ...]
+SUMS = (  # of Fashion-MNIST's files: SHA-256 of their decompressed bytes (those of a .gz depend on who packed it)
+    "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+)
+FASHION = dict(zip(FILES, SUMS, strict=True))
+NAMES: tuple[str, ...] = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
+NAMES += ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """files: what is being read; keep: whether it may be taken more than once."""
+    """source: what is being read; keep: whether it may be taken more than once."""
 
-    files: Future[dict[str, File]]
+    source: Future[Source]
     keep: bool
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is over, with an error."""
+        return self.source.done() and self.source.exception() is not None
 
 
 _ahead: dict[tuple[str, str | None], Reading] = {}
 
 
-def files(name: str, dir: str | None) -> dict[str, File]:
-    """The four files of a data set, "fashion" or "idx", by Fashion-MNIST's names for them. Errors: UserError."""
+def files(name: str, dir: str | None) -> Source:
+    """A data set, "fashion" or "idx". Errors: UserError; after one, the next call reads again."""
     begun = _ahead.get((name, dir))
     if begun is None:
-        return _files(name, dir)
-    if not begun.keep:
-        del _ahead[name, dir]
-    return begun.files.result()
+        return _read(name, dir)
+    try:
+        return begun.source.result()
+    finally:
+        if not begun.keep or begun.failed:
+            _ahead.pop((name, dir), None)
 
 
 def read_ahead(name: str, dir: str | None, keep: bool = False) -> None:
@@ -78,15 +71,16 @@ def read_ahead(name: str, dir: str | None, keep: bool = False) -> None:
     keep: `files` will be asked for it more than once. It is read and verified once, and kept until another data set is
     to be kept. Errors: none here; `files` raises them.
     """
-    if keep and (name, dir) in _ahead:
+    begun = _ahead.get((name, dir))
+    if keep and begun and not begun.failed:
         return
     if keep:
         _ahead.clear()
-    future: Future[dict[str, File]] = Future()
+    future: Future[Source] = Future()
 
     def read() -> None:
         try:
-            future.set_result(_files(name, dir))
+            future.set_result(_read(name, dir))
         except BaseException as error:
             future.set_exception(error)
 
@@ -94,8 +88,17 @@ def read_ahead(name: str, dir: str | None, keep: bool = False) -> None:
     threading.Thread(target=read, daemon=True).start()  # a daemon: after Ctrl-C, nobody waits for a download
 
 
-def _files(name: str, dir: str | None) -> dict[str, File]:
-    return fashion(dir) if name == "fashion" else idx(dir)
+def _read(name: str, dir: str | None) -> Source:
+    if name == "fashion":
+        return joined(fashion(dir), None, NAMES)
+    found = joined(idx(dir), place(dir))
+    sums.keep()
+    return found
+
+
+def digest(name: str, dir: str | None) -> str:
+    """Which bytes a data set is, as `Source.digest`; what is known of them is not read again. Errors: UserError."""
+    return sums.short(*FASHION.values()) if name == "fashion" else digest_of(place(dir))
 
 
 def fetch_missing(name: str, dir: str | None) -> None:
@@ -104,77 +107,10 @@ def fetch_missing(name: str, dir: str | None) -> None:
     Errors: none here; those processes meet the same one and raise it.
     """
     root = DATA if dir is None else Path(os.path.expanduser(dir))
-    if name == "fashion" and not all(find(root / "fashion-mnist", file) or find(root, file) for file in FASHION):
+    there = (find_exactly(root / "fashion-mnist", "", file) or find_exactly(root, "", file) for file in FASHION)
+    if name == "fashion" and not all(there):
         with contextlib.suppress(UserError):
             fashion(dir)
-
-
-def find(folder: Path, name: str) -> Path | None:
-    """The file that a folder has under an official name or a common variant of it; a raw one rather than a .gz."""
-    part, kind, *_ = name.split("-")
-    part = "t10k|test" if part == "t10k" else part
-    pattern = re.compile(rf"({part})[-_. ]{kind}([-_. ]idx\d[-_. ](ubyte|byte|short|int|float|double))?(\.gz)?")
-    found = [path for path in folder.glob(f"*{kind}*") if pattern.fullmatch(path.name) and path.is_file()]
-    return min(found, key=lambda path: (path.suffix == ".gz", path.name != name, path.name), default=None)
-
-
-def read_file(folder: Path, name: str, sha256: str | None) -> File:
-    """Read and check one file of a folder; shape (n, height, width) or (n,). Errors: UserError."""
-    path = find(folder, name)
-    if path is None:
-        other = f" or {name.replace('t10k', 'test')}" if name.startswith("t10k") else ""
-        raise UserError(f"{folder}: holds no {name}{other}, raw or .gz")
-    try:
-        if path.suffix == ".gz":
-            content = bytearray(gzip.decompress(path.read_bytes()))
-        else:
-            content = bytearray(path.stat().st_size)  # filled in place: 47 MB are not copied twice
-            with open(path, "rb") as stream:
-                del content[stream.readinto(content) :]
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
-    start, shape = _header(path, content, "images" in name)
-    if sha256 and (found := hashlib.sha256(content).hexdigest()) != sha256:
-        raise UserError(f"{path}: not Fashion-MNIST's: SHA-256 {found[:12]}..., must be {sha256[:12]}...")
-    if "labels" in name and (content[2] != 0x08 or len(shape) > 1):
-        return File(path, _one_byte_each(path, content, start, shape), 0, shape[:1])
-    return File(path, content, start, shape)
-
-
-def _header(path: Path, content: bytearray, images: bool) -> tuple[int, tuple[int, ...]]:
-    """Where an IDX file's values start, and their shape. Errors: UserError for a file that is not as it must be."""
-    ranks, what = ((3,), "unsigned bytes in three dimensions") if images else ((1, 2), "integers in one dimension")
-    if len(content) < (least := 4 + 4 * ranks[0]):
-        raise UserError(f"{path}: truncated: {len(content)} bytes, its header alone must have {least}")
-    _, _, kind, rank = magic = content[:4]
-    if magic[:2] != b"\0\0" or kind not in TYPES or rank not in ranks:
-        raise UserError(f"{path}: wrong magic {magic.hex()}, must be 000008{ranks[0]:02x} (IDX of {what})")
-    name, code = TYPES[kind]
-    if images and kind != 0x08:
-        raise UserError(f"{path}: its values are of type {name}, those of images must be of type {TYPES[0x08][0]}")
-    if code in "fd":
-        raise UserError(f"{path}: its values are of type {name}, those of labels must be of an integer type")
-    start = 4 + 4 * rank
-    shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
-    if len(content) != (size := start + math.prod(shape) * array(code).itemsize):
-        fault = "truncated" if len(content) < size else "trailing bytes"
-        raise UserError(f"{path}: {fault}: {len(content)} bytes, must be {size} by its header")
-    if 0 in shape:
-        raise UserError(f"{path}: empty: its header says {'x'.join(map(str, shape))}")
-    if not images and shape[1:] not in ((), (QMNIST,)):
-        raise UserError(f"{path}: {shape[1]} numbers for a label, must be 1, or {QMNIST} as QMNIST has them")
-    return start, shape
-
-
-def _one_byte_each(path: Path, content: bytearray, start: int, shape: tuple[int, ...]) -> bytearray:
-    """The classes that a file of labels has in another integer type, or beside other numbers, as (n,) bytes."""
-    labels = array(TYPES[content[2]][1], bytes(content[start:]))
-    if sys.byteorder == "little":
-        labels.byteswap()
-    classes = labels[:: math.prod(shape[1:])]
-    if min(classes) < 0 or max(classes) > 255:
-        raise UserError(f"{path}: labels are {min(classes)} to {max(classes)}, must be in 0..255")
-    return bytearray(classes.tolist())
 
 
 def _keep(file: File, target: Path) -> File:
@@ -195,11 +131,24 @@ def _folder(dir: str) -> Path:
     return Path(folder)
 
 
+def place(dir: str | None, knob: str = "data.dir") -> Path:
+    """Where IDX files are, as `find` takes it. Errors: UserError that names the knob where nothing is there."""
+    if dir is None:
+        raise UserError(f"{knob} must name the folder of the IDX files with data=idx, got null")
+    path = os.path.expanduser(dir)
+    if os.path.isdir(path) or glob.glob(f"{glob.escape(path)}[-_. ]*"):
+        return Path(path)
+    raise UserError(f"{knob} must be an existing folder, got {dir!r}")
+
+
 def idx(dir: str | None) -> dict[str, File]:
     """The four files of any IDX data set, by Fashion-MNIST's names for them. Errors: UserError."""
-    if dir is None:
-        raise UserError("data.dir must name the folder of the IDX files with data=idx, got null")
-    return {name: read_file(_folder(dir), name, None) for name in FASHION}
+    return {name: read_file(place(dir), name, None) for name in FASHION}
+
+
+def test_set(dir: str, labels: tuple[int, ...], names: tuple[str, ...]) -> tuple[File, File]:
+    """See `test_set_of`."""
+    return test_set_of(place(dir, "--test"), labels, names)
 
 
 def fashion(dir: str | None) -> dict[str, File]:
@@ -212,8 +161,8 @@ def fashion(dir: str | None) -> dict[str, File]:
     cache = root / "fashion-mnist"
     files: dict[str, File] = {}
     for name, sha256 in FASHION.items():
-        if (file := _cached(cache, name)) is None and dir is not None and find(root, name):
-            file = read_file(root, name, sha256)
+        if (file := _cached(cache, name)) is None and dir is not None and (path := find_exactly(root, "", name)):
+            file = read(path, "images" in name, sha256)
         if file is not None:
             files[name] = _keep(file, cache / name) if file.path.suffix == ".gz" else file
     tried = []
@@ -238,9 +187,9 @@ def fashion(dir: str | None) -> dict[str, File]:
 
 def _cached(cache: Path, name: str) -> File | None:
     """The cache's file, None if it has no good one. A bad one is renamed, so that a good one can take its place."""
-    while path := find(cache, name):
+    while path := find_exactly(cache, "", name):
         try:
-            return read_file(cache, name, FASHION[name])
+            return read(path, "images" in name, FASHION[name])
         except UserError as error:
             if getattr(error.__cause__, "errno", None) is not None:  # the system's refusal: the file may well be good
                 raise

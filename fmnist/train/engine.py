@@ -58,7 +58,7 @@ def fit(
     if todo:
         listener = replace(audience, ended=lambda index, outcome: audience.ended(todo[index], outcome))
         with flushed_denormals():
-            stack = assemble([configs[i] for i in todo])
+            stack = assemble([configs[i] for i in todo], [directories[i] for i in todo])
             trained = _train(stack, [directories[i] for i in todo], [logs[i] for i in todo], listener)
         for index, outcome in zip(todo, trained, strict=True):
             outcomes[index] = outcome
@@ -90,6 +90,8 @@ def _train(
         ]
         for run in runs:
             run.record.say(_opening(run))
+            for remark in stack.dataset.remarks:
+                run.record.log.warning(remark)
         _epochs(stack, runs, caught, audience)
         for run in runs:
             run.save()

@@ -1,5 +1,6 @@
 """A stack from configs, or from a run's directory: the one place where data, device and model come together."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import torch
 
 from fmnist import UserError
+from fmnist.config.parse import check_machine
 from fmnist.config.schema import Config
 from fmnist.data.dataset import load
 from fmnist.record import checkpoint
-from fmnist.record.result import of_run, read_result
+from fmnist.record.result import check_data, of_run, read_result, recorded_data
 from fmnist.train.stack import Stack
 
 
@@ -22,23 +24,31 @@ def pick_device(device: str) -> torch.device:
     return picked
 
 
-def assemble(configs: Sequence[Config]) -> Stack:
-    """A stack of runs that agree in all but their per-run knobs, ready to train, with data and device. Raises UserError
-    for a mistake in the data, or in what the configs ask of them."""
+def assemble(configs: Sequence[Config], directories: Sequence[Path] = ()) -> Stack:
+    """A stack of runs that agree in all but their per-run knobs, ready to train, with data and device. directories:
+    theirs, where some may go on. Raises UserError for a mistake in the data, or in what the configs ask of them."""
     common = configs[0]
     device = pick_device(common.device)
-    dataset = load(**asdict(common.data), only=common.anomaly.normal).to(device)
+    older = any(directory.joinpath("last.pt").exists() and not recorded_data(directory) for directory in directories)
+    dataset = load(**asdict(common.data), only=common.anomaly.normal, numbered=older).to(device)
     last = len(dataset.train.labels) % (common.batch_size or len(dataset.train.labels) + 1)
     if common.norm == "batch" and last == 1:
         raise UserError(f"batch_size must not leave a last batch of 1 row with batch_norm, got {common.batch_size}")
     return Stack(configs, dataset, device)
 
 
-def restore(directory: Path | str, weights: str | None = None) -> Stack:
+def restore(directory: Path | str, weights: str | None = None, data: str | None = None) -> Stack:
     """A run's model as a stack of one, in evaluation mode, with its config and data. weights: last, best or average;
-    None: those it was tested with. Raises UserError where there is no such run or no such file."""
+    None: those it was tested with. data: where its data lie now; None: where they lay. Raises UserError where there is
+    no such run, no such file, or other data than it was trained on."""
     directory = Path(directory)
     config = of_run(directory)
+    if data or (config.data.name == "fashion" and not os.path.isdir(config.data.dir or "")):
+        config.data.dir = data
+    try:
+        check_machine(config)
+    except UserError as error:
+        raise UserError(f"{error}: --data DIR says where the data of {directory} lie now") from None
     which = weights or config.select
     file = directory / ("best.pt" if which == "best" else "last.pt")
     if not file.exists():
@@ -47,7 +57,8 @@ def restore(directory: Path | str, weights: str | None = None) -> Stack:
     kept = state.get("average") if which == "average" else state["weights"]
     if kept is None:
         raise UserError(f"no averaged weights in {directory}: it was trained with ema=null")
-    stack = assemble([config])
+    stack = assemble([config], [directory])
+    check_data(directory, stack.dataset.digest)
     stack.step.go_on_with((read_result(directory) or {}).get("kernels", {}))
     stack.load_weights(0, kept)
     stack.model.eval()

@@ -10,9 +10,10 @@ from torch import Tensor
 from fmnist import UserError
 from fmnist.config.parse import config_hash
 from fmnist.config.schema import Config, kind
+from fmnist.data.dataset import digest
 from fmnist.record import checkpoint
 from fmnist.record.record import Record, commit
-from fmnist.record.result import Outcome, metrics_in_words, read_result
+from fmnist.record.result import Outcome, check_data, metrics_in_words, read_result
 from fmnist.train.stack import Stack
 
 commit()  # asked now, while the checkout still has the code that is imported
@@ -20,13 +21,18 @@ EXPLODED = 1e6  # the training loss of a run that learns is almost never above i
 
 
 def last_state(config: Config, directory: Path) -> dict[str, Any] | None:
-    """The checkpoint to go on from; None for a new run. Raises UserError if it is damaged or of another config."""
+    """The checkpoint to go on from; None for a new run. Raises UserError if it is damaged, of another config or of
+    other data. Where the config has another hash now, as for data that were moved, the checkpoint is given it."""
     if not (directory / "last.pt").exists():
         return None
     state = checkpoint.load(directory / "last.pt")
     recorded = (read_result(directory) or {}).get("config_hash")  # check_directory has compared it, knob by knob
     if state["config_hash"] not in (config_hash(config), recorded):
         raise UserError(f"{directory}/last.pt is of another config: choose another hydra.run.dir")
+    check_data(directory, digest(config.data.name, config.data.dir))
+    if state["config_hash"] != config_hash(config):
+        state["config_hash"] = config_hash(config)
+        checkpoint.save(directory / "last.pt", state)
     return state
 
 
@@ -53,7 +59,8 @@ class Run:
             if self._out_of_patience():
                 self.final = state
         self.record = Record(self.config, directory, self.epoch, log)
-        self.record.save(seconds=self.seconds, best=self._best(), kernels=stack.step.settings())
+        self.record.save(seconds=self.seconds, best=self._best(), kernels=stack.step.settings(),
+                         data=stack.dataset.digest)  # fmt: skip
 
     @property
     def stopped(self) -> bool:

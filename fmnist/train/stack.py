@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from fmnist import UserError
 from fmnist.config.schema import Config, imported, kind, load_ideas
 from fmnist.data.batches import Batches
 from fmnist.data.dataset import Dataset, Split, as_input, derive
@@ -106,6 +107,8 @@ class Stack:
 
     @torch.no_grad()
     def load_weights(self, run: int, state: dict[str, Tensor]) -> None:
-        """Put back what `weights` gave."""
+        """Put back what `weights` gave. Raises UserError for the weights of another network."""
         for name, value in self.model.state_dict().items():
+            if (there := state[name].shape) != (here := value[run].shape):
+                raise UserError(f"{name} is {[*there]} in the checkpoint, {[*here]} here: were the data others?")
             value[run].copy_(state[name])

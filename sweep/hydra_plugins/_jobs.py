@@ -84,6 +84,7 @@ class Jobs:
         """Compose a job, check it, and see what is there of it already; nothing is written."""
         from fmnist.config.parse import check_machine, parse
         from fmnist.record.result import check_directory
+        from fmnist.sources.fetch import digest
 
         job = Job(number, overrides, str(number), self.sweep / str(number), Returned(self.conclude), ours=False)
         try:
@@ -95,7 +96,7 @@ class Jobs:
             job.checked = checked
             if config.hydra.job.env_set != self.master.hydra.job.env_set:
                 raise UserError("hydra.job.env_set must be the same for all jobs of a sweep with this launcher")
-            result = check_directory(job.checked, job.directory)
+            result = check_directory(job.checked, job.directory, digest)
             job.ours = True
         except UserError as error:
             job.error = str(error)
