@@ -131,7 +131,10 @@ def main() -> None:
     several = len(arguments.runs) > 1 or _is_a_sweep(arguments.runs[0])
     try:
         if several and (arguments.json or options != (None, None, None, slice(None))):
-            raise UserError("options are for one run; of several the recorded metrics are summarised")
+            raise UserError(
+                "--json and --weights are for one run, as are --data, --test and --rows; "
+                "of several the recorded metrics are summarised"
+            )
         if several:
             text = summary(arguments.runs)
         else:

@@ -2,4 +2,9 @@
 
 fetch    found or fetched, verified, kept
 mirrors  where Fashion-MNIST is fetched from
+idx      IDX files: found by name, read, checked
+source   four files as one data set: names of classes, digest, other test sets
+sums     SHA-256 of files, computed once
+convert  arrays and pictures as IDX files
+command  python -m fmnist.data
 """

@@ -53,7 +53,7 @@ def test_a_cached_file_that_the_system_does_not_open_keeps_its_name(
     def refused(path: object, *_: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files", str(path))
 
-    monkeypatch.setattr(fetch, "open", refused, raising=False)
+    monkeypatch.setattr("fmnist.sources.idx.open", refused, raising=False)
     refuses(lambda: fashion(None), "train-images", "Too many open files")
     assert not list(cached(small).glob("*.bad"))
 
@@ -163,7 +163,7 @@ def test_a_home_folder_may_be_written_as_a_tilde(small: Path, monkeypatch: pytes
 def test_files_read_ahead_are_used_once_and_so_are_their_errors(tmp_path: Path) -> None:
     written = tiny(tmp_path)
     fetch.read_ahead("idx", str(tmp_path))
-    assert torch.equal(values(fetch.files("idx", str(tmp_path))[TRAIN_IMAGES]), written[TRAIN_IMAGES])
+    assert torch.equal(values(fetch.files("idx", str(tmp_path)).files[TRAIN_IMAGES]), written[TRAIN_IMAGES])
     (tmp_path / TRAIN_LABELS).unlink()
     refuses(lambda: fetch.files("idx", str(tmp_path)), "holds no")  # read anew, not remembered
     fetch.read_ahead("idx", str(tmp_path))
@@ -183,8 +183,22 @@ def test_files_that_are_kept_are_read_once_until_others_are(tmp_path: Path) -> N
     fetch.read_ahead("idx", str(folder), keep=True)
     assert fetch.files("idx", str(folder)) is first
     fetch.read_ahead("idx", str(other), keep=True)
-    assert fetch.files("idx", str(other))[TRAIN_LABELS].shape == (20,)
+    assert fetch.files("idx", str(other)).files[TRAIN_LABELS].shape == (20,)
     refuses(lambda: fetch.files("idx", str(folder)), "data.dir must be an existing folder")  # only the last is kept
+
+
+def test_of_files_that_are_kept_an_error_is_not(tmp_path: Path) -> None:
+    asked = "idx", str(tmp_path / "mine")
+    fetch.read_ahead(*asked, keep=True)
+    refuses(lambda: fetch.files(*asked), "data.dir must be an existing folder")
+    fetch.read_ahead(*asked, keep=True)
+    refuses(lambda: fetch.files(*asked), "data.dir must be an existing folder")
+    fetch.read_ahead(*asked, keep=True)
+    fetch._ahead[asked].source.exception()  # it has failed, and nobody has asked for it
+    (tmp_path / "mine").mkdir()
+    tiny(tmp_path / "mine")
+    fetch.read_ahead(*asked, keep=True)
+    assert fetch.files(*asked) is fetch.files(*asked)
 
 
 def test_ctrl_c_does_not_wait_for_a_download_that_hangs(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""fmnist.sources.fetch: IDX files of all types as they are read, and the line with which others are refused."""
+"""fmnist.sources.idx: IDX files of all types as they are read, and the line with which others are refused."""
 
 import gzip
 import struct
@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers import FILES, refuses, tiny, values, write
 
+from fmnist.sources import fetch
 from fmnist.sources.fetch import idx
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
@@ -50,7 +51,7 @@ def test_labels_of_any_integer_type_are_read(tmp_path: Path, kind: int, columns:
     (tmp_path / "train-labels-idx2-int.gz").write_bytes(gzip.compress(content))  # QMNIST's name
     file = idx(str(tmp_path))[TRAIN_LABELS]
     assert file.shape == (20,)
-    assert values(file).tolist() == written
+    assert [file.labels[place] for place in values(file)] == written
 
 
 @pytest.mark.parametrize(("kind", "letter", "name"), [(0x0D, "f", "float"), (0x0E, "d", "double")])
@@ -73,12 +74,34 @@ def test_images_of_another_type_are_refused_by_its_name(tmp_path: Path, kind: in
     refuses(lambda: idx(str(tmp_path)), f"{tmp_path / TEST_IMAGES}: {reason}")
 
 
-@pytest.mark.parametrize("label", [-1, 256])
-def test_labels_that_are_no_classes_are_refused(tmp_path: Path, label: int) -> None:
+@pytest.mark.parametrize(("kind", "labels"), [
+    (0x08, [1, 2, 3]), (0x08, [0, 7, 255]), (0x09, [-1, 1]), (0x0B, [-300, 0, 300]), (0x0C, [2**31 - 1, 5]),
+])  # fmt: skip
+def test_labels_are_classes_in_the_order_of_their_values(tmp_path: Path, kind: int, labels: list[int]) -> None:
     tiny(tmp_path)
-    (tmp_path / TEST_LABELS).write_bytes(typed(0x0C, "i", [8], [2] * 7 + [label]))
-    low, high = sorted([2, label])
-    refuses(lambda: idx(str(tmp_path)), f"{tmp_path / TEST_LABELS}: labels are {low} to {high}, must be in 0..255")
+    given = {TRAIN_LABELS: (labels * 20)[:20], TEST_LABELS: (labels[-1:] * 8)}
+    for name, numbers in given.items():
+        (tmp_path / name).write_bytes(typed(kind, INTEGERS[kind], [len(numbers)], numbers))
+    source = fetch.files("idx", str(tmp_path))
+    assert source.labels == tuple(sorted(labels))
+    assert source.names == tuple(map(str, sorted(labels)))
+    for name, numbers in given.items():
+        assert [source.labels[place] for place in values(source.files[name])] == numbers
+
+
+def test_too_many_labels_are_no_classes(tmp_path: Path) -> None:
+    tiny(tmp_path, rows=300)
+    (tmp_path / TRAIN_LABELS).write_bytes(typed(0x0C, "i", [300], list(range(300))))
+    refuses(lambda: idx(str(tmp_path)), f"{tmp_path / TRAIN_LABELS}: 300 different labels, at most 256 can be classes")
+
+
+@pytest.mark.parametrize(("labels", "allowed"), [(range(1, 4), "1..3"), ([1, 3, 7], "1, 3, 7")])
+def test_test_labels_that_training_has_not_are_refused(tmp_path: Path, labels: list[int], allowed: str) -> None:
+    tiny(tmp_path)
+    (tmp_path / TRAIN_LABELS).write_bytes(typed(0x08, "B", [20], ([*labels] * 20)[:20]))
+    (tmp_path / TEST_LABELS).write_bytes(typed(0x08, "B", [8], [1] * 7 + [9]))
+    line = f"{tmp_path / TEST_LABELS}: label 9, must be in {allowed}"
+    refuses(lambda: fetch.files("idx", str(tmp_path)), line)
 
 
 def test_labels_with_other_numbers_beside_them_are_refused(tmp_path: Path) -> None:

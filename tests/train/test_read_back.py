@@ -108,4 +108,6 @@ def test_a_run_whose_data_have_gone_is_read_and_only_what_needs_them_says_so(tmp
         with pytest.raises(SystemExit, match="2"):
             main()
         (line,) = capsys.readouterr().err.splitlines()
-        assert line == f"error: data.dir must be an existing folder, got {str(tmp_path / 'data')!r}"
+        assert line.startswith(
+            f"error: data.dir must be an existing folder, got {str(tmp_path / 'data')!r}: --data DIR"
+        )
