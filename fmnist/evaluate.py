@@ -39,7 +39,7 @@ def evaluate(
     metrics: dict[str, Any] = {}
     if test is not None or rows != slice(None):
         stack.dataset = with_test(stack.dataset, test, rows)
-        which = f" {rows.start or 0}:{rows.stop or ''}" if rows != slice(None) else ""
+        which = "" if rows == slice(None) else f", rows {rows.start or 0}:{rows.stop or ''}"
         metrics["test images"] = f"{test or 'its own'}{which}, {len(stack.dataset.test.labels):,} images"
     dataset = stack.dataset
     metrics |= dict(defined({tag: values[0] for tag, values in final(stack).items()}))
