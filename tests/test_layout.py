@@ -19,6 +19,7 @@ ONLY_IN = {  # library: the modules that may import it
     "matplotlib": {"fmnist.view.pictures", "fmnist.figures", "fmnist.report.plots", "fmnist.report.landscapes",
                    "fmnist.bench.show"},
     "scipy": {"fmnist.report.intervals"},
+    "PIL": {"fmnist.sources.convert"},
     "markdown": {"fmnist.report.page"},
     "sklearn": {"fmnist.view.metrics"},
 }  # fmt: skip

@@ -60,7 +60,7 @@ class Run:
                 self.final = state
         self.record = Record(self.config, directory, self.epoch, log)
         self.record.save(seconds=self.seconds, best=self._best(), kernels=stack.step.settings(),
-                         data=stack.dataset.digest)  # fmt: skip
+                         data=stack.dataset.digest or None)  # fmt: skip
 
     @property
     def stopped(self) -> bool:

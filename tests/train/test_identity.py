@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from helpers import FILES, MODELS, Crash, assert_same_run, crash_in, make_config, refuses, rows_of, tiny, write
+from helpers import FILES, MODELS, Crash, assert_same_run, crash_in, make_config, refuses, rows_of, run_cli, tiny, write
 from training import strict
 
 from fmnist import UserError
@@ -73,6 +73,27 @@ def test_a_run_goes_on_bit_for_bit_after_its_data_were_moved(data, tmp_path, mon
     shutil.copytree(moved, data)
     typed(data, tmp_path / "again")
     assert_same_run(tmp_path / "straight", tmp_path / "again")
+
+
+@pytest.mark.parametrize("sweep", [False, True])
+def test_the_command_knows_data_that_were_moved(data, tmp_path, monkeypatch, sweep):
+    knobs = {"dropout": None, "model.hidden": [5], "epochs": 4}
+    stopped(monkeypatch, data, tmp_path / "runs" / "0", epoch=3, **knobs)
+    for name in ("moved", "other"):
+        shutil.copytree(data, tmp_path / name)
+    changed(tmp_path / "other")
+    shutil.rmtree(data)
+    place = [f"hydra.sweep.dir={tmp_path}/runs", "hydra.sweep.subdir=0", "hydra.launcher.workers=1"]
+    words = ["model=mlp", "model.hidden=[5]", "data=idx", "epochs=4", "batch_size=4", "save_every=0.0"]
+    words = ["-m", *words, *place] if sweep else [*words, f"hydra.run.dir={tmp_path}/runs/0"]
+    done = run_cli(*words, f"data.dir={tmp_path}/other")
+    assert done.returncode == (1 if sweep else 2)
+    assert "was trained on other data" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    done = run_cli(*words, f"data.dir={tmp_path}/moved")
+    assert done.returncode == 0, done.stderr
+    assert read_result(tmp_path / "runs" / "0")["status"] == "done"
+    assert [row["epoch"] for row in rows_of(tmp_path / "runs" / "0")] == [1, 2, 3, 4]
 
 
 def test_a_finished_run_is_known_by_its_data_at_another_place(data, tmp_path, monkeypatch):
