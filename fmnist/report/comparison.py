@@ -35,6 +35,7 @@ class Result:
     commit: str | None = None
     known_rows: list[dict[str, float]] | None = None  # where they need not be read from the directory
     epoch: int = 0
+    data: str = ""  # the digest of its data; older records have none
 
     @property
     def seed(self) -> tuple[Any, ...]:
@@ -168,12 +169,13 @@ def read(directories: Iterable[Path]) -> list[Result]:
 
 
 def once(results: Iterable[Result]) -> list[Result]:
-    """The same results; but a finished run whose config, seeds included, has finished before becomes a duplicate."""
+    """The same results; but a finished run whose config, seeds included, and data have finished before becomes a
+    duplicate."""
     found: list[Result] = []
-    known: dict[str, Path] = {}
+    known: dict[tuple[str, str], Path] = {}
     for result in results:
         if result.status == "done":
-            first = known.setdefault(result.config_hash, result.directory)
+            first = known.setdefault((result.config_hash, result.data), result.directory)
             if first != result.directory:
                 result = replace(result, status="duplicate", error=f"the same run as {first}")
         found.append(result)
@@ -208,7 +210,8 @@ def _result(directory: Path, raw: dict[str, Any]) -> Result:
             metrics["objective"] = objective
     seconds, epoch = (records.number(raw[name], name) or 0.0 for name in ("seconds", "epoch"))
     commit = None if raw["commit"] is None else str(raw["commit"])
-    return Result(directory, status, error, knobs, metrics, seconds, str(raw["config_hash"]), commit, epoch=int(epoch))
+    hash, data = str(raw["config_hash"]), str(raw.get("data") or "")
+    return Result(directory, status, error, knobs, metrics, seconds, hash, commit, epoch=int(epoch), data=data)
 
 
 def comparisons(results: Sequence[Result]) -> list[Comparison]:
@@ -218,12 +221,26 @@ def comparisons(results: Sequence[Result]) -> list[Comparison]:
     those of training rows, by which runs are ranked that held no rows out.
     """
     kinds: dict[tuple[str, bool], list[Result]] = {}
-    for result in (result for result in results if result.knobs):
+    for result in _placed([result for result in results if result.knobs]):
         model = result.knobs["model.name"]
         title = "classifiers" if kind(model).classifies else f"{model}, loss {result.knobs.get('loss')}"
         title += "" if result.held_out else ", without validation rows"
         kinds.setdefault((title, result.held_out), []).append(result)
     return [_comparison(title, "validation" if held_out else "train", own) for (title, held_out), own in kinds.items()]
+
+
+def _placed(results: Sequence[Result]) -> list[Result]:
+    """The same runs, with a data.dir that differs where their data do, and nowhere else: their digests tell."""
+    places: dict[str, Any] = {}
+    placed = []
+    for result in results:
+        if result.data:  # older records have none
+            place = result.knobs.get("data.dir")
+            other = place in places.values()
+            place = places.setdefault(result.data, f"{place} ({result.data:.6})" if other else place)
+            result = replace(result, knobs=result.knobs | {"data.dir": place})
+        placed.append(result)
+    return placed
 
 
 def _comparison(title: str, part: str, results: list[Result]) -> Comparison:

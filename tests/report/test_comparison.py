@@ -154,3 +154,30 @@ def test_differences_are_of_shared_seeds_only(tmp_path):
     one, two = comparison_of(tmp_path).configurations
     difference, _ = two.minus(one, "objective")
     assert (difference.n, difference.mean) == (3, pytest.approx(-0.1))
+
+
+def test_data_differ_by_their_bytes_and_not_by_their_place(tmp_path):
+    def written(number, place, digest, seed=0):
+        (tmp_path / place).mkdir(exist_ok=True)
+        directory = write_run(
+            tmp_path / "runs" / str(number), 0.5, seed=seed, data="idx", **{"data.dir": str(tmp_path / place)}
+        )
+        change(directory, data=digest)
+
+    written(0, "old", "aaaaaaaa")
+    written(1, "moved", "aaaaaaaa", seed=1)
+    comparison = comparison_of(tmp_path / "runs")
+    assert comparison.varying == []
+    assert [len(configuration.done) for configuration in comparison.configurations] == [2]
+    written(2, "old", "bbbbbbbb")
+    comparison = comparison_of(tmp_path / "runs")
+    assert comparison.varying == ["data.dir"]
+    names = {configuration.knobs["data.dir"]: len(configuration.done) for configuration in comparison.configurations}
+    assert names == {str(tmp_path / "old"): 2, f"{tmp_path / 'old'} (bbbbbb)": 1}
+    assert [result.status for result in read([tmp_path / "runs"])] == ["done"] * 3  # none is a duplicate
+
+
+def test_fashion_mnist_is_at_no_place(tmp_path):
+    for number in range(2):
+        change(write_run(tmp_path / str(number), 0.5, seed=number), data="cccccccc")
+    assert comparison_of(tmp_path).shared["data.dir"] is None
