@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -78,15 +79,15 @@ def table(metrics: dict[str, Any]) -> str:
     """The metrics for a person: one line of totals, then a line for each class with what it was taken for."""
     totals = metrics_in_words({tag: value for tag, value in metrics.items() if isinstance(value, float)})
     if "test images" in metrics:
-        totals = f"test images: {metrics['test images']}\n{totals}"
+        totals = f"test images: {printable(metrics['test images'])}\n{totals}"
     if "recall" not in metrics:
         return totals
-    names, rows = list(metrics["recall"]), []
-    for row, name in enumerate(names):
+    names, rows = [printable(name) for name in metrics["recall"]], []
+    for row, name in enumerate(metrics["recall"]):
         counts = metrics["confusion"][row]
         others = sorted((c for c in range(len(names)) if c != row and counts[c]), key=lambda c: -counts[c])[:3]
         taken = ", ".join(f"{names[c]} {counts[c]}" for c in others) if any(counts) else "no test images"
-        rows.append([name, f"{metrics['recall'][name]:.3f}", f"{metrics['precision'][name]:.3f}", taken])
+        rows.append([names[row], f"{metrics['recall'][name]:.3f}", f"{metrics['precision'][name]:.3f}", taken])
     return f"{totals}\n\n{Table(['', 'recall', 'precision', 'taken for (test images)'], rows).text()}"
 
 
@@ -151,8 +152,10 @@ def main() -> None:
 
 def _rows(text: str) -> slice:
     """FIRST:END as a slice; either may be missing."""
-    first, _, end = text.partition(":")
-    return slice(int(first or 0), int(end) if end else None)
+    found = re.fullmatch(r"([0-9]*):([0-9]*)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"must be FIRST:END, counted from 0, got {text!r}")
+    return slice(int(found[1] or 0), int(found[2]) if found[2] else None)
 
 
 def _is_a_sweep(directory: Path) -> bool:

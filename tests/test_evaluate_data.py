@@ -99,3 +99,10 @@ def test_test_images_that_do_not_fit_are_refused(trained, tmp_path):
     write(other / FILES[3], torch.zeros(4).int())
     refuses(lambda: evaluate(trained, test=str(other)), f"--test: images in {other} are 2x3, must be 3x2")
     refuses(lambda: evaluate(trained, rows=slice(9, None)), "--rows must be some of the 8 test images")
+
+
+@pytest.mark.parametrize("rows", ["10", "-3:", "a:b", "1:2:3"])
+def test_rows_that_are_none_are_refused(trained, rows, monkeypatch, capsys):
+    status, _, err = said(monkeypatch, capsys, evaluation.main, trained, f"--rows={rows}")
+    assert status == 2
+    assert f"argument --rows: must be FIRST:END, counted from 0, got '{rows}'" in err

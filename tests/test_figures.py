@@ -61,7 +61,7 @@ def test_what_cannot_be_drawn_or_written_is_one_line(runs, monkeypatch, capsys):
 
 
 def test_what_would_fail_or_overwrite_in_the_end_is_refused_before_anything_is_drawn(tmp_path, monkeypatch, capsys):
-    def reached(directory):
+    def reached(directory, data):
         raise UserError("it would draw")
 
     monkeypatch.setattr(figures, "restore", reached)

@@ -46,6 +46,8 @@ def convert(source: Path, target: Path, share: float | None, seed: int, size: tu
     if share is not None and not 0 < share < 1:
         raise UserError(f"--test-share must be in (0, 1), got {share:g}")
     pictures = source.is_dir() and not any(source.glob("*.npy"))
+    if pictures and (inner := next(source.glob("*/*.npy"), None)):
+        raise UserError(f"{source}: its folders have .npy files: name one of them, as in {inner.parent}")
     parts = _of_pictures(source, size, seed) if pictures else _of_arrays(source, size)
     if "test" in parts and share is not None:
         raise UserError(f"--test-share must be left out: {source} has test images of its own")

@@ -204,6 +204,11 @@ def with_an_empty_class(folder: Path) -> None:
     (folder / "source" / "train" / "9").mkdir()
 
 
+def with_folders_of_arrays(folder: Path) -> None:
+    (folder / "source" / "fog").mkdir(parents=True)
+    np.save(folder / "source" / "fog" / "test_images.npy", X)
+
+
 def with_a_new_class(folder: Path) -> None:
     pictures(folder)
     draw(folder / "source" / "test", [X[0]], ["new"])
@@ -218,6 +223,7 @@ def arrays(**given: Any) -> Any:
     (lambda folder: (folder / "source").mkdir(), (), "source: holds no .npy files, and no folder of PNG or JPEG"),
     (lambda folder: (folder / "source").write_bytes(b"no"), (), "source: cannot be read as arrays"),
     (lambda folder: np.savez(folder / "source", a=X), (), "source: has the arrays a; must have x_train and y_train"),
+    (with_folders_of_arrays, (), "source: its folders have .npy files: name one of them, as in"),
     (arrays(x_train=np.array([{}])), (), "source: cannot be read as arrays"),
     (arrays(x_train=X[1:]), (), "source: x_train has 39 images, but y_train 40 labels"),
     (arrays(x_train=X[:, 1:]), (), "images must have one size: train 5x5, test 6x5"),
