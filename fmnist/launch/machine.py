@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores and memory, by the kernel and by all control groups around it.
+"""What this process may use of the machine: cores, memory and open files, by the kernel and all control groups around it.
 
 A control group is how Linux bounds a container or a cluster's job. Version 2 has one tree of groups, version 1 has one
 for each kind of resource: https://docs.kernel.org/admin-guide/cgroup-v2.html, .../cgroup-v1/memory.html.
@@ -6,25 +6,35 @@ for each kind of resource: https://docs.kernel.org/admin-guide/cgroup-v2.html, .
 
 import math
 import os
+import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path("/")  # of the file system; a test has another
+USED = 0.8  # share of the free memory that is planned with
+OWN_FILES = 32  # that a launcher has open itself, at most: ten, and some while a worker starts
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What workers may use. memory: bytes; devices: cuda devices."""
+    """What workers may use. memory: bytes; devices: cuda devices; files: that a process may have open."""
 
     cores: int
     memory: float
     devices: int = 0
+    files: float = math.inf
+
+    def workers(self, need: float) -> int:
+        """The most workers that make sense on the CPU, where each takes so many bytes. A launcher has one file open for
+        each worker; a worker itself needs few."""
+        return max(1, int(min(self.cores, self.memory * USED / need, self.files - OWN_FILES)))
 
 
 def this_machine(devices: int = 0, root: Path = ROOT) -> Machine:
     """The one that this process runs on. Its cuda devices are counted by torch, which is not imported here."""
-    return Machine(cores(root), available(root), devices)
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Machine(cores(root), available(root), devices, math.inf if files == resource.RLIM_INFINITY else files)
 
 
 def cores(root: Path = ROOT) -> int:
@@ -53,15 +63,17 @@ def _quota(group: Path) -> float:
 
 def _left(group: Path) -> float:
     """Bytes that a group may still take; infinite without a limit. Cached files count as free: they give way."""
+    stat = dict(line.split() for line in _read(group / "memory.stat").splitlines() if len(line.split()) == 2)
+    left = math.inf
     for limit, used, cached in (
         ("memory.max", "memory.current", "inactive_file"),
+        ("memory.high", "memory.current", "inactive_file"),  # beyond it a process is slowed down to a crawl
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
         most, taken = _read(group / limit).strip(), _read(group / used).strip()
         if most.isdecimal() and taken.isdecimal():
-            stat = dict(line.split() for line in _read(group / "memory.stat").splitlines() if len(line.split()) == 2)
-            return float(int(most) - int(taken) + int(stat.get(cached, 0)))
-    return math.inf
+            left = min(left, int(most) - int(taken) + int(stat.get(cached, 0)))
+    return left
 
 
 def _groups(controller: str, root: Path) -> Iterator[Path]:
@@ -86,7 +98,8 @@ def _groups(controller: str, root: Path) -> Iterator[Path]:
 
 
 def _read(path: Path) -> str:
+    """The text of a file, "" where there is none. Paths may be in it, which have any bytes."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return ""

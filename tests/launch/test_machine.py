@@ -1,6 +1,8 @@
 """What a process may use: cores and memory by the kernel and by control groups of both versions, in a made-up /."""
 
+import math
 import os
+import resource
 
 import pytest
 
@@ -43,7 +45,8 @@ def test_without_groups_all_that_is_free_is_ours(tmp_path):
     root = machine(tmp_path)
     assert cores(root) == 12
     assert available(root) == 32e9 * 1.024
-    assert this_machine(3, root) == Machine(12, 32e9 * 1.024, 3)
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert this_machine(3, root) == Machine(12, 32e9 * 1.024, 3, files if files > 0 else math.inf)
 
 
 @pytest.mark.parametrize(("quota", "expected"), [
@@ -77,6 +80,14 @@ def test_memory_is_what_the_narrowest_group_leaves_and_cached_files_give_way(tmp
     assert available(root) == 0
 
 
+@pytest.mark.parametrize(("most", "high", "expected"), [(9, 5, 4e9), (5, 9, 4e9), ("max", 5, 4e9), (5, "max", 4e9)])
+def test_memory_beyond_which_a_group_is_slowed_down_is_not_planned_with(tmp_path, most, high, expected):
+    files = {name: size if size == "max" else size * 1_000_000_000
+             for name, size in (("memory__max", most), ("memory__high", high))}  # fmt: skip
+    root = put(machine(tmp_path, own="/user.slice"), "user.slice", memory__current=1_000_000_000, **files)
+    assert available(root) == expected
+
+
 def test_memory_of_version_1(tmp_path):
     root = machine(tmp_path, own="/slurm/job_7", version=1)
     nothing = {"memory__limit_in_bytes": 9223372036854771712, "memory__usage_in_bytes": 5_000_000_000}
@@ -93,6 +104,26 @@ def test_in_a_container_the_tree_begins_at_its_own_group(tmp_path, own):
     assert cores(root) == 3
     put(root, "inner", cpu__max="100000 100000")
     assert cores(root) == (1 if own == "/docker/abc/inner" else 3)
+
+
+@pytest.mark.parametrize(("version", "own"), [(2, "/jobs/17"), (1, "/jobs/17")])
+def test_mount_points_may_have_any_bytes(tmp_path, version, own):
+    root = machine(tmp_path, own=own, version=version)
+    with open(root / "proc/self/mountinfo", "ab") as file:
+        file.write(b"99 1 0:9 / /media/caf\xe9 rw - ext4 /dev/sda rw\n")
+    with open(root / "proc/self/cgroup", "ab") as file:
+        file.write(b"9:name=\xe9:/caf\xe9\n")
+    put(root, "jobs/17", cpu__max="200000 100000")
+    put(root, "cpu,cpuacct/jobs/17", cpu__cfs_quota_us=200000, cpu__cfs_period_us=100000)
+    assert cores(root) == 2
+
+
+@pytest.mark.parametrize(("given", "need", "expected"), [
+    (Machine(12, 64e9), 1e9, 12), (Machine(12, 5e9), 1e9, 4), (Machine(12, 0.0), 1e9, 1),
+    (Machine(200, 640e9, files=64), 1e9, 32), (Machine(200, 640e9, files=8), 1e9, 1),
+])  # fmt: skip
+def test_workers_are_the_least_of_cores_memory_and_open_files(given, need, expected):
+    assert given.workers(need) == expected
 
 
 def test_a_system_without_proc_has_its_own_numbers(tmp_path):
