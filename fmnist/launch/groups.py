@@ -57,13 +57,13 @@ def cut(group: Sequence[int], most: int, workers: int) -> list[list[int]]:
     return [list(group[start:end]) for start, end in pairwise(bounds)]
 
 
-def stacks(configs: Sequence[Config], most: int | Sequence[int], workers: int, room: float) -> list[list[int]]:
+def stacks(
+    configs: Sequence[Config], found: Sequence[Sequence[int]], sizes: Sequence[int], workers: int, room: float
+) -> list[list[int]]:
     """All configs as stacks, the one with the most work first.
 
-    most: runs in a stack, one number for all or one for each of `groups(configs)`. room: bytes that a stack may take.
+    found: `groups(configs)`. sizes: the most runs in a stack of each group. room: bytes that a stack may take.
     """
-    found = groups(configs)
-    sizes = [most] * len(found) if isinstance(most, int) else most
     busy = workers if len(found) == 1 else 1  # several groups keep the workers busy by themselves
     all_stacks = [
         stack for group, size in zip(found, sizes, strict=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fmnist.config.schema import Config
 from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, memory, steps, work
 from fmnist.launch.groups import cut, groups, stacks
-from fmnist.launch.machine import Machine
+from fmnist.launch.machine import USED, Machine
 from fmnist.launch.trouble import Unmeasured
 from fmnist.report.words import counted
 
@@ -15,7 +15,6 @@ LARGEST = 16  # runs in a stack of a CPU: beyond, nothing is gained
 ENOUGH = 5e10  # multiply-adds in a step: beyond, the products take nearly all of its time and company gains nothing
 STACK = 8  # runs in a stack of a CPU, where nothing is measured
 WORTH = 8.0  # seconds of training, by that speed, from which on measuring is worth its time
-USED = 0.8  # share of the free memory that is planned with
 CUDA = 50  # times as fast as a core that a cuda device is taken to be
 
 # Seconds that a step of a stack takes while so many workers with so many threads do the same: the slowest's.
@@ -69,19 +68,19 @@ def plan(
     share one. begun: epochs that each run has behind it.
     """
     jobs, cuda = len(configs), bool(machine.devices) and wants_cuda(configs)
-    found = [list(group) for group in groups(configs)]
+    found = groups(configs)
     shares = [max(0, c.last_epoch - b) / c.epochs for c, b in zip(configs, begun or [0] * jobs, strict=True)]
     works = [sum(work(configs[run]) * shares[run] for run in group) for group in found]
     base = PROCESS + max(map(data_memory, configs))
-    free = machine.memory * USED
     count = min(workers or (1 if tasks else _most(configs, machine, cuda)), jobs)
     choice = _Choice(count, [stack or (jobs if cuda else STACK)] * len(found))
     if pace and not cuda and jobs > 1 and sum(works) / (SPEED * machine.cores) > WORTH:
         counts = [count] if workers else _halves(count)
         of_groups = [[configs[run] for run in group] for group in found]
-        choice = _choose(of_groups, works, machine.cores, pace, counts, stack)
-    room = math.inf if cuda else free / (1 if tasks else choice.workers) - base  # a device halves what does not fit it
-    all_stacks = stacks(configs, choice.sizes, choice.workers, max(room, 1.0))
+        _measure(choice, of_groups, works, machine.cores, pace, counts, stack)
+    share = machine.memory * USED / (1 if tasks else choice.workers)
+    room = math.inf if cuda else share - base  # a device halves what does not fit it
+    all_stacks = stacks(configs, found, choice.sizes, choice.workers, max(room, 1.0))
     busy = min(tasks or choice.workers, len(all_stacks))
     speed = SPEED * (CUDA * busy if cuda else machine.cores * (busy if tasks else 1))
     seconds = START + sum(w / (choice.speeds.get(place) or speed) for place, w in enumerate(works))
@@ -92,11 +91,10 @@ def plan(
 
 
 def _most(configs: Sequence[Config], machine: Machine, cuda: bool) -> int:
-    """The most workers that make sense: one for each device; on a CPU as many as cores and memory allow."""
+    """The most workers that make sense: one for each device; on a CPU as many as the machine has room for."""
     if cuda:  # a device that is named is meant, not one of ours
         return 1 if any(":" in config.device for config in configs) else machine.devices
-    need = PROCESS + max(data_memory(config) + memory(config) for config in configs)
-    return max(1, int(min(machine.cores, machine.memory * USED / need)))
+    return machine.workers(PROCESS + max(data_memory(config) + memory(config) for config in configs))
 
 
 @dataclass
@@ -111,13 +109,12 @@ class _Choice:
     paces: list[str] = field(default_factory=list)
 
 
-def _choose(
-    found: Sequence[Sequence[Config]], works: Sequence[float], cores: int, pace: Pace, counts: Sequence[int],
-    stack: int | None,
-) -> _Choice:  # fmt: skip
-    """Workers and sizes by measurement: the largest group decides on the workers, each large one on its own stacks."""
+def _measure(
+    choice: _Choice, found: Sequence[Sequence[Config]], works: Sequence[float], cores: int, pace: Pace,
+    counts: Sequence[int], stack: int | None,
+) -> None:  # fmt: skip
+    """Choose by measurement: the largest group decides on the workers, each large one on its own stacks."""
     runs = sum(map(len, found))
-    choice = _Choice(counts[0], [stack or STACK] * len(found))
     for place, group in enumerate(found):
         if place and works[place] / choice.speeds.get(0, SPEED * cores) <= WORTH:
             continue
@@ -129,7 +126,6 @@ def _choose(
             continue
         choice.paces += trial.paces
         choice.workers, choice.sizes[place], choice.speeds[place] = best.workers, best.size, best.rate * _step(group)
-    return choice
 
 
 def _step(group: Sequence[Config]) -> float:

@@ -50,10 +50,14 @@ def test_a_group_is_cut_evenly_and_keeps_all_workers_busy(runs, most, workers):
 
 def test_stacks_are_bounded_by_memory_and_few_groups_are_cut_for_the_workers():
     configs = [make_config(seed=seed) for seed in range(12)] + [make_config(seed=seed, batch_size=7) for seed in (0, 1)]
-    assert sorted(map(len, stacks(configs, 100, 1, 1e12))) == [2, 12]
-    assert max(map(len, stacks(configs, 100, 1, 3.5 * memory(configs[0])))) == 3
-    assert {len(stack) for stack in stacks(configs, 100, 1, 0.0)} == {1}  # one run has to be tried
-    assert sorted(map(len, stacks(configs, 100, 4, 1e12))) == [2, 3, 3, 6]
+
+    def lengths(workers, room):
+        return sorted(map(len, stacks(configs, groups(configs), [100, 100], workers, room)))
+
+    assert lengths(1, 1e12) == [2, 12]
+    assert max(lengths(1, 3.5 * memory(configs[0]))) == 3
+    assert set(lengths(1, 0.0)) == {1}  # one run has to be tried
+    assert lengths(4, 1e12) == [2, 3, 3, 6]
 
 
 class Paces:
@@ -142,8 +146,9 @@ def test_little_work_is_not_worth_a_measurement_and_one_run_gets_all_cores():
 
 @pytest.mark.parametrize(("machine", "workers"), [
     (Machine(12, 64e9), 2), (Machine(1, 64e9), 1), (Machine(12, 1.0e9), 1), (Machine(12, 0.0), 1),
+    (Machine(12, 64e9, files=33), 1),
 ])  # fmt: skip
-def test_workers_are_the_least_of_jobs_cores_and_what_memory_allows(machine, workers):
+def test_workers_are_the_least_of_jobs_and_what_the_machine_has_room_for(machine, workers):
     assert plan.plan(MANY[:2], machine).workers == workers
 
 
