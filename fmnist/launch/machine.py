@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores, memory and open files, by the kernel and all control groups around it.
+"""What this process may use of the machine: cores, memory and files, by the kernel and all control groups around it.
 
 A control group is how Linux bounds a container or a cluster's job. Version 2 has one tree of groups, version 1 has one
 for each kind of resource: https://docs.kernel.org/admin-guide/cgroup-v2.html, .../cgroup-v1/memory.html.

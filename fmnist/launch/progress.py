@@ -27,8 +27,9 @@ class Progress:
         self, totals: Sequence[int], begun: Sequence[int], before: int, ended: Callable[[int, Outcome], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self.totals, self.epochs, self.before, self._ended, self.clock = totals, list(begun), before, ended, clock
-        self.start, self.started = sum(begun), clock()
+        self.totals, self.before, self._ended, self.clock = totals, before, ended, clock
+        self.epochs = list(map(min, begun, totals))  # a run may be beyond where it is now to pause
+        self.start, self.started = sum(self.epochs), clock()
         self.said = self.started
         self.finished: set[int] = set()
         self.closing = ExitStack()

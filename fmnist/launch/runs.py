@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fmnist import UserError
-from fmnist.record.result import read_result, write_result
+from fmnist.record.result import Outcome, read_result, write_result
 
 LOG = "train.log"  # as Hydra names it, by conf/config.yaml
 LOG_FORMAT = "[%(asctime)s] %(message)s"  # as there: a run's log looks the same however it was started
@@ -54,3 +54,16 @@ def correct(directory: Path, status: str, reason: str | None, was: Sequence[str]
         result = read_result(directory)
         if result is not None and result["status"] in was:
             write_result(directory, result | {"status": status, "error": reason})
+
+
+def give_up(directory: Path, status: str, reason: str, trace: str = "") -> Outcome:
+    """End a run for something that happened around it: its log says what, and its record no longer that it trains.
+
+    trace: where it happened, for the log.
+    """
+    log = run_log(directory)
+    if trace:
+        log.error("%s", trace.rstrip())
+    log.error("error: %s", reason)
+    correct(directory, status, reason, was=("running", "interrupted"))
+    return Outcome(None, {}, reason)

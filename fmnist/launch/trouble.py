@@ -9,7 +9,10 @@ from fmnist import UserError
 
 SHORT = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of memory; of open files, in this process or on this machine
 # What torch says where it raises no error of its own kind for it, and Python where there is no room for a thread.
-TOO_LITTLE = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", "can't start new thread")
+TOO_LITTLE = (
+    "can't allocate memory", "Cannot allocate memory", "not enough memory", "out of memory", "std::bad_alloc",
+    "ALLOC_FAILED", "can't start new thread",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,11 @@ def trouble(error: BaseException) -> Trouble:
 
 
 def _too_large(error: BaseException) -> bool:
-    """Whether it is about memory or open files: torch.OutOfMemoryError is a RuntimeError that says so."""
+    """Whether it is about memory or open files: torch.OutOfMemoryError is a RuntimeError that says so, a library that
+    cannot be mapped is an ImportError."""
     if isinstance(error, OSError):
         return error.errno in SHORT
-    if isinstance(error, RuntimeError):
+    if isinstance(error, RuntimeError | ImportError):
         return any(words in str(error) for words in TOO_LITTLE)
     return isinstance(error, MemoryError)
 

@@ -5,6 +5,7 @@ Torch is imported when there is something to train, not before.
 
 import functools
 import gc
+import itertools
 import os
 import queue
 import sys
@@ -17,9 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fmnist.config.schema import Config
-from fmnist.launch.runs import correct, run_log
+from fmnist.launch.runs import correct, give_up, run_log
 from fmnist.launch.trouble import Trouble, trouble
-from fmnist.record.result import Outcome
+from fmnist.record.result import Outcome, read_result
 from fmnist.sources.fetch import read_ahead
 
 
@@ -46,9 +47,9 @@ def train_group(
     """Train runs of one kind (see fmnist.launch.groups) together; returns how each ended.
 
     What goes wrong with a run is in its own log and outcome. Runs that were interrupted at different epochs go on in
-    stacks of their own. A stack that does not fit into memory is halved. threads: of this process; device: the cuda
-    device that "auto" stands for; None leaves either as it is. Raises SystemExit(128 + signal) after SIGINT or SIGTERM,
-    when everything is saved.
+    stacks of their own. A stack that does not fit into memory, or that meets an error which may be that of one run, is
+    halved; its runs go on from their checkpoints. threads: of this process; device: the cuda device that "auto" stands
+    for; None leaves either as it is. Raises SystemExit(128 + signal) after SIGINT or SIGTERM, when everything is saved.
     """
     read_ahead(configs[0].data.name, configs[0].data.dir, keep=True)
     import torch
@@ -58,16 +59,17 @@ def train_group(
     if device is not None:
         torch.cuda.set_device(device)
     group = _Group(configs, directories, listener or _Silent())
-    waiting = group.by_epoch()
+    waiting = group.by_epoch(range(len(configs)))
     while waiting:
         some = waiting.pop(0)
         wrong = group.train(some)
         left = [run for run in some if run not in group.outcomes]
-        if wrong and wrong.too_large and len(left) > 1:
+        if wrong and wrong.trace and len(some) > 1:
             group.set_aside(left, wrong)
-            waiting[:0] = [left[: len(left) // 2], left[len(left) // 2 :]]
             gc.collect()  # what the stack was made of refers to one another
             torch.cuda.empty_cache()  # does nothing where cuda is not in use
+            halves = left[: len(left) // 2], left[len(left) // 2 :]
+            waiting[:0] = [stack for half in halves for stack in group.by_epoch(half)]
         elif wrong:
             for run in left:
                 group.fail(run, wrong)
@@ -82,14 +84,15 @@ class _Group:
         self.logs = [run_log(directory) for directory in directories]
         self.outcomes: dict[int, Outcome] = {}
 
-    def by_epoch(self) -> list[list[int]]:
-        """The runs that are to go on from the same epoch together; those that cannot go on fail."""
+    def by_epoch(self, runs: Sequence[int]) -> list[list[int]]:
+        """Those of the runs that are to go on from the same epoch together; those that cannot go on fail."""
         from fmnist.train.run import last_state
 
         found: dict[int, list[int]] = {}
-        for run, (config, directory) in enumerate(zip(self.configs, self.directories, strict=True)):
+        for run in runs:
             try:
-                state = last_state(config, directory)
+                read_result(self.directories[run])  # it must be whole
+                state = last_state(self.configs[run], self.directories[run])
             except Exception as error:  # of this run's files alone
                 self.fail(run, trouble(error))
             else:
@@ -127,17 +130,14 @@ class _Group:
 
     def fail(self, run: int, wrong: Trouble) -> None:
         """End a run for something that kept its whole stack from training."""
-        if wrong.trace:
-            self.logs[run].error("%s", wrong.trace.rstrip())
-        self.logs[run].error("error: %s", wrong.text)
-        correct(self.directories[run], "failed", wrong.text)  # on a full disk it could not be closed
-        self.end(run, Outcome(None, {}, wrong.text))
+        self.end(run, give_up(self.directories[run], "failed", wrong.text, wrong.trace))
 
     def set_aside(self, runs: Sequence[int], wrong: Trouble) -> None:
-        """Say of runs that their stack was too large: each waits until a smaller one trains it."""
+        """Say of runs what their stack stumbled over: each waits until a smaller one trains it."""
+        what = "does not fit" if wrong.too_large else "met an error"
         for run in runs:
             correct(self.directories[run], "interrupted", wrong.text, was=("running", "failed"))
-            self.logs[run].info("a stack of %d runs does not fit (%s): it is halved", len(runs), wrong.text)
+            self.logs[run].info("a stack %s (%s): it is halved", what, wrong.text)
 
 
 class _Counter:
@@ -166,7 +166,7 @@ def pace(configs: Sequence[Config], threads: int, seconds: float) -> float:
         stack = assemble(configs)
         lr, clip = [c.lr for c in configs], [c.grad_clip for c in configs]
         taped, clock = 0, time.perf_counter()
-        for batch in _forever(stack.feed.epoch):
+        for batch in itertools.chain.from_iterable(map(stack.feed.epoch, itertools.count(1))):
             stack.step(batch, lr, clip)
             now = time.perf_counter()
             if len(stack.step.tapes) == taped:  # a tape is written once for each buffer, and is not the pace
@@ -177,24 +177,24 @@ def pace(configs: Sequence[Config], threads: int, seconds: float) -> float:
     return sum(taken) / len(taken)
 
 
-def _forever(epoch: Callable[[int], Iterator[Any]]) -> Iterator[Any]:
-    number = 0
-    while True:
-        number += 1
-        yield from epoch(number)
-
-
 class _Sender:
-    """Tells the command that started this process how its training goes on."""
+    """Tells the command that started this process how its training goes on. Where that command has ended, so does this
+    process: it is no trouble of the runs."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
     def reached(self, runs: Sequence[int], epoch: int) -> None:
-        self.connection.send(("reached", list(runs), epoch))
+        self._send("reached", list(runs), epoch)
 
     def ended(self, run: int, outcome: Outcome) -> None:
-        self.connection.send(("ended", run, outcome))
+        self._send("ended", run, outcome)
+
+    def _send(self, *message: Any) -> None:
+        try:
+            self.connection.send(message)
+        except OSError:
+            os._exit(0)
 
 
 def serve(connection: Connection) -> None:

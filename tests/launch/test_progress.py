@@ -66,6 +66,15 @@ def test_the_bar_starts_at_what_is_done_and_ends_full(bars):
     assert ended == [(2, DONE), (0, FAILED), (1, DONE)]
 
 
+def test_a_run_that_is_beyond_its_pause_does_not_count_twice(bars):
+    with Progress([15, 15], [30, 0], 20, lambda run, outcome: None) as progress:
+        (bar,) = bars
+        assert (bar.n, bar.total) == (35, 50)
+        progress.ended(0, DONE)
+        progress.ended(1, DONE)
+        assert bar.n == bar.total
+
+
 def test_without_a_terminal_there_is_a_line_a_minute(bars, caplog):
     caplog.set_level(logging.INFO)
     clock = Clock()

@@ -1,14 +1,13 @@
 """A group of runs that is trained together: what goes wrong with one run, or with a whole stack, and what is kept."""
 
 import errno
-import gc
-import json
 import subprocess
 import sys
 import weakref
 
 import pytest
-from helpers import Crash, assert_same_run, crash_in, make_config, tiny
+from grouped import Notes, crashed, log_of, result_of
+from helpers import assert_same_run, make_config, tiny
 
 from fmnist import ROOT, UserError
 from fmnist.launch.trouble import trouble
@@ -16,43 +15,6 @@ from fmnist.launch.worker import train_group
 from fmnist.record.record import Record
 from fmnist.train import engine
 from fmnist.train.stack import Stack
-
-
-def crashed(folder, monkeypatch, **epoch_of):
-    """Runs that were stopped, each in the epoch given."""
-    configs, directories = [], []
-    for name, epoch in epoch_of.items():
-        config = make_config(seed=len(configs), epochs=6, precision="float64", save_every=0.0,
-                             **{"model.hidden": [12], "data.limit": 300})  # fmt: skip
-        configs.append(config)
-        directories.append(folder / name)
-        if epoch:
-            with monkeypatch.context() as patch:
-                crash_in(patch, epoch)
-                with pytest.raises(Crash):
-                    engine.fit([config], [folder / name])
-    return configs, directories
-
-
-def result_of(directory):
-    return json.loads((directory / "result.json").read_text(encoding="utf-8"))
-
-
-def log_of(directory):
-    return (directory / "train.log").read_text(encoding="utf-8")
-
-
-class Notes:
-    """A listener that keeps what it is told."""
-
-    def __init__(self):
-        self.epochs, self.ends = [], []
-
-    def reached(self, runs, epoch):
-        self.epochs.append((list(runs), epoch))
-
-    def ended(self, run, outcome):
-        self.ends.append(run)
 
 
 def test_runs_stopped_at_different_epochs_go_on_and_one_with_a_bad_checkpoint_fails_alone(tmp_path, monkeypatch):
@@ -78,64 +40,6 @@ def test_a_run_whose_files_cannot_be_read_fails_alone(tmp_path, monkeypatch):
     assert outcomes[0].error is None
     assert outcomes[1].error
     assert "error: " in log_of(tmp_path / "b")
-
-
-class DefaultCPUAllocator(RuntimeError):
-    """As torch raises it on a CPU: it has no error of its own kind."""
-
-    def __init__(self):
-        super().__init__("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory")
-
-
-@pytest.mark.parametrize("error", [
-    MemoryError, DefaultCPUAllocator, lambda: OSError(errno.EMFILE, "Too many open files"),
-    lambda: RuntimeError("CUDA error: out of memory"), lambda: RuntimeError("can't start new thread"),
-])  # fmt: skip
-def test_a_stack_that_does_not_fit_is_collected_before_its_halves_begin(error, tmp_path, monkeypatch):
-    configs, directories = crashed(tmp_path, monkeypatch, a=0, b=0, c=0)
-    tried, there, states = [], [], []
-    made, trained = Stack.__init__, Stack.train_epoch
-
-    def noted(self, *given):
-        there.append([stack() is not None for stack in tried].count(True))
-        states.append([result_of(d)["status"] for d in directories if (d / "result.json").exists()])
-        made(self, *given)
-        tried.append(weakref.ref(self))
-
-    def small(self, epoch):
-        if len(self.configs) > 1:
-            raise error()
-        return trained(self, epoch)
-
-    monkeypatch.setattr(Stack, "__init__", noted)
-    monkeypatch.setattr(Stack, "train_epoch", small)
-    gc.disable()  # it must not happen by chance
-    try:
-        outcomes = train_group(configs, directories)
-    finally:
-        gc.enable()
-    assert [outcome.error for outcome in outcomes] == [None] * 3
-    assert there[:2] == [0, 0]  # the first half began when nothing was left of the whole
-    assert states[1] == ["interrupted"] * 3  # those that wait do not say that they failed
-    assert [result_of(directory)["status"] for directory in directories] == ["done"] * 3
-    assert [result_of(directory)["error"] for directory in directories] == [None] * 3
-    for directory, halved in zip(directories, (1, 2, 2), strict=True):
-        log = log_of(directory)
-        assert "Traceback" not in log
-        assert "failed" not in log
-        assert log.count("does not fit") == halved
-
-
-def test_a_single_run_that_does_not_fit_fails(tmp_path, monkeypatch):
-    configs, directories = crashed(tmp_path, monkeypatch, a=0, b=0)
-
-    def large(self, epoch):
-        raise MemoryError
-
-    monkeypatch.setattr(Stack, "train_epoch", large)
-    outcomes = train_group(configs, directories)
-    assert [outcome.error for outcome in outcomes] == ["MemoryError"] * 2
-    assert [result_of(directory)["status"] for directory in directories] == ["failed"] * 2
 
 
 def test_what_goes_wrong_with_a_stack_is_in_the_log_and_the_outcome_of_each_run(tmp_path, monkeypatch):
@@ -169,6 +73,16 @@ def test_a_run_whose_record_could_not_be_closed_does_not_say_that_it_trains(tmp_
     assert [outcome.error for outcome in outcomes] == ["OSError: [Errno 28] No space left on device"] * 2
     for directory in directories:
         assert (result_of(directory)["status"], result_of(directory)["error"]) == ("failed", outcomes[0].error)
+
+
+def test_a_damaged_record_fails_its_run_alone(tmp_path, monkeypatch):
+    configs, directories = crashed(tmp_path, monkeypatch, a=0, b=0)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "result.json").write_text("{", encoding="utf-8")
+    outcomes = train_group(configs, directories)
+    assert outcomes[0].error is None
+    assert "result.json is damaged" in outcomes[1].error
+    assert "halved" not in log_of(tmp_path / "a")
 
 
 def test_a_mistake_in_the_data_is_the_line_of_a_single_run(tmp_path):
@@ -245,6 +159,10 @@ def test_trouble_keeps_nothing_alive_of_where_it_happened():
 @pytest.mark.parametrize(("error", "text", "too_large", "traced"), [
     (UserError("lr must be"), "lr must be", False, False), (ValueError(), "ValueError", False, True),
     (OSError(errno.ENOSPC, "No space left on device"), "OSError: [Errno 28] No space left on device", False, True),
+    *((kind(f"no: {words}"), f"{kind.__name__}: no: {words}", True, True) for kind, words in [
+        (RuntimeError, "std::bad_alloc"), (RuntimeError, "Cannot allocate memory"), (ImportError, "Cannot allocate memory"),
+    ]),
+    (ImportError("Cannot find it"), "ImportError: Cannot find it", False, True),
     (RuntimeError("shapes cannot be multiplied\nmore"), "RuntimeError: shapes cannot be multiplied", False, True),
 ])  # fmt: skip
 def test_trouble_is_one_line(error, text, too_large, traced):
