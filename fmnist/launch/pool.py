@@ -1,5 +1,6 @@
 """The worker processes of a sweep on this machine: started, given stacks to train, replaced when they die. No torch."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -12,13 +13,14 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from fmnist import ROOT
+from fmnist import ROOT, UserError
 from fmnist.config.schema import Config
 from fmnist.launch.progress import Progress
-from fmnist.launch.runs import correct, run_log
+from fmnist.launch.runs import correct, give_up, run_log
 from fmnist.launch.trouble import Trouble, Unmeasured
-from fmnist.record.result import Outcome
 from fmnist.train.signals import catching
+
+log = logging.getLogger(__name__)
 
 DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # where none of these is, there is no cuda device to ask torch for
 TRIAL = 0.08  # seconds of steps in one measurement
@@ -27,12 +29,31 @@ LOOK = 1.0  # seconds after which the progress is looked at, if nothing else hap
 
 @dataclass
 class Task:
-    """Runs to be trained as one stack; runs: their places in the sweep; left: those of them that have not ended."""
+    """Runs to be trained as one stack; runs: their places in the sweep; left: those of them that have not ended.
+    returned: whether a worker had died before it could begin with them."""
 
     configs: Sequence[Config]
     directories: Sequence[Path]
     runs: Sequence[int]
-    left: set[int] = field(default_factory=set)
+    left: set[int] = field(init=False)
+    returned: bool = False
+
+    def __post_init__(self) -> None:
+        self.left = set(self.runs)
+
+    def directories_left(self) -> list[tuple[int, Path]]:
+        """The runs that have not ended, with their directories."""
+        return [(run, path) for run, path in zip(self.runs, self.directories, strict=True) if run in self.left]
+
+    def halves(self) -> "list[Task]":
+        """The runs that have not ended, as tasks with half of them each."""
+        places = [place for place, run in enumerate(self.runs) if run in self.left]
+        cut = len(places) // 2
+        return [self._part(half) for half in (places[:cut], places[cut:]) if half]
+
+    def _part(self, places: Sequence[int]) -> "Task":
+        configs, directories = [self.configs[place] for place in places], [self.directories[place] for place in places]
+        return Task(configs, directories, [self.runs[place] for place in places])
 
 
 class Worker:
@@ -42,7 +63,7 @@ class Worker:
     """
 
     def __init__(self, device: int | None, environment: Mapping[str, str]) -> None:
-        self.device, self.environment = device, environment
+        self.device = device
         self.task: Task | None = None
         self.connection, theirs = Pipe()
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -73,14 +94,26 @@ class Workers:
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self.environment = environment or {}
         self.workers: list[Worker] = []
+        self.waiting: deque[Task] = deque()
         self.devices = 0
 
-    def grow(self, count: int) -> None:
-        """Have at least so many workers; they share out the cuda devices that `cuda_devices` has found."""
+    def grow(self, count: int) -> str:
+        """Have at least so many workers, or as many as the system allows: then what keeps it from more, in words.
+        Raises UserError where it does not allow one."""
         while len(self.workers) < count:
-            taken = [worker.device for worker in self.workers]
-            device = min(range(self.devices), key=taken.count, default=None)
-            self.workers.append(Worker(device, self.environment))
+            try:
+                self.workers.append(Worker(self._free_device(), self.environment))
+            except OSError as error:  # such as too many open files or processes
+                what = f"{len(self.workers)} of {count} worker processes can be started: {error.strerror}"
+                if not self.workers:
+                    raise UserError(what) from None
+                return what
+        return ""
+
+    def _free_device(self) -> int | None:
+        """The cuda device that the fewest workers have, None where `cuda_devices` has found none."""
+        taken = [worker.device for worker in self.workers]
+        return min(range(self.devices), key=taken.count, default=None)
 
     def get_ready(self, workers: int) -> None:
         """Start so many workers: they import torch meanwhile. Where there is a driver, start the one that counts the
@@ -93,14 +126,16 @@ class Workers:
             return 0
         self.grow(1)
         ((kind, count),) = self._ask(1, ("devices",))
-        self.devices = int(count) if kind == "answer" else 0
-        self.workers[0].device = 0 if self.devices else None
+        self.devices = int(count) if kind == "answer" else self.devices
+        for worker in [worker for worker in self.workers if worker.device is None]:
+            worker.device = self._free_device()
         return self.devices
 
     def pace(self, configs: Sequence[Config], workers: int, threads: int) -> float:
         """Seconds that a step of a stack of these configs takes while so many workers do the same, the slowest's.
         Raises Unmeasured where it is too much for them, or something is wrong with the runs."""
-        self.grow(workers)
+        if short := self.grow(workers):
+            raise Unmeasured(short, too_large=True)
         answers = self._ask(workers, ("pace", configs, threads, TRIAL))
         for wrong in [wrong for kind, wrong in answers if kind == "error"]:
             raise Unmeasured(wrong.text, wrong.too_large)
@@ -123,30 +158,56 @@ class Workers:
     def train(self, tasks: Sequence[Task], workers: int, threads: int | None, progress: Progress) -> int | None:
         """Train all tasks, the first ones first; the signal that stopped it, if one did.
 
-        progress: is called at every epoch, at the end of every run, and every second. The runs of a worker that dies
-        fail, and another worker takes its place.
+        progress: is called at every epoch, at the end of every run, and every second. Another worker takes the place
+        of one that dies. Where a signal killed it, as the system does for want of memory, its stack is halved. Other
+        runs of it fail, and so does one that is alone.
         """
-        waiting = deque(tasks)
+        self.waiting = deque(tasks)
         with catching(lambda caught: self._forward(caught[-1])) as caught:
             while True:
-                if waiting and not caught:
-                    self.grow(workers)
-                for worker in self.workers[:workers]:
-                    if worker.task is None and waiting and not caught:
-                        self._give(worker, waiting.popleft(), threads)
+                if caught:
+                    self.waiting.clear()
+                if self.waiting:
+                    workers = self._staff(workers, progress)
+                    self._hand_out(workers, threads, progress)
                 busy = [worker for worker in self.workers if worker.task is not None]
-                if not busy:
+                if not busy and not self.waiting:
                     return caught[0] if caught else None
-                ready = wait([worker.connection for worker in busy], LOOK)
+                ready = wait([worker.connection for worker in busy], LOOK) if busy else []
                 for worker in busy:
                     if worker.connection in ready:
                         self._receive(worker, progress, bool(caught))
                 progress.look()
 
-    def _give(self, worker: Worker, task: Task, threads: int | None) -> None:
-        worker.task, task.left = task, set(task.runs)
-        with suppress(OSError):  # one that has died is noticed when nothing comes from it
-            worker.connection.send(("train", task.configs, task.directories, threads, worker.device))
+    def _staff(self, workers: int, progress: Progress) -> int:
+        """Have so many workers, or fewer where the system allows no more; how many. Where it allows none, all runs that
+        wait fail."""
+        try:
+            short = self.grow(workers)
+        except UserError as error:
+            while self.waiting:
+                self._fail(self.waiting.popleft(), str(error), progress)
+            return workers
+        if short:
+            log.warning(short)
+        return len(self.workers) if short else workers
+
+    def _hand_out(self, workers: int, threads: int | None, progress: Progress) -> None:
+        """Give tasks to those of so many workers that have none."""
+        for worker in [worker for worker in self.workers[:workers] if worker.task is None]:
+            if not self.waiting:
+                return
+            task = self.waiting.popleft()
+            try:
+                worker.connection.send(("train", task.configs, task.directories, threads, worker.device))
+                worker.task = task
+            except OSError:  # it had died before: these runs have not begun
+                how = self._remove(worker)
+                if task.returned:
+                    self._fail(task, f"its worker process died ({how})", progress)
+                else:
+                    task.returned = True
+                    self.waiting.appendleft(task)
 
     def _receive(self, worker: Worker, progress: Progress, leaving: bool) -> None:
         """Take a worker's next message, or notice that it has died. leaving: all were asked to end."""
@@ -155,7 +216,12 @@ class Workers:
         try:
             kind, *said = worker.connection.recv()
         except (EOFError, OSError):
-            self._fail(task, f"its worker process died ({self._remove(worker)})", progress, leaving)
+            how = self._remove(worker)
+            reason = f"its worker process died ({how})"
+            if how.startswith("signal") and len(task.runs) > 1 and not leaving:
+                self._halve(task, reason)
+            else:
+                self._fail(task, reason, progress, leaving)
             return
         if kind == "reached":
             progress.reached([task.runs[place] for place in said[0]], said[1])
@@ -168,14 +234,25 @@ class Workers:
             if kind == "error":
                 self._fail(task, said[0].text, progress, leaving)
 
-    def _fail(self, task: Task, reason: str, progress: Progress, leaving: bool) -> None:
-        """End the runs that a worker has left: their records must not say that they train."""
-        for run in sorted(task.left):
-            directory = task.directories[task.runs.index(run)]
+    def _interrupt(self, task: Task, reason: str) -> None:
+        """Correct the records of the runs that a worker has left: they must not say that they train."""
+        for _, directory in task.directories_left():
             correct(directory, "interrupted", reason)
-            if not leaving:
-                run_log(directory).error("error: %s", reason)
-                progress.ended(run, Outcome(None, {}, reason))
+
+    def _halve(self, task: Task, reason: str) -> None:
+        """Have the runs that a worker has left trained in smaller stacks, after all others: then there is more room."""
+        self._interrupt(task, reason)
+        for _, directory in task.directories_left():
+            run_log(directory).info("a stack was cut off: %s; it is halved", reason)
+        self.waiting.extend(task.halves())
+
+    def _fail(self, task: Task, reason: str, progress: Progress, leaving: bool = False) -> None:
+        """End the runs that a worker has left, or could not begin."""
+        if leaving:
+            self._interrupt(task, reason)
+            return
+        for run, directory in task.directories_left():
+            progress.ended(run, give_up(directory, "interrupted", reason))
 
     def _remove(self, dead: Worker) -> str:
         """Forget a worker that has ended; how it ended, in words."""
@@ -187,7 +264,16 @@ class Workers:
         for worker in self.workers:
             worker.process.send_signal(number)
 
+    def shrink(self, count: int) -> None:
+        """End all workers but so many."""
+        surplus, self.workers = self.workers[count:], self.workers[:count]
+        for worker in surplus:
+            worker.connection.close()  # all end at the same time
+        for worker in surplus:
+            worker.close()
+            if worker.task is not None:  # this command ends before it
+                self._interrupt(worker.task, "the command that trained it ended")
+
     def close(self) -> None:
         """End all workers."""
-        while self.workers:
-            self.workers.pop().close()
+        self.shrink(0)

@@ -2,8 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fmnist import UserError
@@ -67,3 +67,12 @@ def give_up(directory: Path, status: str, reason: str, trace: str = "") -> Outco
     log.error("error: %s", reason)
     correct(directory, status, reason, was=("running", "interrupted"))
     return Outcome(None, {}, reason)
+
+
+@contextmanager
+def writing_to(knob: str, directory: Path) -> Iterator[None]:
+    """Raise UserError, which names the knob, where the directory that it sets cannot be written to."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{knob} must be a folder to write to, got {directory}: {error.strerror}") from None

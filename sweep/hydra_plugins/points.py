@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmnist import UserError
 from fmnist.config.parse import flat
+from fmnist.launch.runs import writing_to
 
 
 @dataclass
@@ -58,6 +59,8 @@ class PointsSweeper(BasicSweeper):
         assert self.config is not None
         assert self.launcher is not None
         with one_line():
+            if self.max_batch_size != -1:  # as Hydra's sweeper takes it: all
+                check_count("hydra.sweeper.max_batch_size", self.max_batch_size)
             jobs = self.jobs(arguments)
         self.validate_batch_is_legal(jobs)
         keep_settings(self.config)
@@ -144,10 +147,18 @@ def merged(arguments: list[str], params: dict[str, Any], loader: ConfigLoader) -
 
 
 def keep_settings(config: Any) -> None:
-    """Write what the sweep was asked for to its directory, as Hydra's sweepers do."""
+    """Write what the sweep was asked for to its directory, as Hydra's sweepers do. Ends the command where it cannot be
+    written."""
     directory = Path(config.hydra.sweep.dir)
-    directory.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, directory / "multirun.yaml")
+    with one_line(), writing_to("hydra.sweep.dir", directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, directory / "multirun.yaml")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raise UserError for what is neither null nor a number of things."""
+    if value is not None and (type(value) is not int or value < 1):
+        raise UserError(f"{name} must be a whole number of at least 1 or null, got {value!r}")
 
 
 @contextmanager

@@ -18,12 +18,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from hydra_plugins._jobs import Job, Jobs, refuse_shared_directories
-from hydra_plugins.points import one_line
+from hydra_plugins.points import check_count, one_line
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist import UserError
-
 log = logging.getLogger(__name__)
+
+IDLE = 60.0  # seconds of training from which on idle workers are ended: each takes half a gigabyte, and 3 s to start
 
 
 @dataclass
@@ -56,12 +56,13 @@ class StackedLauncher(BasicLauncher):
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         with one_line():
             for name in ("workers", "stack"):
-                _check_count(f"hydra.launcher.{name}", getattr(self, name))
+                check_count(f"hydra.launcher.{name}", getattr(self, name))
         self.dry_run = self.dry_run or bool(OmegaConf.select(config, "dry_run"))
         self.sweep = Path(str(config.hydra.sweep.dir)).absolute()
         self.jobs = Jobs(hydra_context, task_function, config, self.sweep, self._conclude)
         if not (self.dry_run or self.sweep.exists()) and getattr(task_function, "stackable", False):
-            self._get_ready(1)  # something is to be trained: one worker imports torch while the jobs are made
+            with one_line():
+                self._get_ready(1)  # something is to be trained: one worker imports torch while the jobs are made
         if self.dry_run:  # the sweeper writes to the sweep's directory before it calls us: not to the real one
             scratch = tempfile.mkdtemp(prefix="dry-run-")
             atexit.register(shutil.rmtree, scratch, ignore_errors=True)
@@ -75,7 +76,7 @@ class StackedLauncher(BasicLauncher):
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         try:
-            with _hydra_config_kept():
+            with _hydra_config_kept(), one_line():
                 jobs = self._launch(job_overrides, initial_job_idx)
         except KeyboardInterrupt:  # before training began, or a second one
             self._interrupted(130)
@@ -106,17 +107,19 @@ class StackedLauncher(BasicLauncher):
 
     def _lock(self) -> None:
         """Refuse to train a sweep that another command trains; keep others out as long as this process lives."""
+        from fmnist.launch.runs import writing_to
         from fmnist.record.files import locked
 
         if self.lock is not None:
             return
         self.lock = ExitStack()
-        try:
-            self.sweep.mkdir(parents=True, exist_ok=True)
-            self.lock.enter_context(locked(self.sweep / "multirun.yaml", wait=False))
-        except BlockingIOError:
-            print(f"error: another command is training the runs of {self.sweep}", file=sys.stderr)
-            raise SystemExit(1) from None
+        with writing_to("hydra.sweep.dir", self.sweep):
+            try:
+                self.sweep.mkdir(parents=True, exist_ok=True)
+                self.lock.enter_context(locked(self.sweep / "multirun.yaml", wait=False))
+            except BlockingIOError:
+                print(f"error: another command is training the runs of {self.sweep}", file=sys.stderr)
+                raise SystemExit(1) from None
 
     def _refuse(self, job: Job) -> None:
         """End a job that is not to be trained. Its log says why, unless its directory is another run's."""
@@ -138,13 +141,13 @@ class StackedLauncher(BasicLauncher):
         return Workers({name: str(value) for name, value in self.config.hydra.job.env_set.items()})
 
     def _plan(self, todo: Sequence[Job]) -> Any:
-        """In which stacks: a fmnist.launch.plan.Plan."""
+        """In which stacks: a fmnist.launch.plan.Plan. A dry run measures nothing: it starts no workers."""
         from fmnist.launch.machine import this_machine
         from fmnist.launch.plan import plan, wants_cuda
 
-        configs = [job.checked for job in todo]
+        configs, pace = [job.checked for job in todo], None if self.dry_run else self.team.pace
         machine = this_machine(self.team.cuda_devices() if wants_cuda(configs) else 0)
-        return plan(configs, machine, self.workers, self.stack, self.team.pace, begun=[job.epoch for job in todo])
+        return plan(configs, machine, self.workers, self.stack, pace, begun=[job.epoch for job in todo])
 
     def _get_ready(self, jobs: int) -> None:
         """Start the workers that are asked for, or else as many as the machine has room for; each is started once."""
@@ -154,8 +157,7 @@ class StackedLauncher(BasicLauncher):
         if self.team is None:
             self.team = self._make_team()
             atexit.register(self.team.close)
-        machine = this_machine()
-        self.team.get_ready(min(jobs, self.workers or min(machine.cores, max(1, int(machine.memory / PROCESS)))))
+        self.team.get_ready(min(jobs, self.workers or this_machine().workers(PROCESS)))
 
     def _train(self, todo: Sequence[Job], before: int) -> None:
         """Train the jobs that are to be trained. before: epochs of those that were done already."""
@@ -175,6 +177,8 @@ class StackedLauncher(BasicLauncher):
             return
         chosen = self._plan(todo)
         log.info(f"{chosen}")
+        if chosen.seconds > IDLE:
+            self.team.shrink(chosen.workers)
         if chosen.paces:
             log.debug(f"microseconds a run and step, by workers x runs in a stack: {', '.join(chosen.paces)}")
         tasks = [
@@ -249,12 +253,6 @@ def _how(job: Job, outcome: Any) -> str:
         return f"failed: {outcome.error}" if outcome.error else "ended without a result"
     part = "training" if job.checked.data.split == 1 else "validation"
     return f"{part} {kind(job.checked.model.name).judged_by} {outcome.objective:.4f}"
-
-
-def _check_count(name: str, value: Any) -> None:
-    """Raise UserError for what is neither null nor a number of things."""
-    if value is not None and (type(value) is not int or value < 1):
-        raise UserError(f"{name} must be a whole number of at least 1 or null, got {value!r}")
 
 
 @contextmanager

@@ -12,10 +12,9 @@ from helpers import make_config, tiny
 from sweeping import until
 
 from fmnist import ROOT
-from fmnist.launch import pool as module
 from fmnist.launch.pool import Task, Workers
 from fmnist.launch.progress import Progress
-from fmnist.launch.trouble import Trouble, Unmeasured, trouble
+from fmnist.launch.trouble import Unmeasured
 
 SMALL = {"model.hidden": [12], "data.limit": 300}
 
@@ -113,6 +112,21 @@ def test_a_worker_that_dies_fails_its_own_runs_and_their_records_do_not_say_that
     assert [status_of(tmp_path / str(run)) for run in (1, 2, 3)] == [("done", None)] * 3
 
 
+def test_a_stack_whose_worker_is_killed_goes_on_in_halves_from_its_checkpoints(workers, tmp_path):
+    configs = [make_config(seed=seed, epochs=40, save_every=0.0, **SMALL) for seed in range(3)]
+    workers.shrink(1)
+    workers.grow(1)
+    victim = workers.workers[0].process
+    with Watched(configs, at=20, then=victim.kill) as progress:
+        assert workers.train([task(tmp_path, configs, 0, 1, 2)], 1, 1, progress) is None
+    assert {run: outcome.error for run, outcome in progress.outcomes.items()} == {0: None, 1: None, 2: None}
+    for run in range(3):
+        assert status_of(tmp_path / str(run)) == ("done", None)
+        log = (tmp_path / str(run) / "train.log").read_text(encoding="utf-8")
+        assert log.count("a stack was cut off: its worker process died (signal 9); it is halved") == 1
+        assert "going on after epoch" in log
+
+
 def test_an_error_outside_of_training_fails_the_runs_of_its_task_and_the_worker_goes_on(workers, tmp_path):
     configs = [make_config(seed=seed, epochs=2, **SMALL) for seed in range(3)]
     broken = Task([None], [tmp_path / "0"], [0])  # no config at all
@@ -158,58 +172,3 @@ def test_a_worker_that_cannot_import_torch_says_so_in_one_line(tmp_path):
     os.close(reading)
     assert done.returncode == 1
     assert done.stderr == "error: a worker process ends: ImportError: libtorch.so: no such file\n"
-
-
-class Silent:
-    """A worker's place that only answers what it is told to."""
-
-    def __init__(self, answer):
-        self.connection, self.answer = self, answer
-        self.device = None
-
-    def send(self, question):
-        """Nothing is done with it."""
-
-    def recv(self):
-        return self.answer
-
-
-@pytest.mark.parametrize(("answer", "expected"), [
-    (("answer", 2), 2), (("answer", 0), 0), (("error", trouble(RuntimeError("CUDA driver is too old"))), 0),
-])  # fmt: skip
-def test_devices_that_torch_cannot_count_are_none(answer, expected, monkeypatch):
-    monkeypatch.setattr(module, "_has_driver", lambda: True)
-    pool = Workers()
-    pool.workers = [Silent(answer)]
-    assert pool.cuda_devices() == expected
-    assert pool.workers[0].device == (0 if expected else None)
-
-
-def test_a_new_worker_gets_the_device_of_the_one_that_has_died(monkeypatch):
-    monkeypatch.setattr(module, "Worker", lambda device, environment: Placed(device))
-    pool = Workers()
-    pool.grow(2)
-    assert [worker.device for worker in pool.workers] == [None, None]
-    pool.workers, pool.devices = [], 3
-    pool.grow(5)
-    assert [worker.device for worker in pool.workers] == [0, 1, 2, 0, 1]
-    del pool.workers[2]
-    pool.grow(5)
-    assert sorted(worker.device for worker in pool.workers) == [0, 0, 1, 1, 2]
-
-
-class Placed:
-    """A worker of which only the device matters."""
-
-    def __init__(self, device):
-        self.device = device
-
-
-def test_of_several_answers_the_slowest_counts_and_one_error_is_enough():
-    pool = Workers()
-    pool.workers = [Silent(("answer", 0.1)), Silent(("answer", 0.3))]
-    assert pool.pace([], 2, 1) == 0.3
-    pool.workers.append(Silent(("error", Trouble("MemoryError", too_large=True))))
-    with pytest.raises(Unmeasured, match="MemoryError") as refused:
-        pool.pace([], 3, 1)
-    assert refused.value.too_large
