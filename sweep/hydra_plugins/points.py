@@ -59,8 +59,7 @@ class PointsSweeper(BasicSweeper):
         assert self.config is not None
         assert self.launcher is not None
         with one_line():
-            if self.max_batch_size != -1:  # as Hydra's sweeper takes it: all
-                check_count("hydra.sweeper.max_batch_size", self.max_batch_size)
+            check_count("hydra.sweeper.max_batch_size", self.max_batch_size, -1, None)  # -1: all, as Hydra has it
             jobs = self.jobs(arguments)
         self.validate_batch_is_legal(jobs)
         keep_settings(self.config)
@@ -155,10 +154,11 @@ def keep_settings(config: Any) -> None:
         OmegaConf.save(config, directory / "multirun.yaml")
 
 
-def check_count(name: str, value: Any) -> None:
-    """Raise UserError for what is neither null nor a number of things."""
-    if value is not None and (type(value) is not int or value < 1):
-        raise UserError(f"{name} must be a whole number of at least 1 or null, got {value!r}")
+def check_count(name: str, value: Any, *others: int | None) -> None:
+    """Raise UserError for what is neither a number of things nor one of the other values."""
+    if value not in others and (type(value) is not int or value < 1):
+        also = "".join(f" or {'null' if other is None else other}" for other in others)
+        raise UserError(f"{name} must be a whole number of at least 1{also}, got {value!r}")
 
 
 @contextmanager

@@ -56,7 +56,7 @@ class StackedLauncher(BasicLauncher):
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         with one_line():
             for name in ("workers", "stack"):
-                check_count(f"hydra.launcher.{name}", getattr(self, name))
+                check_count(f"hydra.launcher.{name}", getattr(self, name), None)
         self.dry_run = self.dry_run or bool(OmegaConf.select(config, "dry_run"))
         self.sweep = Path(str(config.hydra.sweep.dir)).absolute()
         self.jobs = Jobs(hydra_context, task_function, config, self.sweep, self._conclude)

@@ -19,11 +19,13 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.errors import CompactHydraException
+from hydra.types import HydraContext, TaskFunction
 from hydra_plugins._jobs import Job
+from hydra_plugins.points import check_count, one_line
 from hydra_plugins.stacked import StackedLauncher
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from fmnist import ROOT
+from fmnist import ROOT, UserError
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,16 @@ class StackedSlurmLauncher(StackedLauncher):
         plain = OmegaConf.to_container(OmegaConf.create(queue), resolve=True)
         assert isinstance(plain, dict)
         self.queue = {str(name): value for name, value in plain.items() if value is not None}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """See Launcher."""
+        with one_line():
+            check_count("hydra.launcher.array_parallelism", self.queue["array_parallelism"])
+            also = {name.replace("-", "_"): value for name, value in self.queue["additional_parameters"].items()}
+            for name in ("nodes", "tasks_per_node", "ntasks", "ntasks_per_node"):
+                if (asked := (self.queue | also).get(name, 1)) != 1:
+                    raise UserError(f"hydra.launcher: {name} must be 1, got {asked}: one task trains a whole stack")
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def _make_team(self) -> Any:
         assert self.config is not None
@@ -96,6 +108,9 @@ class Array:
 
     def get_ready(self, workers: int) -> None:
         """Does nothing: no process is started here."""
+
+    def shrink(self, count: int) -> None:
+        """Does nothing: a task that is done ends."""
 
     def close(self) -> None:
         """Does nothing: an array ends by itself."""
@@ -173,23 +188,24 @@ class Array:
         """How the runs of a stack have ended, by its task or, where that was killed, by their records."""
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
-        from fmnist.launch.runs import correct
-        from fmnist.record.result import Outcome, read_result
-
         try:
             outcomes: list[Any] = job.result()
             return outcomes
         except (FailedJobError, UncompletedJobError):
             died = f"SLURM job {job.job_id} ended as {job.state} without a result ({job.paths.stderr})"
-        found = []
-        for directory in task.directories:
-            result = read_result(directory)
-            if result is not None and result["status"] in ("done", "failed"):
-                found.append(Outcome(result.get("objective"), result["metrics"], result["error"]))
-            else:
-                correct(directory, "interrupted", died)
-                found.append(Outcome(None, {}, died))
-        return found
+        return [_recorded(directory, died) for directory in task.directories]
+
+
+def _recorded(directory: Path, died: str) -> Any:
+    """How a run has ended by its record, or else that its task died: a fmnist.record.result.Outcome."""
+    from fmnist.launch.runs import give_up
+    from fmnist.record.result import Outcome, read_result
+
+    with suppress(UserError):  # of a record that is damaged: it says nothing
+        result = read_result(directory)
+        if result is not None and result["status"] in ("done", "failed"):
+            return Outcome(result.get("objective"), result.get("metrics", {}), result.get("error"))
+    return give_up(directory, "interrupted", died)
 
 
 def _queued() -> set[str]:
@@ -206,7 +222,7 @@ def _largest_array() -> int:
 def _ask(*command: str) -> str:
     """What one of SLURM's programs prints."""
     try:
-        return subprocess.run(command, capture_output=True, encoding="utf-8").stdout
+        return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace").stdout
     except FileNotFoundError:
         message = f"hydra/launcher=stacked_slurm needs a SLURM cluster: no {command[0]} here"
         raise CompactHydraException(message) from None

@@ -124,11 +124,40 @@ def test_runs_of_a_task_that_was_killed_are_told_by_their_records(slurm, monkeyp
     (slurm / "0").mkdir()
     text = '{"status": "running", "error": null, "metrics": {}, "config": {}, "config_hash": "x", "epoch": 3}'
     (slurm / "0" / "result.json").write_text(text, encoding="utf-8")
+    for run, status in ((1, '"damaged'), (2, '"done"')):
+        (slurm / str(run)).mkdir()
+        text = f'{{"status": {status}, "objective": 0.25, "config": {{}}, "config_hash": "x"}}'
+        (slurm / str(run) / "result.json").write_text(text, encoding="utf-8")
     monkeypatch.setattr(Executor, "answer", staticmethod(lambda configs: FailedJobError("killed")))
-    ended = train(slurm, 2)
+    ended = train(slurm, 4)
     died = "SLURM job 100_{} ended as FAILED without a result (logs/err)"
-    assert [ended[run].error for run in (0, 1)] == [died.format(0), died.format(1)]
+    assert [ended[run].error for run in range(4)] == [died.format(0), died.format(1), None, died.format(3)]
+    assert ended[2].objective == 0.25
     assert '"interrupted"' in (slurm / "0" / "result.json").read_text(encoding="utf-8")
+    for run in (0, 1, 3):
+        assert (slurm / str(run) / "train.log").read_text(encoding="utf-8").endswith(f"error: {died.format(run)}\n")
+
+
+def test_what_a_cluster_says_may_have_any_bytes(slurm):
+    text = "#!/bin/sh\nprintf 'ClusterName = caf\\351\\nMaxArraySize = 4\\n'\n"
+    (slurm / "bin" / "scontrol").write_text(text, encoding="utf-8")
+    train(slurm, 5)
+    assert [len(configs) for _, configs, _ in Executor.arrays] == [4, 1]
+
+
+@pytest.mark.parametrize(("setting", "says"), [
+    ({"array_parallelism": 0}, "hydra.launcher.array_parallelism must be a whole number of at least 1, got 0"),
+    ({"nodes": 2}, "hydra.launcher: nodes must be 1, got 2: one task trains a whole stack"),
+    ({"tasks_per_node": 4}, "hydra.launcher: tasks_per_node must be 1, got 4: one task trains a whole stack"),
+    ({"additional_parameters": {"ntasks-per-node": 2}}, "hydra.launcher: ntasks_per_node must be 1, got 2: one task"),
+])  # fmt: skip
+def test_settings_with_which_nothing_or_each_run_twice_would_be_trained_are_refused(setting, says, capsys):
+    settings = QUEUE | {"nodes": 1, "tasks_per_node": 1, "additional_parameters": {}} | setting
+    launcher = StackedSlurmLauncher(workers=None, stack=None, dry_run=False, **settings)
+    with pytest.raises(SystemExit) as refused:
+        launcher.setup(hydra_context=None, task_function=None, config=None)
+    assert refused.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {says}")
 
 
 def test_without_slurms_programs_the_launcher_says_so(tmp_path, monkeypatch):

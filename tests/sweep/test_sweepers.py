@@ -104,6 +104,21 @@ def test_the_command_line_replaces_what_a_study_sweeps(sweep):
     assert parse_job(sweep.launcher, sweep.launcher.jobs[0]).epochs == 2
 
 
+@pytest.mark.parametrize("size", ["-1", "null"])
+def test_without_a_size_there_is_one_batch(size, sweep):
+    assert sweep("-m", "seed=range(3)", f"hydra.sweeper.max_batch_size={size}") == 0
+    assert sweep.launcher.batches == [[["seed=0"], ["seed=1"], ["seed=2"]]]
+
+
+def test_a_folder_of_a_sweep_that_cannot_be_written_is_one_line(sweep, capsys, tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for folder, reason in (("/proc/x", "No such file or directory"), (tmp_path / "file" / "x", "Not a directory")):
+        assert sweep("-m", "seed=0,1", f"hydra.sweep.dir={folder}") == 2
+        expected = f"error: hydra.sweep.dir must be a folder to write to, got {folder}: {reason}\n"
+        assert capsys.readouterr().err == expected
+        assert not sweep.launcher.batches
+
+
 def test_batches_go_on_after_a_failure(sweep):
     def objective(job):
         return ValueError("it failed") if job["seed"] == "0" else 0.5
@@ -122,6 +137,9 @@ def test_batches_go_on_after_a_failure(sweep):
     (["lr=interval(0,1)"], "lr=interval(0,1) needs hydra/sweeper=optuna"),
     (["study=lr,dropout"], "study must be one name, got study=lr,dropout"),
     (["seed=range(0)"], "a list of values is empty in seed=range(0)"),
+    *((["seed=0,1", f"hydra.sweeper.max_batch_size={size}"],
+       f"hydra.sweeper.max_batch_size must be a whole number of at least 1 or -1 or null, got {size}")
+      for size in (0, -2)),
 ])  # fmt: skip
 def test_what_cannot_be_combined_is_one_line_and_leaves_nothing(arguments, message, sweep, capsys, tmp_path):
     assert sweep("-m", *arguments) == 2
