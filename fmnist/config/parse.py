@@ -60,6 +60,11 @@ def parse(given: Any) -> Config:
     return config
 
 
+def own(config: Any) -> Any:
+    """A composed config without Hydra's own part."""
+    return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+
+
 def _group(group: str, plain: Any) -> Any:
     name: Any = plain.get("name") if isinstance(plain, dict) else plain
     if not isinstance(plain, dict) or not _known(name, GROUPS[group]):
@@ -97,9 +102,8 @@ def _typed(schema: type, plain: dict[Any, Any], prefix: str, also: tuple[str, ..
         raise UserError(f"{prefix}{key} must be {kinds.get(key, 'a number or null')}{got}") from None
     for f in fields(schema):
         value = getattr(typed, f.name)
-        allowed = f.metadata.get("allowed")
         for element in value if isinstance(value, list) else [value]:
-            _check(f"{prefix}{f.name}", element, allowed, value)
+            _check(f"{prefix}{f.name}", element, f.metadata.get("allowed"), value)
     return typed
 
 

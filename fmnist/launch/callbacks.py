@@ -6,11 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import UserError
-from fmnist.config.parse import check_machine, parse
+from fmnist.config.parse import check_machine, own, parse
 from fmnist.launch.commands import near, python
 from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, memory, parameters, steps, work
 from fmnist.record.result import check_directory
@@ -33,8 +32,7 @@ class RefuseEarly(Callback):
     def on_run_start(self, config: Any, **_: Any) -> None:
         """Check the composed config; leave with status 2 and one line if it is refused."""
         try:
-            asked = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
-            checked = parse(asked)
+            checked = parse(own(config))
             check_machine(checked)
             try:
                 directory = Path(config.hydra.run.dir)
@@ -113,7 +111,7 @@ class DryRun(Callback):
         """Say what the run would do and cost, and end the command."""
         if not config.get("dry_run"):
             return
-        checked = parse({key: value for key, value in config.items() if key != "hydra"})
+        checked = parse(own(config))
         seconds = START + work(checked) / SPEED
         room = PROCESS + data_memory(checked) + memory(checked)
         print(

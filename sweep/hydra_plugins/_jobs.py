@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus, _save_config
 from hydra.types import HydraContext, TaskFunction
 from hydra_plugins._compose import Composer
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import UserError
@@ -82,37 +82,35 @@ class Jobs:
 
     def make(self, overrides: Sequence[str], number: int) -> Job:
         """Compose a job, check it, and see what is there of it already; nothing is written."""
-        from fmnist.config.parse import check_machine, parse
-        from fmnist.record.result import check_directory
-        from fmnist.sources.fetch import digest
+        from fmnist.config.parse import check_machine, own, parse
 
         job = Job(number, overrides, str(number), self.sweep / str(number), Returned(self.conclude), ours=False)
         try:
             config = self.config(overrides, number)
             job.name = str(config.hydra.sweep.subdir)
             job.directory = self.sweep / job.name
-            checked = parse(_own(config))
-            check_machine(checked)
-            job.checked = checked
+            job.checked = parse(own(config))
             if config.hydra.job.env_set != self.master.hydra.job.env_set:
                 raise UserError("hydra.job.env_set must be the same for all jobs of a sweep with this launcher")
-            result = check_directory(job.checked, job.directory, digest)
+            job.epoch, job.done, objective = _begun(job)
             job.ours = True
+            if not job.done:  # a finished run needs neither its data nor its device
+                check_machine(job.checked)
         except UserError as error:
             job.error = str(error)
-            job.ours = job.checked is None  # refused for its config alone
+            job.ours |= job.checked is None  # refused for its config alone
         except OmegaConfBaseException as error:
             job.error = f"hydra.sweep.subdir: {str(error).splitlines()[0]}"
         else:
-            job.epoch = result["epoch"] if result else 0
-            if result is not None and result["status"] == "done":
-                job.done = True
-                self.end(job, result["objective"])
+            if job.done:
+                self.end(job, objective)
         return job
 
     def prepare(self, job: Job) -> None:
         """What Hydra does before it calls a task function: a directory with .hydra/ in it, and callbacks. The job fails
         if the directory cannot be written."""
+        from fmnist.config.parse import own
+
         config = self.config(job.overrides, job.number)
         HydraConfig.instance().set_config(config)
         described: Any = HydraConfig.instance().cfg
@@ -120,7 +118,7 @@ class Jobs:
             job.directory.mkdir(parents=True, exist_ok=True)
             if config.hydra.output_subdir is not None:
                 folder = job.directory / config.hydra.output_subdir
-                _save_config(_own(config), "config.yaml", folder)
+                _save_config(own(config), "config.yaml", folder)
                 _save_config(described, "hydra.yaml", folder)
                 _save_config(config.hydra.overrides.task, "overrides.yaml", folder)
         except OSError as error:
@@ -152,6 +150,19 @@ def refuse_shared_directories(jobs: Sequence[Job]) -> None:
             job.error, job.ours = "another job has the same directory: choose another hydra.sweep.subdir", False
 
 
-def _own(config: DictConfig) -> DictConfig:
-    """A config without Hydra's own part."""
-    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+def _begun(job: Job) -> tuple[int, bool, float | None]:
+    """The epoch up to which a job was trained before, whether it is done, and its objective then. Raises UserError if
+    its directory is another run's, or its record is damaged."""
+    from fmnist.record.result import check_directory
+    from fmnist.sources.fetch import digest
+
+    try:
+        result = check_directory(job.checked, job.directory, digest)
+        if result is None:
+            return 0, False, None
+        done = result["status"] == "done"
+        return int(result["epoch"]), done, result["objective"] if done else None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        file = job.directory / "result.json"
+        raise UserError(f"{file} is damaged ({what}): remove it to start this run anew") from None

@@ -1,24 +1,12 @@
 """One bad job, file, option or file system takes nothing else with it, and is said in one line by name."""
 
-import gc
 import os
 import signal
 import subprocess
 
 import pytest
 from helpers import run_cli, tiny
-from hydra._internal.callbacks import Callbacks
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import create_config_search_path
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
-from hydra.core.utils import JobRuntime, setup_globals
-from hydra.types import HydraContext, RunMode
-from hydra_plugins._jobs import Jobs
-from omegaconf import DictConfig
 from sweeping import SMALL, log_of, running, status_of, until, until_there, workers_of
-
-from fmnist import ROOT
 
 TINY = ("model=mlp1", "model.hidden=[5]", "data=idx", "batch_size=8", "epochs=2", "hydra.sweep.dir=sweep",
         "hydra.launcher.workers=1")  # fmt: skip
@@ -198,27 +186,6 @@ def test_jobs_with_other_variables_than_the_sweep_are_refused(folder):
         "experiment-marked": "hydra.job.env_set must be the same for all jobs of a sweep with this launcher"
     }
     assert status_of(folder / "sweep") == {"experiment-plain": "done"}
-
-
-def test_jobs_do_not_keep_their_composed_configs(tmp_path, monkeypatch):
-    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # what jobs put there goes when the test ends
-    setup_globals()
-    Plugins.instance()
-    JobRuntime.instance().set("name", "train")
-    loader = ConfigLoaderImpl(create_config_search_path(str(ROOT / "conf")))
-    master = loader.load_configuration("config", ["seed=range(0,23)"], RunMode.MULTIRUN)
-    str(master.hydra.sweep.subdir)  # what the sweep's command line is, as fmnist.launch.callbacks.RefuseEarly has it
-    jobs = Jobs(HydraContext(loader, Callbacks()), lambda config: None, master, tmp_path, lambda: None)
-
-    def alive():
-        gc.collect()
-        return sum(type(thing) is DictConfig for thing in gc.get_objects())
-
-    made = [jobs.make([f"seed={seed}"], seed) for seed in range(3)]
-    before = alive()
-    made += [jobs.make([f"seed={seed}"], seed) for seed in range(3, 23)]
-    assert [job.name for job in made] == [f"seed-{seed}" for seed in range(23)]
-    assert alive() == before
 
 
 LOCKS = """

@@ -1,0 +1,86 @@
+"""The jobs of a sweep, made inside the test's process: what is there of each already, and what that costs."""
+
+import gc
+import json
+from dataclasses import asdict
+
+import pytest
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobRuntime, setup_globals
+from hydra.types import HydraContext, RunMode
+from hydra_plugins._jobs import Jobs
+from omegaconf import DictConfig
+
+from fmnist import ROOT
+from fmnist.config.parse import config_hash
+
+
+@pytest.fixture
+def jobs(tmp_path, monkeypatch):
+    """Those of a sweep over seeds with the data of a folder."""
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # what jobs put there goes when the test ends
+    setup_globals()
+    Plugins.instance()
+    JobRuntime.instance().set("name", "train")
+    (tmp_path / "data").mkdir()
+    loader = ConfigLoaderImpl(create_config_search_path(str(ROOT / "conf")))
+    typed = ["data=idx", f"data.dir={tmp_path / 'data'}", "seed=range(0,23)"]
+    master = loader.load_configuration("config", typed, RunMode.MULTIRUN)
+    str(master.hydra.sweep.subdir)  # what the sweep's command line is, as fmnist.launch.callbacks.RefuseEarly has it
+    return Jobs(HydraContext(loader, Callbacks()), lambda config: None, master, tmp_path / "sweep", lambda: None)
+
+
+def make(jobs, seed):
+    """The job with this seed."""
+    return jobs.make(["data=idx", f"data.dir={jobs.sweep.parent / 'data'}", f"seed={seed}"], seed)
+
+
+def leave(job, **changes):
+    """Leave the record of a run, with changes; a field that is None is left out."""
+    job.directory.mkdir(parents=True)
+    record = {"status": "done", "epoch": 60, "objective": 0.5, "metrics": {}, "config": asdict(job.checked),
+              "config_hash": config_hash(job.checked)}  # fmt: skip
+    kept = {name: value for name, value in (record | changes).items() if value is not None}
+    (job.directory / "result.json").write_text(json.dumps(kept), encoding="utf-8")
+
+
+def test_jobs_do_not_keep_their_composed_configs(jobs):
+    def alive():
+        gc.collect()
+        return sum(type(thing) is DictConfig for thing in gc.get_objects())
+
+    made = [make(jobs, seed) for seed in range(3)]
+    before = alive()
+    made += [make(jobs, seed) for seed in range(3, 23)]
+    assert [job.name for job in made] == [f"seed-{seed}" for seed in range(23)]
+    assert alive() == before
+
+
+def test_a_finished_run_needs_neither_its_data_nor_its_device(jobs, tmp_path):
+    leave(make(jobs, 0))
+    leave(make(jobs, 1), status="interrupted", epoch=7)
+    (tmp_path / "data").rmdir()
+    done, begun, new = (make(jobs, seed) for seed in range(3))
+    assert (done.done, done.error, done.epoch) == (True, None, 60)
+    assert done.returned.return_value == 0.5
+    for job, epoch in ((begun, 7), (new, 0)):
+        assert (job.done, job.epoch, job.ours) == (False, epoch, True)
+        assert job.error.startswith("data.dir must be an existing folder")
+
+
+@pytest.mark.parametrize(("changes", "what"), [
+    ({"epoch": None}, "KeyError: 'epoch'"), ({"objective": None}, "KeyError: 'objective'"),
+    ({"epoch": "x", "status": "running"}, "ValueError: "), ({"epoch": [1]}, "TypeError: "),
+    ({"config": 3, "config_hash": "other"}, "TypeError: "),
+])  # fmt: skip
+def test_a_damaged_record_fails_its_job_alone_in_one_line(changes, what, jobs):
+    leave(make(jobs, 0), **changes)
+    bad, good = make(jobs, 0), make(jobs, 1)
+    assert bad.error.startswith(f"{bad.directory / 'result.json'} is damaged ({what}")
+    assert bad.error.endswith("): remove it to start this run anew")
+    assert not bad.ours
+    assert (good.error, good.done) == (None, False)
