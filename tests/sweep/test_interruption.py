@@ -104,20 +104,19 @@ def test_the_command_that_continues_names_the_directory_that_the_time_named(tmp_
     assert words[-1] == f"hydra.sweep.dir={sweep.relative_to(tmp_path)}"
 
 
-def test_a_worker_that_dies_is_told_by_the_names_of_its_jobs(tmp_path):
-    with started(tmp_path, *LONG, "hydra.launcher.stack=3") as process:
+def test_a_worker_that_dies_alone_with_a_run_is_told_by_the_name_of_its_job(tmp_path):
+    with started(tmp_path, *LONG, "hydra.launcher.stack=1", runs=2) as process:
         os.kill(workers_of(process)[0], signal.SIGKILL)
         out, err = process.communicate()
     assert process.returncode == 1, out + err
     assert not err
-    assert "3 of 6 jobs failed:" in out
+    assert "1 of 6 jobs failed:" in out
     reason = "its worker process died (signal 9)"
     results = results_of(tmp_path / "sweep")
-    dead = [name for name, result in results.items() if result["status"] == "interrupted"]
-    assert sorted(result["status"] for result in results.values()) == ["done"] * 3 + ["interrupted"] * 3
-    for name in dead:
-        assert f"  {name}: {reason}" in out
-        assert results[name]["error"] == reason
+    (dead,) = [name for name, result in results.items() if result["status"] == "interrupted"]
+    assert sorted(result["status"] for result in results.values()) == ["done"] * 5 + ["interrupted"]
+    assert f"  {dead}: {reason}" in out
+    assert results[dead]["error"] == reason
     again = run_cli("-m", *LONG, cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
     assert set(status_of(tmp_path / "sweep").values()) == {"done"}

@@ -209,7 +209,7 @@ def test_a_worker_starts_at_once_where_something_is_to_be_trained(
 
 
 @pytest.mark.parametrize(("workers", "cores", "memory", "jobs", "expected"), [
-    (None, 12, 64e9, 2, 2), (None, 3, 64e9, 20, 3), (None, 12, 1.1e9, 20, 2), (None, 12, 0.0, 20, 1),
+    (None, 12, 64e9, 2, 2), (None, 3, 64e9, 20, 3), (None, 12, 1.3e9, 20, 2), (None, 12, 0.0, 20, 1),
     (5, 12, 64e9, 20, 5), (5, 12, 64e9, 2, 2), (5, 2, 0.0, 9, 5),
 ])  # fmt: skip
 def test_workers_are_the_least_of_jobs_cores_and_memory_unless_they_are_asked_for(
