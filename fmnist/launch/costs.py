@@ -3,6 +3,7 @@
 import functools
 import gzip
 import math
+import os
 import zlib
 from itertools import pairwise
 from pathlib import Path
@@ -31,14 +32,14 @@ class Size(NamedTuple):
 
 def size(config: Config) -> Size:
     """The size of a run's data, by the headers of its files; Fashion-MNIST's where they cannot be read."""
-    return Size() if config.data.name == "fashion" else _size(config.data.dir)
+    return Size() if config.data.name == "fashion" else _size(config.data.name, config.data.dir)
 
 
 @functools.cache
-def _size(dir: str | None) -> Size:
+def _size(name: str, dir: str | None) -> Size:
     images, labels, test_images, _ = fetch.FASHION
     try:
-        folder = Path(dir or "").expanduser()
+        folder = Path(os.path.expanduser(dir)) if dir else fetch.DATA / name
         rows, height, width = _shape(folder, images)
         classes = fetch.read_file(folder, labels, None)  # the header does not tell how many there are
         found = Size(rows, _shape(folder, test_images)[0], height * width, max(classes.content[classes.start :]) + 1)
@@ -102,10 +103,11 @@ def memory(config: Config) -> float:
 
 
 def data_memory(config: Config) -> float:
-    """Bytes of all images as uint8 and of the largest split as floats."""
+    """Bytes of the files, which are read whole, and of the largest split that is measured, as floats."""
     data = size(config)
-    train, held_out = rows(config)
-    return float(data.pixels * (train + held_out + data.test_rows + _bytes(config) * max(held_out, data.test_rows)))
+    _, held_out = rows(config)
+    measured = max(held_out, min(config.data.limit or data.test_rows, data.test_rows))
+    return float(data.pixels * (data.rows + data.test_rows + _bytes(config) * measured))
 
 
 def _bytes(config: Config) -> int:

@@ -69,6 +69,20 @@ def test_other_data_cost_what_their_headers_say(tmp_path, suffix):
     assert costs.data_memory(config) < costs.data_memory(wide) / 1000
 
 
+@pytest.mark.parametrize(("limit", "measured"), [(None, 12), (5, 5), (1000, 12)])
+def test_the_files_of_a_data_set_are_kept_whole_whatever_the_limit(tmp_path, limit, measured):
+    tiny(tmp_path, rows=60)
+    config = make_config(data="idx", **{"data.dir": str(tmp_path), "data.limit": limit, "batch_size": 2})
+    stack = assemble([config])
+    kept = len(stack.dataset.train.images.untyped_storage()) + len(stack.dataset.test.images.untyped_storage())
+    assert costs.data_memory(config) == kept + 4 * 6 * measured
+
+
+def test_a_home_that_is_not_known_is_no_error(monkeypatch):
+    config = make_config(data="idx", **{"data.dir": "~nobody-has-this-name/data"})
+    assert size(config) == (60_000, 10_000, 784, 10)
+
+
 def test_of_images_the_header_alone_is_read(tmp_path):
     tiny(tmp_path)
     with open(tmp_path / FILES[0], "r+b") as file:
