@@ -18,17 +18,18 @@ TOO_LITTLE = (
 @dataclass(frozen=True)
 class Trouble:
     """text: one line for a person. too_large: half of the runs may fit where all of them did not. trace: where it
-    happened, "" for a user's mistake, of which the line says all."""
+    happened, "" for a user's mistake, of which the line says all. mistake: it is one, of all runs of a stack."""
 
     text: str
     too_large: bool = False
     trace: str = ""
+    mistake: bool = False
 
 
 def trouble(error: BaseException) -> Trouble:
     """What an exception says."""
     if isinstance(error, UserError):
-        return Trouble(str(error))
+        return Trouble(str(error), mistake=True)
     first = (str(error).splitlines() or [""])[0]
     text = f"{type(error).__name__}: {first}".removesuffix(": ")
     return Trouble(text, _too_large(error), "".join(traceback.format_exception(error)))

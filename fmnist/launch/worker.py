@@ -64,7 +64,7 @@ def train_group(
         some = waiting.pop(0)
         wrong = group.train(some)
         left = [run for run in some if run not in group.outcomes]
-        if wrong and wrong.trace and len(some) > 1:
+        if wrong and not wrong.mistake and len(some) > 1:
             group.set_aside(left, wrong)
             gc.collect()  # what the stack was made of refers to one another
             torch.cuda.empty_cache()  # does nothing where cuda is not in use

@@ -1,9 +1,11 @@
 """A group of runs that is trained together: what goes wrong with one run, or with a whole stack, and what is kept."""
 
 import errno
+import os
 import subprocess
 import sys
 import weakref
+from multiprocessing import Pipe
 
 import pytest
 from grouped import Notes, crashed, log_of, result_of
@@ -11,8 +13,9 @@ from helpers import assert_same_run, make_config, tiny
 
 from fmnist import ROOT, UserError
 from fmnist.launch.trouble import trouble
-from fmnist.launch.worker import train_group
+from fmnist.launch.worker import _Sender, train_group
 from fmnist.record.record import Record
+from fmnist.record.result import Outcome
 from fmnist.train import engine
 from fmnist.train.stack import Stack
 
@@ -134,6 +137,18 @@ def test_a_log_that_cannot_be_written_is_one_warning_and_training_goes_on(tmp_pa
     (outcome,) = train_group(configs, directories)
     assert outcome.error is None
     assert capsys.readouterr().err == f"warning: {tmp_path / 'a' / 'train.log'} cannot be written: Is a directory\n"
+
+
+def test_a_worker_whose_command_has_ended_ends_too_and_fails_no_run(monkeypatch):
+    def leaves(status):
+        raise SystemExit(status)
+
+    monkeypatch.setattr(os, "_exit", leaves)
+    ours, theirs = Pipe()
+    ours.close()
+    for tell in (lambda sender: sender.reached([0], 1), lambda sender: sender.ended(0, Outcome(0.5, {}))):
+        with pytest.raises(SystemExit):
+            tell(_Sender(theirs))
 
 
 def test_trouble_keeps_nothing_alive_of_where_it_happened():

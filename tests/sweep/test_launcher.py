@@ -25,8 +25,8 @@ from hydra.version import VersionBase
 from hydra_plugins.stacked import StackedLauncher
 from sweeping import SMALL, files_of, log_of, status_of
 
-from fmnist import ROOT
-from fmnist.launch import machine
+from fmnist import ROOT, UserError
+from fmnist.launch import machine, plan
 from fmnist.record.result import of_run
 from fmnist.train import engine
 
@@ -220,3 +220,36 @@ def test_workers_are_the_least_of_jobs_cores_and_memory_unless_they_are_asked_fo
     launcher.team = SimpleNamespace(get_ready=started.append)
     launcher._get_ready(jobs)
     assert started == [expected]
+
+
+def launcher_of(tmp_path, dry_run=False, **team):
+    """A launcher whose team does these things, with one long run to train."""
+    launcher = StackedLauncher(workers=None, stack=None, dry_run=dry_run)
+    launcher.team = SimpleNamespace(get_ready=lambda count: None, train=lambda *given: None, **team)
+    launcher.jobs = SimpleNamespace(prepare=lambda job: None)
+    return launcher, [SimpleNamespace(checked=make_config(device="cpu", epochs=1000), directory=tmp_path, epoch=0,
+                                      error=None, name="one")] * 2  # fmt: skip
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(59.0, []), (61.0, [1])])
+def test_idle_workers_of_a_long_sweep_are_ended(seconds, expected, tmp_path, monkeypatch):
+    ended = []
+    launcher, todo = launcher_of(tmp_path, shrink=ended.append)
+    monkeypatch.setattr(launcher, "_plan", lambda todo: plan.Plan([[0, 1]], 1, 1, seconds, 1e9))
+    launcher._train(todo, 0)
+    assert ended == expected
+
+
+def test_a_dry_run_measures_nothing(tmp_path):
+    launcher, todo = launcher_of(tmp_path, dry_run=True, pace=None)
+    assert not launcher._plan(todo).measured
+    launcher, todo = launcher_of(tmp_path, pace=lambda configs, workers, threads: 1e-3)
+    assert launcher._plan(todo).measured
+
+
+def test_a_folder_in_which_no_lock_can_be_made_is_one_line(tmp_path):
+    launcher = StackedLauncher(workers=None, stack=None, dry_run=False)
+    (tmp_path / "multirun.yaml").mkdir()
+    launcher.sweep = tmp_path
+    with pytest.raises(UserError, match=rf"^hydra.sweep.dir must be a folder to write to, got {tmp_path}: Is a dir"):
+        launcher._lock()
