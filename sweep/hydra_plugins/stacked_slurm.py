@@ -45,6 +45,7 @@ with suppress(ImportError):  # without the extra there is no such launcher
     ConfigStore.instance().store("stacked_slurm", StackedSlurmLauncherConf, group="hydra/launcher", provider="fmnist")
 
 REFRESH = 1.0  # seconds between two looks at the array
+ALONE = ("nodes", "tasks_per_node", "ntasks", "ntasks_per_node")  # settings with which a stack is trained several times
 LEAVING = 5.0  # seconds that a task which has written its outcomes may take to leave the queue
 
 
@@ -61,10 +62,12 @@ class StackedSlurmLauncher(StackedLauncher):
         """See Launcher."""
         with one_line():
             check_count("hydra.launcher.array_parallelism", self.queue["array_parallelism"])
-            also = {name.replace("-", "_"): value for name, value in self.queue["additional_parameters"].items()}
-            for name in ("nodes", "tasks_per_node", "ntasks", "ntasks_per_node"):
-                if (asked := (self.queue | also).get(name, 1)) != 1:
-                    raise UserError(f"hydra.launcher: {name} must be 1, got {asked}: one task trains a whole stack")
+            also = {
+                f"additional_parameters.{name}": value for name, value in self.queue["additional_parameters"].items()
+            }
+            for name, value in (self.queue | also).items():
+                if name.rpartition(".")[2].replace("-", "_") in ALONE and str(value) != "1":
+                    raise UserError(f"hydra.launcher.{name} must be 1, got {value}: one task trains a whole stack")
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def _make_team(self) -> Any:
