@@ -60,11 +60,6 @@ def parse(given: Any) -> Config:
     return config
 
 
-def own(config: Any) -> Any:
-    """A composed config without Hydra's own part."""
-    return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
-
-
 def _group(group: str, plain: Any) -> Any:
     name: Any = plain.get("name") if isinstance(plain, dict) else plain
     if not isinstance(plain, dict) or not _known(name, GROUPS[group]):

@@ -6,10 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import UserError
-from fmnist.config.parse import check_machine, own, parse
+from fmnist.config.parse import check_machine, parse
 from fmnist.launch.commands import near, python
 from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, memory, parameters, steps, work
 from fmnist.record.result import check_directory
@@ -24,6 +25,11 @@ class Callback:
 
     on_run_start = on_run_end = on_job_start = on_job_end = _ignore
     on_multirun_start = on_multirun_end = on_compose_config = _ignore
+
+
+def own(config: Any) -> Any:
+    """A composed config without Hydra's own part."""
+    return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
 
 
 class RefuseEarly(Callback):

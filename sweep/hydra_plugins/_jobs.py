@@ -82,7 +82,8 @@ class Jobs:
 
     def make(self, overrides: Sequence[str], number: int) -> Job:
         """Compose a job, check it, and see what is there of it already; nothing is written."""
-        from fmnist.config.parse import check_machine, own, parse
+        from fmnist.config.parse import check_machine, parse
+        from fmnist.launch.callbacks import own
 
         job = Job(number, overrides, str(number), self.sweep / str(number), Returned(self.conclude), ours=False)
         try:
@@ -109,7 +110,7 @@ class Jobs:
     def prepare(self, job: Job) -> None:
         """What Hydra does before it calls a task function: a directory with .hydra/ in it, and callbacks. The job fails
         if the directory cannot be written."""
-        from fmnist.config.parse import own
+        from fmnist.launch.callbacks import own
 
         config = self.config(job.overrides, job.number)
         HydraConfig.instance().set_config(config)
