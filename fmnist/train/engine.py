@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from fmnist.config.schema import Config
-from fmnist.data.dataset import Split, as_input
 from fmnist.record.progress import progress
 from fmnist.record.result import Outcome, metrics_in_words, read_result
 from fmnist.speed.kernels import bfloat16_is_emulated
@@ -19,11 +18,10 @@ from fmnist.train.restore import assemble
 from fmnist.train.run import Run
 from fmnist.train.signals import catching
 from fmnist.train.stack import Stack
-from fmnist.view.measure import codes, final
+from fmnist.view.measure import final
 from fmnist.view.watch import watch
 
 log = logging.getLogger("train")
-SHOWN = 1000  # points in TensorBoard's projector
 
 
 @dataclass(frozen=True)
@@ -110,24 +108,13 @@ def _conclude(stack: Stack, runs: Sequence[Run]) -> list[Outcome]:
     for run in runs:
         if run.error is None and run.config.figures and not run.kind.classifies:
             try:
-                _illustrate(run)
+                from fmnist.view.pictures import illustrate  # matplotlib comes with it
+
+                illustrate(stack, run.index, run.directory / "figures", run.record.mirror, run.epoch)
             except Exception as error:  # the run is trained: it does not fail for want of a picture
                 run.record.log.warning(f"a picture could not be drawn: {type(error).__name__}: {error}")
     by_run = [{tag: values[run.index] for tag, values in metrics.items()} for run in runs]
     return [run.finish(own, dataset.classes) for run, own in zip(runs, by_run, strict=True)]
-
-
-def _illustrate(run: Run) -> None:
-    """An autoencoder's pictures, in the run's directory and in TensorBoard."""
-    from fmnist.view.pictures import draw  # matplotlib comes with it
-
-    mirror, stack, dataset = run.record.mirror, run.stack, run.stack.dataset
-    for name, file in draw(stack, run.index, run.directory / "figures").items():
-        mirror.picture(f"figures/{name}", file, run.epoch)
-    some = Split(dataset.test.images[:SHOWN], dataset.test.labels[:SHOWN])
-    thumbnails = as_input(some.images, torch.float32).view(-1, 1, dataset.height, dataset.width)
-    names = [dataset.names[label] for label in some.labels.tolist()]
-    mirror.embedding(codes(stack, some)[run.index], names, thumbnails)
 
 
 def _epochs(stack: Stack, runs: Sequence[Run], caught: list[int], audience: Audience) -> None:
