@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fmnist import UserError
+from fmnist import UserError, run_command
 from fmnist.nn.losses import Classification
 from fmnist.nn.step import outputs
 from fmnist.record.result import defined, metrics_in_words
@@ -114,4 +114,4 @@ def _is_a_sweep(directory: Path) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

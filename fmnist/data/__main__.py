@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 
-from fmnist import UserError
+from fmnist import UserError, run_command
 from fmnist.sources import fetch
 
 
@@ -28,4 +28,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)
