@@ -15,7 +15,7 @@ TOO_LITTLE = ("can't allocate memory", "not enough memory", "out of memory", "AL
 @dataclass(frozen=True)
 class Trouble:
     """text: one line for a person. too_large: half of the runs may fit where all of them did not. trace: where it
-    happened, "" for a user's mistake, of which the line says all."""
+    happened; "" for a user's mistake and for what this machine lacks, of which the line says all."""
 
     text: str
     too_large: bool = False
@@ -26,9 +26,13 @@ def trouble(error: BaseException) -> Trouble:
     """What an exception says."""
     if isinstance(error, UserError):
         return Trouble(str(error))
-    first = (str(error).splitlines() or [""])[0]
+    large, first = _too_large(error), (str(error).splitlines() or [""])[0]
     text = f"{type(error).__name__}: {first}".removesuffix(": ")
-    return Trouble(text, _too_large(error), "".join(traceback.format_exception(error)))
+    if isinstance(error, OSError):
+        return Trouble(f"{error.filename}: {error.strerror}" if error.filename else text, large)
+    if large:
+        return Trouble(f"too little memory ({text})", large)
+    return Trouble(text, trace="".join(traceback.format_exception(error)))
 
 
 def _too_large(error: BaseException) -> bool:

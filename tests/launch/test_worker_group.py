@@ -134,7 +134,7 @@ def test_a_single_run_that_does_not_fit_fails(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Stack, "train_epoch", large)
     outcomes = train_group(configs, directories)
-    assert [outcome.error for outcome in outcomes] == ["MemoryError"] * 2
+    assert [outcome.error for outcome in outcomes] == ["too little memory (MemoryError)"] * 2
     assert [result_of(directory)["status"] for directory in directories] == ["failed"] * 2
 
 
@@ -238,13 +238,16 @@ def test_trouble_keeps_nothing_alive_of_where_it_happened():
         wrong = trouble(error)
     assert kept[0]() is None
     assert wrong.too_large
-    assert wrong.text == "MemoryError: too much"
-    assert "in fails" in wrong.trace
+    assert wrong.text == "too little memory (MemoryError: too much)"
 
 
 @pytest.mark.parametrize(("error", "text", "too_large", "traced"), [
     (UserError("lr must be"), "lr must be", False, False), (ValueError(), "ValueError", False, True),
-    (OSError(errno.ENOSPC, "No space left on device"), "OSError: [Errno 28] No space left on device", False, True),
+    (OSError(errno.ENOSPC, "No space left on device"), "OSError: [Errno 28] No space left on device", False, False),
+    (OSError(errno.ENOSPC, "No space left", "/a/last.pt"), "/a/last.pt: No space left", False, False),
+    (OSError(errno.EMFILE, "Too many open files", "/a"), "/a: Too many open files", True, False),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried\n#0"),
+     "too little memory (RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried)", True, False),
     (RuntimeError("shapes cannot be multiplied\nmore"), "RuntimeError: shapes cannot be multiplied", False, True),
 ])  # fmt: skip
 def test_trouble_is_one_line(error, text, too_large, traced):
