@@ -207,6 +207,8 @@ def _check_augment(config: Config) -> None:
         if not _known(name, AUGMENTATIONS):
             raise UserError(f"unknown knob augment.{name}: there are {', '.join(AUGMENTATIONS)}")
         _check(f"augment.{name}", strength, AUGMENTATIONS[name], strength)
+        if name in ("shift", "cutout") and strength and strength % 1:
+            raise UserError(f"augment.{name} must be a whole number of pixels, got {strength}")
     config.augment = {name: config.augment[name] for name in AUGMENTATIONS if config.augment.get(name)}
 
 
