@@ -13,7 +13,7 @@ from hydra.types import RunMode
 
 from fmnist import ROOT, UserError, lenient_output
 from fmnist.config.parse import check_machine, parse
-from fmnist.launch.commands import command, expanded, near, quoted, quoted_anew, tensorboard
+from fmnist.launch.commands import command, curves, expanded, near, quoted, quoted_anew
 from fmnist.launch.groups import stackable
 from fmnist.launch.runs import corrected
 from fmnist.launch.trouble import trouble
@@ -43,7 +43,7 @@ def main(given: Any) -> float | None:
             (outcome,) = fit([config], [directory])
         if outcome.error is None:
             if settings.mode == RunMode.RUN:
-                print(f"curves: {tensorboard(directory)}")
+                print(f"curves: {curves(directory)}")
             return outcome.objective
         message, status = outcome.error, 1
     except BlockingIOError:

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import UserError
 from fmnist.config.parse import check_machine, parse
-from fmnist.launch.commands import near, python, tensorboard
+from fmnist.launch.commands import curves, near, python
 from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, memory, parameters, steps, work
 from fmnist.launch.trouble import trouble
 from fmnist.record.result import check_directory
@@ -101,7 +101,7 @@ def ending(leaderboard: Leaderboard) -> str:
 
 def where_to_look(sweep: Path) -> str:
     """The commands that show the runs of a sweep, as one pastes them."""
-    return f"curves: {tensorboard(sweep)}\nreport: {python('-m', 'fmnist.report', near(sweep))}"
+    return f"curves: {curves(sweep)}\nreport: {python('-m', 'fmnist.report', near(sweep))}"
 
 
 class DryRun(Callback):

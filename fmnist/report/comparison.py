@@ -23,6 +23,7 @@ class Result:
     status: done, failed, interrupted, paused, pruned or running; or unreadable, unstarted, duplicate. error: why, if
     there is a reason. knobs: its config, flat. metrics: the final ones by tag, and "objective", by which it is ranked.
     A metric that is not defined (null or nan in the record) is missing. seconds: of training, of this run alone.
+    commit: of the code that ended it. earlier: those of all code that had trained it before, oldest first.
     """
 
     directory: Path
@@ -35,6 +36,7 @@ class Result:
     commit: str | None = None
     known_rows: list[dict[str, float]] | None = None  # where they need not be read from the directory
     epoch: int = 0
+    earlier: tuple[str, ...] = ()
 
     @property
     def seed(self) -> tuple[Any, ...]:
@@ -207,8 +209,12 @@ def _result(directory: Path, raw: dict[str, Any]) -> Result:
         else:
             metrics["objective"] = objective
     seconds, epoch = (records.number(raw[name], name) or 0.0 for name in ("seconds", "epoch"))
-    commit = None if raw["commit"] is None else str(raw["commit"])
-    return Result(directory, status, error, knobs, metrics, seconds, str(raw["config_hash"]), commit, epoch=int(epoch))
+    commit, commits = None if raw["commit"] is None else str(raw["commit"]), raw.get("commits", [])
+    if not isinstance(commits, list):
+        raise ValueError(f"commits must be a list, got {commits!r:.40}")
+    earlier = tuple(one for one in map(str, commits) if one != commit)
+    return Result(directory, status, error, knobs, metrics, seconds, str(raw["config_hash"]), commit, None, int(epoch),
+                  earlier)  # fmt: skip
 
 
 def comparisons(results: Sequence[Result]) -> list[Comparison]:

@@ -39,7 +39,7 @@ DAMAGED = {
     {"metrics": {"test/accuracy": "0.5"}}, "a metric is a list": {"metrics": {"test/accuracy": [0.5]}},
     "a metric is true": {"metrics": {"test/accuracy": True}}, "the objective is text": {"objective": "high"},
     "the objective is a table": {"objective": {}}, "the time is text": {"seconds": "2"},
-    "a huge number": {"metrics": {"test/accuracy": {"n": 10**400}}},
+    "the commits are a number": {"commits": 7}, "a huge number": {"metrics": {"test/accuracy": {"n": 10**400}}},
 }  # fmt: skip
 
 
