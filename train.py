@@ -1,6 +1,7 @@
 """Train one run (or, with -m, many): config in, record and objective out. `python train.py --help` lists the knobs."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,50 +11,59 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 
-from fmnist import UserError
+import fmnist.launch.manual  # noqa: F401  (the text of --help)
+from fmnist import ROOT, UserError, lenient_output
 from fmnist.config.parse import check_machine, parse
-from fmnist.launch.commands import command, expanded, near, python, quoted, quoted_anew
+from fmnist.launch.commands import command, curves, expanded, near, quoted, quoted_anew
 from fmnist.launch.groups import stackable
+from fmnist.launch.machine import bound_threads
+from fmnist.launch.runs import corrected
+from fmnist.launch.trouble import trouble
 from fmnist.record.files import locked
 from fmnist.record.result import check_directory
 from fmnist.sources.fetch import digest, read_ahead
 
-sys.path.append(str(Path(__file__).parent / "sweep"))  # Hydra looks for plugins (hydra_plugins/) on the path
+sys.path.insert(0, str(ROOT / "sweep"))  # Hydra looks for plugins (hydra_plugins/) on the path; first for our own
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
 @stackable
 def main(given: Any) -> float | None:
     """One run. A user's mistake is one line and status 2; in a sweep that job fails and the others go on."""
     settings = HydraConfig.get()
     directory = Path(settings.runtime.output_dir)
+    if settings.job.chdir:
+        os.chdir(settings.runtime.cwd)  # paths mean what they meant where the command was typed
     try:
         config = parse(given)
         check_machine(config)
         check_directory(config, directory, digest)
         read_ahead(config.data.name, config.data.dir)
+        bound_threads()
         from fmnist.train.engine import fit  # torch comes with it: only now, when the config is known to be right
 
-        with locked(directory / "train.log", wait=False):
+        with locked(directory / "train.log", wait=False), corrected(directory):
             (outcome,) = fit([config], [directory])
         if outcome.error is None:
             if settings.mode == RunMode.RUN:
-                print(f"curves: {python('-m', 'tensorboard.main', '--logdir', near(directory))}")
+                print(f"curves: {curves(directory)}")
             return outcome.objective
         message, status = outcome.error, 1
-    except UserError as error:
-        message, status = str(error), 2
     except BlockingIOError:
         message, status = f"another command is training the run of {directory}", 2
-    except OSError as error:
-        message, status = f"{error.filename or directory}: {error.strerror or error}", 1
-    except KeyboardInterrupt:  # before training began, or a second one: there is nothing to say
+    except KeyboardInterrupt:  # before training began: there is nothing to say
         raise SystemExit(130) from None
-    except SystemExit:  # a signal, after which everything is saved
+    except SystemExit:  # a signal, which training has heeded
         if settings.mode == RunMode.RUN:
             own = [word for word in sys.argv[1:] if not word.startswith("hydra.run.dir=")]
             print(f"this continues it:\n  {command(*own, quoted('hydra.run.dir', near(directory)))}")
         raise
+    except Exception as error:
+        wrong = trouble(error)
+        if wrong.trace:
+            logging.getLogger("train").exception("failed")
+            raise
+        message, status = wrong.text, 2 if isinstance(error, UserError) else 1
     if settings.mode == RunMode.MULTIRUN:
         logging.getLogger("train").error("error: %s", message)  # Hydra tells the first failure only, and no log
         raise CompactHydraException(message)
@@ -62,6 +72,7 @@ def main(given: Any) -> float | None:
 
 
 if __name__ == "__main__":
+    lenient_output(OSError)  # all that is printed is in train.log too
     sys.argv[1:] = expanded(sys.argv[1:])
     if hint := quoted_anew(sys.argv[1:]):
         print(hint, file=sys.stderr)

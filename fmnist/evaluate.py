@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from fmnist import UserError
+from fmnist import UserError, run_command
 from fmnist.data.dataset import Dataset, Split, values
 from fmnist.nn.losses import Classification
 from fmnist.nn.step import outputs
@@ -164,4 +164,4 @@ def _is_a_sweep(directory: Path) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

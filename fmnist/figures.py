@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from fmnist import UserError
+from fmnist import UserError, run_command
 from fmnist.nn.models import VAE, Autoencoder
 from fmnist.report.gallery import FORMATS
 from fmnist.report.tables import printable
@@ -80,4 +80,4 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

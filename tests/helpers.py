@@ -3,10 +3,12 @@
 import gzip
 import itertools
 import json
+import resource
 import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +98,9 @@ MODELS = {"mlp": {"model.hidden": [20, 12]}, "deep": {"model.width": 12, "model.
 
 
 def rows_of(directory):
-    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    """The rows of a run without their times, by which no two runs are the same."""
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{tag: value for tag, value in row.items() if tag != "time"} for row in rows]
 
 
 def assert_same_run(one, other, **close):
@@ -141,6 +145,17 @@ def crash_in(monkeypatch, epoch):
     monkeypatch.setattr(Stack, "train_epoch", dying)
 
 
+@contextmanager
+def full_disk(size):
+    """No file can grow beyond so many bytes: a write that would ends in an OSError, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def events_of(directory):
     accumulator = EventAccumulator(str(directory), size_guidance={"scalars": 0})
     accumulator.Reload()
@@ -159,9 +174,8 @@ def of_run(directory):
     result = json.loads((directory / "result.json").read_text())
     facts = {key: result[key] for key in ("status", "error", "epoch", "config_hash")}
     facts["files"] = {path.name.split(".out.")[0] for path in directory.iterdir()}
-    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     objective = {"objective": result["objective"]} if result["status"] == "done" else {}
-    return facts, [*rows, result["metrics"] | objective]
+    return facts, [*rows_of(directory), result["metrics"] | objective]
 
 
 def assert_same(one, other, **close):

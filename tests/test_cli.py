@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from helpers import run_cli
+from helpers import rows_of, run_cli
 
 from fmnist import ROOT
 
@@ -17,10 +17,6 @@ QUICK = ("data.limit=500", "epochs=2", "model.hidden=[20]")
 
 def result(directory):
     return json.loads((directory / "result.json").read_text())
-
-
-def curve(directory):
-    return (directory / "metrics.jsonl").read_text()
 
 
 REFUSED_HERE = {
@@ -119,8 +115,8 @@ def test_three_spellings_of_one_run_are_one_run(tmp_path):
     assert run_cli("-m", *QUICK, *sweep, cwd=tmp_path).returncode == 0
     runs = [tmp_path / "plus", tmp_path / "plain", tmp_path / "sweep" / "0.5"]
     assert len({result(run)["config_hash"] for run in runs}) == 1
-    assert len({curve(run) for run in runs}) == 1
-    assert curve(tmp_path / "sweep" / "0.25") != curve(runs[0])
+    assert all(rows_of(run) == rows_of(runs[0]) for run in runs)
+    assert rows_of(tmp_path / "sweep" / "0.25") != rows_of(runs[0])
 
 
 def test_one_run_leaves_its_record_and_says_where(tmp_path):
@@ -172,13 +168,31 @@ def test_a_run_that_diverges_is_one_line_and_status_1(tmp_path):
     assert result(tmp_path / "run")["status"] == "failed"
 
 
+@pytest.mark.parametrize(("limit", "knob", "why"), [
+    ("ulimit -f 1000", "model.hidden=[300]", "run/last.pt: File too large"),
+    pytest.param("ulimit -v 8000000", "model.hidden=[40000,40000]", "error: too little memory (RuntimeError: ",
+                 marks=pytest.mark.skipif(torch.cuda.is_available(), reason="cuda maps more than that")),
+])  # fmt: skip
+def test_a_machine_that_is_too_small_is_one_line_and_status_1(limit, knob, why, tmp_path):
+    words = shlex.join([sys.executable, str(ROOT / "train.py"), *QUICK, knob, "hydra.run.dir=run"])
+    done = subprocess.run(["bash", "-c", f"{limit}; {words}"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert why in line
+    assert "Traceback" not in done.stdout + (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
+    if (tmp_path / "run" / "result.json").exists():
+        assert result(tmp_path / "run")["status"] == "failed"
+
+
 def test_train_py_runs_from_anywhere_and_is_short(tmp_path):
-    assert len((ROOT / "train.py").read_text(encoding="utf-8").splitlines()) <= 75
+    assert len((ROOT / "train.py").read_text(encoding="utf-8").splitlines()) <= 80
     here = tmp_path / "My Drivé (lab)"
     here.mkdir()
     link = here / "bench"
     link.symlink_to(ROOT)
-    for number, script in enumerate((os.path.relpath(ROOT / "train.py", here), "bench/train.py")):
+    (here / "mine.py").symlink_to(ROOT / "train.py")
+    for number, script in enumerate((os.path.relpath(ROOT / "train.py", here), "bench/train.py", "mine.py")):
         run = subprocess.run([sys.executable, script, *QUICK, f"seed={number}", "epochs=1"], cwd=here, text=True,
                              capture_output=True, env={"PATH": "/usr/bin:/bin"})  # fmt: skip
         assert run.returncode == 0, run.stderr

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from helpers import rows_of
 
 from fmnist import ROOT
 
@@ -94,7 +95,7 @@ def again(project, alone):
 
 def run(directory):
     """The result, the rows and the weights of a run."""
-    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = rows_of(directory)
     weights = torch.load(directory / "last.pt", weights_only=True)["weights"]
     return json.loads((directory / "result.json").read_text(encoding="utf-8")), rows, weights
 

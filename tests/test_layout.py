@@ -13,7 +13,7 @@ from fmnist import ROOT
 MODULES = house.modules()
 ONLY_IN = {  # library: the modules that may import it
     "hydra": {"train", "fmnist.config.names", "fmnist.launch.commands"},
-    "omegaconf": {"fmnist.config.parse", "fmnist.config.manual", "fmnist.launch.callbacks"},
+    "omegaconf": {"fmnist.config.parse", "fmnist.launch.manual", "fmnist.launch.callbacks"},
     "tensorboard": {"fmnist.record.board"},
     "torchvision": {"fmnist.view.pictures"},
     "matplotlib": {"fmnist.view.pictures", "fmnist.figures", "fmnist.report.plots", "fmnist.report.landscapes",

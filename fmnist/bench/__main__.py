@@ -10,13 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fmnist import ROOT, UserError
+from fmnist import ROOT, UserError, commit, run_command
 from fmnist.bench.entrants import PEERS, processors
 from fmnist.bench.race import LOOSE, LOOSE_DEEP, Cell, startup, time_cell
 from fmnist.bench.show import plot, read, show
 from fmnist.bench.sweeps import SWEEPS, time_sweep
 from fmnist.record.files import replacing
-from fmnist.record.record import commit
 from fmnist.report.gallery import FORMATS
 from fmnist.sources.fetch import fashion
 
@@ -170,4 +169,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -3,5 +3,4 @@
 schema   every knob: its type, its default, what it allows; one entry for each model
 parse    what the user typed -> a checked Config; its hash
 names    the names of sweeps and runs
-manual   the text of --help
 """

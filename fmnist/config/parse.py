@@ -15,7 +15,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import UserError
-from fmnist.config.manual import manual
 from fmnist.config.names import job_name, sweep_name
 from fmnist.config.schema import (
     ASIDE,
@@ -207,6 +206,8 @@ def _check_augment(config: Config) -> None:
         if not _known(name, AUGMENTATIONS):
             raise UserError(f"unknown knob augment.{name}: there are {', '.join(AUGMENTATIONS)}")
         _check(f"augment.{name}", strength, AUGMENTATIONS[name], strength)
+        if name in ("shift", "cutout") and strength and strength % 1:
+            raise UserError(f"augment.{name} must be a whole number of pixels, got {strength}")
     config.augment = {name: config.augment[name] for name in AUGMENTATIONS if config.augment.get(name)}
 
 
@@ -233,7 +234,6 @@ def flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flattened
 
 
-OmegaConf.register_new_resolver("manual", manual, replace=True)
 # A job's config inherits what the sweep's has cached: so `typed` gives a job the sweep's own overrides.
 OmegaConf.register_new_resolver("typed", lambda overrides: list(overrides), use_cache=True, replace=True)
 OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)

@@ -264,6 +264,10 @@ class Config(Knobs):
     optim: Any = field(default_factory=AdamConfig)
     anomaly: AnomalyConfig = field(default_factory=AnomalyConfig)
 
+    def measured(self, epoch: int) -> bool:
+        """Whether the validation rows are measured after that epoch, and a row is recorded: a run ends at such."""
+        return epoch % self.eval_every == 0 or epoch == self.epochs
+
     @property
     def last_epoch(self) -> int:
         """The epoch after which training ends: the run's last or, with `until`, the recorded one at which it pauses."""

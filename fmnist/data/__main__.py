@@ -1,6 +1,7 @@
 """`python -m fmnist.data`: see fmnist.sources.command."""
 
+from fmnist import run_command
 from fmnist.sources.command import main
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -11,4 +11,5 @@ pool       starts worker processes, sends them runs, collects results, replaces 
 worker     a process that trains stacks
 commands   commands that can be pasted, overrides with the quotes they need
 callbacks  what Hydra calls: refuse a mistake early, dry run, leaderboard
+manual     the text of --help
 """

@@ -11,8 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import UserError
 from fmnist.config.parse import check_machine, parse
-from fmnist.launch.commands import near, python
+from fmnist.launch.commands import curves, near, python
 from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, memory, parameters, steps, work
+from fmnist.launch.trouble import trouble
 from fmnist.record.result import check_directory
 from fmnist.report.leaderboard import Leaderboard, table
 from fmnist.sources.fetch import digest
@@ -61,7 +62,8 @@ def _make(directory: Path) -> None:
     """Make a run's directory. Raises UserError where that cannot be done."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=directory).close()
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(bytes(65536))  # there is room for Hydra's own files: it would say no reason
     except OSError as error:
         raise UserError(f"hydra.run.dir must be a folder to write to, got {directory}: {error.strerror}") from None
 
@@ -73,7 +75,7 @@ class UpdateLeaderboard(Callback):
         self.leaderboards: dict[Path, Leaderboard] = {}
 
     def _leaderboard(self, config: Any) -> Leaderboard:
-        sweep = Path(str(config.hydra.sweep.dir)).absolute()
+        sweep = _sweep(config)
         return self.leaderboards.setdefault(sweep, Leaderboard(sweep))
 
     def on_job_end(self, config: Any, **_: Any) -> None:
@@ -83,31 +85,28 @@ class UpdateLeaderboard(Callback):
 
     def on_multirun_end(self, config: Any, **_: Any) -> None:
         """Show the leaderboard at the end of a sweep in which no run has failed."""
-        leaderboard = self._leaderboard(config)
-        try:
-            found = leaderboard.write()
-        except OSError as error:
-            print(f"\nthe leaderboard cannot be written: {error}")
-        else:
-            if found:
-                print(f"\n{table(found)}\n\n{near(leaderboard.sweep / 'leaderboard.csv')}")
+        if text := ending(self._leaderboard(config)):
+            print(text)
 
 
-class ShowCommands(Callback):
-    """Hydra callback: the end of a sweep shows how its runs are looked at."""
+def _sweep(config: Any) -> Path:
+    """The directory of a sweep: a relative one lies where the command was started, whatever hydra.job.chdir does."""
+    return Path(str(config.hydra.runtime.cwd), str(config.hydra.sweep.dir))
 
-    def on_multirun_end(self, config: Any, **_: Any) -> None:
-        """Print the commands; Hydra calls this only if no run has failed."""
-        sweep = Path(str(config.hydra.sweep.dir)).absolute()
-        if (sweep / "leaderboard.csv").exists():
-            print(where_to_look(sweep))
+
+def ending(leaderboard: Leaderboard) -> str:
+    """What is printed at the end of a sweep: its runs as a table, and the commands that show them, to be pasted."""
+    try:
+        found = leaderboard.write()
+    except OSError as error:  # such as a full disk: it must not hide what has failed
+        return f"\nthe leaderboard cannot be written: {trouble(error).text}\n"
+    csv = near(leaderboard.sweep / "leaderboard.csv")
+    return f"\n{table(found)}\n\n{csv}\n{where_to_look(leaderboard.sweep)}" if found else ""
 
 
 def where_to_look(sweep: Path) -> str:
     """The commands that show the runs of a sweep, as one pastes them."""
-    folder = near(sweep)
-    curves, report = ["-m", "tensorboard.main", "--logdir", folder], ["-m", "fmnist.report", folder]
-    return f"curves: {python(*curves)}\nreport: {python(*report)}"
+    return f"curves: {curves(sweep)}\nreport: {python('-m', 'fmnist.report', near(sweep))}"
 
 
 class DryRun(Callback):

@@ -73,6 +73,12 @@ def python(*arguments: str) -> str:
     return in_shell(here if os.sep in here else os.path.join(os.curdir, here), *arguments)
 
 
+def curves(folder: Path) -> str:
+    """The command that shows the curves of the runs in or below a folder. TensorBoard takes every path for UTF-8."""
+    encoding = "" if sys.getfilesystemencoding() == "utf-8" else "PYTHONUTF8=1 "
+    return encoding + python("-m", "tensorboard.main", "--logdir", near(folder))
+
+
 def command(*overrides: str) -> str:
     """`python train.py` with these overrides as a line that can be pasted into a shell."""
     return python(near(ROOT / "train.py"), *overrides)

@@ -37,11 +37,23 @@ def this_machine(devices: int = 0, root: Path = ROOT) -> Machine:
     return Machine(cores(root), available(root), devices, math.inf if files == resource.RLIM_INFINITY else files)
 
 
+def bound_threads() -> None:
+    """Let the libraries that are loaded from now on start no more threads than a quota of this process allows: by
+    themselves they count the processors that it may run on."""
+    if (bound := cores()) < _processors():
+        os.environ.setdefault("OMP_NUM_THREADS", str(bound))
+
+
 def cores(root: Path = ROOT) -> int:
     """The cores that this process may keep busy: a quota of one and a half is two."""
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    own = _processors()
     shares = [_quota(group) for group in _groups("cpu", root)]
     return max(1, min([own, *(math.ceil(share) for share in shares if share < own)]))
+
+
+def _processors() -> int:
+    """Those that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available(root: Path = ROOT) -> float:

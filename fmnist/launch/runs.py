@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fmnist import UserError
+from fmnist.launch.trouble import trouble
 from fmnist.record.result import Outcome, read_result, write_result
 
 LOG = "train.log"  # as Hydra names it, by conf/config.yaml
@@ -30,7 +31,7 @@ class RunLog(logging.Handler):
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a", encoding="utf-8") as file:
+            with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(self.format(record) + "\n")
         except OSError as error:
             if not self.broken:
@@ -48,12 +49,30 @@ def run_log(directory: Path) -> logging.Logger:
 def correct(directory: Path, status: str, reason: str | None, was: Sequence[str] = ("running",)) -> None:
     """Correct the record of a run that nobody trains any more. was: the states that are wrong.
 
-    A record that cannot be read or written stays as it is.
+    On a full disk TensorBoard's mirror makes room: it is made anew when the run goes on. A record that cannot be read
+    or written stays as it is.
     """
     with suppress(UserError, OSError, AttributeError):  # the last where its metrics are no dict
         result = read_result(directory)
-        if result is not None and result["status"] in was:
-            write_result(directory, result | {"status": status, "error": reason})
+        if result is None or result["status"] not in was:
+            return
+        result |= {"status": status, "error": reason}
+        try:
+            write_result(directory, result)
+        except OSError:
+            for mirror in directory.glob("events.out.tfevents.*"):
+                mirror.unlink()
+            write_result(directory, result)
+
+
+@contextmanager
+def corrected(directory: Path) -> Iterator[None]:
+    """Correct the record of the run that is trained within it, where it could not be closed for want of room."""
+    try:
+        yield
+    except OSError as error:
+        correct(directory, "failed", trouble(error).text)
+        raise
 
 
 def give_up(directory: Path, status: str, reason: str, trace: str = "") -> Outcome:

@@ -18,7 +18,8 @@ TOO_LITTLE = (
 @dataclass(frozen=True)
 class Trouble:
     """text: one line for a person. too_large: half of the runs may fit where all of them did not. trace: where it
-    happened, "" for a user's mistake, of which the line says all. mistake: it is one, of all runs of a stack."""
+    happened; "" for a user's mistake and for what this machine lacks, of which the line says all. mistake: whether it
+    is a user's, the same for all runs of a stack."""
 
     text: str
     too_large: bool = False
@@ -30,9 +31,13 @@ def trouble(error: BaseException) -> Trouble:
     """What an exception says."""
     if isinstance(error, UserError):
         return Trouble(str(error), mistake=True)
-    first = (str(error).splitlines() or [""])[0]
+    large, first = _too_large(error), (str(error).splitlines() or [""])[0]
     text = f"{type(error).__name__}: {first}".removesuffix(": ")
-    return Trouble(text, _too_large(error), "".join(traceback.format_exception(error)))
+    if isinstance(error, OSError):
+        return Trouble(f"{error.filename}: {error.strerror}" if error.filename else text, large)
+    if large:
+        return Trouble(f"too little memory ({text})", large)
+    return Trouble(text, trace="".join(traceback.format_exception(error)))
 
 
 def _too_large(error: BaseException) -> bool:

@@ -1,5 +1,6 @@
 """TensorBoard's mirror of a record."""
 
+import logging
 import socket
 import time
 from dataclasses import asdict
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fmnist.config.parse import flat
 from fmnist.config.schema import NOT_HASHED, Config, kind
+from fmnist.record.result import FACTS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,15 +19,16 @@ class Mirror:
     """TensorBoard's mirror of the record: its events file is written anew from the rows whenever a run starts.
 
     The file is opened for each row and closed again, so that a stack of a thousand runs does not hold a thousand open.
+    Where it cannot be written, a warning says so once: the rows are in the record, and training goes on.
     """
 
-    def __init__(self, config: Config, directory: Path, rows: list[dict[str, float]]) -> None:
+    def __init__(self, config: Config, directory: Path, rows: list[dict[str, float]], log: logging.Logger) -> None:
         from tensorboard.plugins.hparams import summary_v2 as hparams
         from torch.utils.tensorboard.summary import custom_scalars
 
         for old in directory.glob("events.out.tfevents.*"):
             old.unlink()
-        self.directory = directory
+        self.directory, self.log = directory, log
         self.file = directory / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
         charts = {name: [f"train/{name}", f"validation/{name}"] for name in kind(config.model.name).charts}
         layout = {"curves": {name: ["Multiline", tags] for name, tags in charts.items()}}
@@ -43,10 +46,14 @@ class Mirror:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        with open(self.file, "ab") as stream:
-            writer = RecordWriter(stream)
-            for event in events:
-                writer.write(Event(wall_time=time.time(), **event).SerializeToString())
+        try:
+            with open(self.file, "ab") as stream:
+                writer = RecordWriter(stream)
+                for event in events:
+                    writer.write(Event(**{"wall_time": time.time(), **event}).SerializeToString())
+        except OSError as error:
+            self.log.warning(f"{self.file} cannot be written: {error.strerror}; it is made anew when the run goes on")
+            self.file = Path("/dev/null")  # nothing is read that follows half an event
 
     def row(self, row: dict[str, float]) -> None:
         """Mirror one row of the record."""
@@ -65,10 +72,12 @@ class Mirror:
         """Show points (n, code) with their labels and pictures (n, 1, height, width) in the projector."""
         from torch.utils.tensorboard import SummaryWriter
 
-        with SummaryWriter(str(self.directory), filename_suffix=".projector") as writer:
-            writer.add_embedding(codes, labels, thumbnails, tag="codes")
-        for empty in self.directory.glob("events.out.tfevents.*.projector"):
-            empty.unlink()
+        try:
+            with SummaryWriter(str(self.directory), filename_suffix=".projector") as writer:
+                writer.add_embedding(codes, labels, thumbnails, tag="codes")
+        finally:
+            for empty in self.directory.glob("events.out.tfevents.*.projector"):
+                empty.unlink()
 
     def end(self, epoch: int, metrics: dict[str, float], status: str) -> None:
         """Mirror the test metrics and the status."""
@@ -77,11 +86,12 @@ class Mirror:
 
 
 def _scalars(row: dict[str, float]) -> dict[str, Any]:
-    """A row as an event."""
+    """A row as an event of its time."""
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    values = [Summary.Value(tag=tag, simple_value=value) for tag, value in row.items() if tag != "epoch"]
-    return {"summary": Summary(value=values), "step": int(row["epoch"])}
+    values = [Summary.Value(tag=tag, simple_value=value) for tag, value in row.items() if tag not in FACTS]
+    when = {"wall_time": row["time"]} if "time" in row else {}
+    return {"summary": Summary(value=values), "step": int(row["epoch"]), **when}
 
 
 def _in_words(value: Any) -> bool | float | str:
@@ -91,12 +101,10 @@ def _in_words(value: Any) -> bool | float | str:
 
 def _session_end(status: str) -> Any:
     """The summary by which TensorBoard's table of hyper-parameters shows how a run ended."""
-    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+    from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
     code = {"done": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}.get(status, api_pb2.STATUS_UNKNOWN)
-    info = plugin_data_pb2.SessionEndInfo(status=code)
-    content = plugin_data_pb2.HParamsPluginData(version=metadata.PLUGIN_DATA_VERSION, session_end_info=info)
-    plugin = SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME, content=content.SerializeToString())
-    value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=SummaryMetadata(plugin_data=plugin))
-    return Summary(value=[value])
+    data = plugin_data_pb2.HParamsPluginData(session_end_info=plugin_data_pb2.SessionEndInfo(status=code))
+    about = metadata.create_summary_metadata(data)
+    return Summary(value=[Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=about)])

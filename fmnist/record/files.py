@@ -6,13 +6,24 @@ import functools
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 log = logging.getLogger(__name__)
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what file systems without locks answer
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError that is raised within it name this file: what fails in writing, as on a full disk, names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and not error.filename:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -23,7 +34,7 @@ def replacing(path: Path, mode: str = "w", writer: str = "") -> Iterator[IO[Any]
     """
     part = path.with_name(f"{path.name}{writer and '.' + writer}.part")
     try:
-        with open(part, mode, encoding=None if "b" in mode else "utf-8") as file:
+        with naming(path), open(part, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -35,14 +46,13 @@ def replacing(path: Path, mode: str = "w", writer: str = "") -> Iterator[IO[Any]
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make sure that the new name is on the disk, where the file system can do that."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass  # some network file systems cannot synchronise a folder
-    finally:
-        os.close(descriptor)
+    """Make sure that the new name is on the disk, where the folder can be read and its file system can do that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager
@@ -52,7 +62,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
     wait: for another process to release it; otherwise BlockingIOError is raised. A file system may have no locks, as
     Lustre is often mounted: then a warning says so once, and nothing is locked. NFS needs a writable descriptor.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -12,7 +12,8 @@ def progress(epochs: int, start: int) -> Iterator[Any]:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    with tqdm(total=epochs, initial=start, unit="epoch", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
+    hidden = sys.stderr is None or not sys.stderr.isatty()
+    with tqdm(total=epochs, initial=start, unit="epoch", disable=hidden, dynamic_ncols=True) as bar:
         if bar.disable:
             yield bar
         else:

@@ -13,6 +13,7 @@ from fmnist.config.schema import BEFORE, NOT_HASHED, Config, Knobs
 from fmnist.record.files import replacing
 
 RENAMED = {"test/gaps": "test/holes"}  # tags of older records
+FACTS = ("epoch", "time")  # what a row has beside its metrics
 
 
 @dataclass(frozen=True)
@@ -25,34 +26,40 @@ class Outcome:
 
 
 def read_result(directory: Path) -> dict[str, Any] | None:
-    """A run's result.json, or None where no run was started. Raises UserError if it is damaged."""
+    """A run's result.json, or None where no run was started. Raises UserError if it is damaged or cannot be read."""
     file = directory / "result.json"
     try:
         result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged ({error}): remove it to start this run anew") from None
-    if not isinstance(result, dict) or not {"status", "config", "config_hash"} <= result.keys():
+    needed = {"status": str, "epoch": int, "config": dict, "config_hash": str}
+    if not isinstance(result, dict) or any(type(result.get(name)) is not kind for name, kind in needed.items()):
         raise UserError(f"{file} is damaged (not a run's): remove it to start this run anew")
     if isinstance(metrics := result.get("metrics"), dict):
         result["metrics"] = measured(metrics)
     return result
 
 
-def read_rows(directory: Path) -> list[dict[str, float]]:
-    """The rows of metrics.jsonl, up to a line that a crash cut short."""
+def read_rows(directory: Path) -> list[dict[str, float] | None]:
+    """The rows of metrics.jsonl: "epoch", "time" (in seconds since 1970; older rows have none) and the tags. None for a
+    line that is damaged. The last line is left out if a crash has cut it short."""
     try:
-        lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        *lines, last = (directory / "metrics.jsonl").read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
-    rows = []
-    for line in lines:
-        try:
-            rows.append(measured(json.loads(line)))
-        except (ValueError, AttributeError):
-            break
-    return rows
+    return [*map(_row, lines), *filter(None, [_row(last)])]
+
+
+def _row(line: bytes) -> dict[str, float] | None:
+    try:
+        row = measured(json.loads(line))
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return row if type(row.get("epoch")) is int else None
 
 
 def measured(metrics: dict[str, Any]) -> dict[str, Any]:

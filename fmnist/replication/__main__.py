@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
 
-from fmnist import ROOT, UserError
+from fmnist import ROOT, UserError, run_command
 from fmnist.config.names import sweep_name
 from fmnist.replication.archive import pack
 from fmnist.replication.claims import CLAIMS
@@ -165,4 +165,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

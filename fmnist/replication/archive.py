@@ -29,6 +29,7 @@ def pack(results: Sequence[Result], file: Path) -> None:
         lines.append(json.dumps({
             "run": result.directory.name, "knobs": result.knobs, "metrics": metrics, "rows": rows,
             "seconds": round(result.seconds, 2), "config_hash": result.config_hash, "commit": result.commit, **failure,
+            **({"earlier": result.earlier} if result.earlier else {}),
         }, separators=(",", ":")) + "\n")  # fmt: skip
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as stream:
@@ -57,7 +58,7 @@ def _result(run: dict[str, Any], file: Path) -> Result:
     ]
     return Result(
         file.parent / run["run"], run.get("status", "done"), run.get("error"), run["knobs"], run["metrics"],
-        run["seconds"], run["config_hash"], run["commit"], rows,
+        run["seconds"], run["config_hash"], run["commit"], rows, earlier=tuple(run.get("earlier", ())),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from fmnist import UserError
+from fmnist import UserError, run_command
 from fmnist.report.page import report
 from fmnist.report.tables import printable
 
@@ -48,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

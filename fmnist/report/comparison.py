@@ -23,6 +23,7 @@ class Result:
     status: done, failed, interrupted, paused, pruned or running; or unreadable, unstarted, duplicate. error: why, if
     there is a reason. knobs: its config, flat. metrics: the final ones by tag, and "objective", by which it is ranked.
     A metric that is not defined (null or nan in the record) is missing. seconds: of training, of this run alone.
+    commit: of the code that ended it. earlier: those of all code that had trained it before, oldest first.
     """
 
     directory: Path
@@ -36,6 +37,7 @@ class Result:
     known_rows: list[dict[str, float]] | None = None  # where they need not be read from the directory
     epoch: int = 0
     data: str = ""  # the digest of its data; older records have none
+    earlier: tuple[str, ...] = ()
 
     @property
     def seed(self) -> tuple[Any, ...]:
@@ -209,9 +211,12 @@ def _result(directory: Path, raw: dict[str, Any]) -> Result:
         else:
             metrics["objective"] = objective
     seconds, epoch = (records.number(raw[name], name) or 0.0 for name in ("seconds", "epoch"))
-    commit = None if raw["commit"] is None else str(raw["commit"])
+    commit, commits = None if raw["commit"] is None else str(raw["commit"]), raw.get("commits", [])
+    if not isinstance(commits, list):
+        raise ValueError(f"commits must be a list, got {commits!r:.40}")
+    earlier = tuple(one for one in map(str, commits) if one != commit)
     hash, data = str(raw["config_hash"]), str(raw.get("data") or "")
-    return Result(directory, status, error, knobs, metrics, seconds, hash, commit, epoch=int(epoch), data=data)
+    return Result(directory, status, error, knobs, metrics, seconds, hash, commit, None, int(epoch), data, earlier)
 
 
 def comparisons(results: Sequence[Result]) -> list[Comparison]:

@@ -155,7 +155,7 @@ def left_out(results: Sequence[Result]) -> list[str]:
 
 def _provenance(results: Sequence[Result]) -> str:
     done = [result for result in results if result.status == "done"]
-    whole = {result.commit or "unknown" for result in done} or {"unknown"}
+    whole = {commit or "unknown" for result in done for commit in (*result.earlier, result.commit)} or {"unknown"}
     commits = sorted(commit[:10] + "+" * commit.endswith("+") for commit in whole)
     seconds = round(sum(result.seconds for result in done))
     time = counted(seconds, "second") if seconds < 120 else counted(round(seconds / 60), "minute")

@@ -1,5 +1,6 @@
 """What the record of a run says, checked: a file may be damaged, or be none of ours."""
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from fmnist.config.parse import flat
 from fmnist.config.schema import BEFORE, SEEDS, kind
 from fmnist.record.result import read_rows
 
-LARGEST = 1e150  # a larger number is no measurement, and its square overflows
+LARGEST = 1e150  # a larger metric is no measurement, and its square overflows
 
 
 def knobs(config: Any) -> dict[str, Any]:
@@ -20,7 +21,9 @@ def knobs(config: Any) -> dict[str, Any]:
     found.setdefault("norm", "batch" if found.get("batch_norm") else None)
     for name, value in found.items():
         for element in value if isinstance(value, list) else [value]:
-            if not isinstance(element, str | bool | None) and number(element, name) is None:
+            if not isinstance(element, str | int | float | None):
+                raise ValueError(f"{name} must be a number or a name, got {element!r:.40}")
+            if isinstance(element, float) and not isfinite(element):
                 raise ValueError(f"{name} must be finite, got {element}")
     model = found["model.name"]
     try:
@@ -47,15 +50,14 @@ def number(value: Any, name: str) -> float | None:
 
 
 def rows(directory: Path) -> list[dict[str, float]]:
-    """The rows of metrics.jsonl. A crash may have cut short the last line; other damage raises ValueError."""
-    raw = read_rows(directory)
-    file = directory / "metrics.jsonl"
-    if file.exists() and len(raw) < file.read_bytes().count(b"\n"):
-        raise ValueError(f"line {len(raw) + 1} cannot be read")
-    found = [metrics(row, f"line {place}") for place, row in enumerate(raw, start=1)]
-    for place, row in enumerate(found, start=1):
-        if not row.get("epoch", 0.5).is_integer():
-            raise ValueError(f"line {place} must have a whole number as its epoch")
+    """The rows of metrics.jsonl without their times. A crash may have cut short the last line; other damage raises
+    ValueError."""
+    found = []
+    for place, row in enumerate(read_rows(directory), start=1):
+        if row is None:
+            raise ValueError(f"line {place} cannot be read")
+        row.pop("time", None)
+        found.append(metrics(row, f"line {place}"))
     return found
 
 

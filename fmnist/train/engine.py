@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from fmnist.config.schema import Config
-from fmnist.data.dataset import Split, as_input
 from fmnist.record.progress import progress
 from fmnist.record.result import Outcome, metrics_in_words, read_result
 from fmnist.speed.kernels import bfloat16_is_emulated
@@ -19,11 +18,10 @@ from fmnist.train.restore import assemble
 from fmnist.train.run import Run
 from fmnist.train.signals import catching
 from fmnist.train.stack import Stack
-from fmnist.view.measure import codes, final
+from fmnist.view.measure import final
 from fmnist.view.watch import watch
 
 log = logging.getLogger("train")
-SHOWN = 1000  # points in TensorBoard's projector
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,8 @@ def fit(
 
     A run that is done is not trained again; one that was interrupted or paused goes on from its checkpoint (those of
     a stack must have stopped at the same epoch). logs: one per run, where they are not to share the logger "train".
-    Raises UserError for a mistake in data or directories; SystemExit(128 + signal) after SIGINT or SIGTERM has ended
-    the current epoch and everything is saved.
+    Raises UserError for a mistake in data or directories; SystemExit(128 + signal) after SIGINT or SIGTERM: the first
+    one ends the current epoch, which is saved; a second one, or one that comes after the last epoch, ends at once.
     """
     logs = logs or [log] * len(configs)
     results = [read_result(directory) for directory in directories]
@@ -82,12 +80,19 @@ def flushed_denormals() -> Iterator[None]:
 def _train(
     stack: Stack, directories: Sequence[Path], logs: Sequence[logging.Logger], audience: Audience
 ) -> list[Outcome]:
+    runs: list[Run] = []
+    saved = False  # whether the last epoch is: then there is nothing to wait for
+
+    def heed(caught: list[int]) -> None:
+        if saved or len(caught) > 1:
+            raise SystemExit(128 + caught[0])
+        for run in runs:
+            run.record.say("this epoch is finished first, and saved; a second signal ends the run at once")
+
     with ExitStack() as closing:
-        caught = closing.enter_context(catching(_insist))
-        runs = [
-            closing.enter_context(Run(stack, index, directory, logs[index]))
-            for index, directory in enumerate(directories)
-        ]
+        caught = closing.enter_context(catching(heed))
+        for index, directory in enumerate(directories):
+            runs.append(closing.enter_context(Run(stack, index, directory, logs[index])))
         for run in runs:
             run.record.say(_opening(run))
             for remark in stack.dataset.remarks:
@@ -95,6 +100,9 @@ def _train(
         _epochs(stack, runs, caught, audience)
         for run in runs:
             run.save()
+        saved = True
+        if caught:
+            raise SystemExit(128 + caught[0])
         pausing = stack.common.last_epoch < stack.common.epochs
         outcomes = [run.pause() for run in runs] if pausing else _conclude(stack, runs)
         for index, outcome in enumerate(outcomes):
@@ -105,31 +113,19 @@ def _train(
 
 def _conclude(stack: Stack, runs: Sequence[Run]) -> list[Outcome]:
     """Measure the weights that are tested, and close the records of runs that have trained to their end."""
-    dataset = stack.dataset
     for run in runs:
         stack.load_weights(run.index, run.tested_weights())
     metrics = final(stack)
     for run in runs:
         if run.error is None and run.config.figures and not run.kind.classifies:
             try:
-                _illustrate(run)
+                from fmnist.view.pictures import illustrate  # matplotlib comes with it
+
+                illustrate(stack, run.index, run.directory / "figures", run.record.mirror, run.epoch)
             except Exception as error:  # the run is trained: it does not fail for want of a picture
                 run.record.log.warning(f"a picture could not be drawn: {type(error).__name__}: {error}")
     by_run = [{tag: values[run.index] for tag, values in metrics.items()} for run in runs]
-    return [run.finish(own, dataset.classes) for run, own in zip(runs, by_run, strict=True)]
-
-
-def _illustrate(run: Run) -> None:
-    """An autoencoder's pictures, in the run's directory and in TensorBoard."""
-    from fmnist.view.pictures import draw  # matplotlib comes with it
-
-    mirror, stack, dataset = run.record.mirror, run.stack, run.stack.dataset
-    for name, file in draw(stack, run.index, run.directory / "figures").items():
-        mirror.picture(f"figures/{name}", file, run.epoch)
-    some = Split(dataset.test.images[:SHOWN], dataset.test.labels[:SHOWN])
-    thumbnails = as_input(some.images, torch.float32).view(-1, 1, dataset.height, dataset.width)
-    names = [dataset.names[label] for label in some.labels.tolist()]
-    mirror.embedding(codes(stack, some)[run.index], names, thumbnails)
+    return [run.finish(own, stack.dataset.classes) for run, own in zip(runs, by_run, strict=True)]
 
 
 def _epochs(stack: Stack, runs: Sequence[Run], caught: list[int], audience: Audience) -> None:
@@ -146,9 +142,8 @@ def _epochs(stack: Stack, runs: Sequence[Run], caught: list[int], audience: Audi
     with audience.bar(common.epochs, start) as bar:
         for epoch in range(start + 1, common.last_epoch + 1):
             clock = time.perf_counter()
-            last = epoch == common.epochs
             metrics = stack.train_epoch(epoch)
-            measured = epoch % common.eval_every == 0 or last
+            measured = common.measured(epoch)
             if measured and held_out:
                 with stack.tested_weights():
                     metrics |= stack.measure("validation", held_out)
@@ -161,26 +156,18 @@ def _epochs(stack: Stack, runs: Sequence[Run], caught: list[int], audience: Audi
                 run.end_epoch(epoch, {tag: values[run.index] for tag, values in metrics.items()}, measured)
                 if run.error is not None:
                     audience.ended(run.index, Outcome(None, run.record.metrics, run.error))
-                elif measured and (epoch % common.log_every == 0 or last):
-                    run.record.say(f"epoch {epoch}/{common.epochs}  {metrics_in_words(run.record.result['metrics'])}")
+                elif measured and (epoch % common.log_every == 0 or epoch == common.epochs):
+                    run.record.say(f"epoch {epoch}/{common.epochs}  {metrics_in_words(run.record.metrics)}")
             bar.update()
             leaving = bool(caught)  # read once: a signal that comes later ends the next epoch, which is saved too
             if leaving or now - saved >= common.save_every:
                 saved = now
                 for run in runs:
                     run.save()
+            if leaving:
+                raise SystemExit(128 + caught[0])
             if all(run.stopped for run in runs):
                 return
-            if leaving and not last:
-                for run in (run for run in runs if run.error is None):
-                    run.interrupt()
-                raise SystemExit(128 + caught[0])
-
-
-def _insist(caught: list[int]) -> None:
-    """Called for each signal: the first one ends training with the epoch, a second one at once."""
-    if len(caught) > 1:
-        raise KeyboardInterrupt
 
 
 def _opening(run: Run) -> str:

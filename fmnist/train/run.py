@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from fmnist import UserError
+from fmnist import UserError, commit
 from fmnist.config.parse import config_hash
 from fmnist.config.schema import Config, kind
 from fmnist.data.dataset import digest
 from fmnist.record import checkpoint
-from fmnist.record.record import Record, commit
+from fmnist.record.record import Record
 from fmnist.record.result import Outcome, check_data, metrics_in_words, read_result
 from fmnist.train.stack import Stack
 
@@ -27,7 +27,7 @@ def last_state(config: Config, directory: Path) -> dict[str, Any] | None:
         return None
     state = checkpoint.load(directory / "last.pt")
     recorded = (read_result(directory) or {}).get("config_hash")  # check_directory has compared it, knob by knob
-    if state["config_hash"] not in (config_hash(config), recorded):
+    if state.get("config_hash", "") not in (config_hash(config), recorded):
         raise UserError(f"{directory}/last.pt is of another config: choose another hydra.run.dir")
     check_data(directory, digest(config.data.name, config.data.dir))
     if state["config_hash"] != config_hash(config):
@@ -74,11 +74,17 @@ class Run:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if len(self.stack.configs) > 1:
-            return  # whoever trains a stack says how its runs end: one that is too large is halved
-        if isinstance(error, Exception) and self.record.result["status"] == "running":  # this run ended by it too
-            self.record.log.error("failed", exc_info=None if isinstance(error, UserError) else error)
-            self.record.finish("failed", error=f"{type(error).__name__}: {error}")
+        if self.record.result["status"] != "running":
+            return
+        if isinstance(error, SystemExit):
+            self.record.finish("interrupted")
+            saved = self.record.result["epoch"]
+            self.record.say(f"interrupted: all up to epoch {saved} of {self.config.epochs} is saved")
+        elif isinstance(error, Exception) and len(self.stack.configs) == 1:
+            line = f"{type(error).__name__}: {error}".splitlines()[0]
+            self.record.finish("failed", error=line)
+            self.record.say(f"failed: {line}")
+        # else whoever trains the stack says how its runs end: one that is too large is halved
 
     def end_epoch(self, epoch: int, metrics: dict[str, float], measured: bool) -> None:
         """Record an epoch; stop if a loss is not finite, or if validation has not improved for too long."""
@@ -93,7 +99,7 @@ class Run:
             self.record.say(f"epoch {epoch}: the training loss is {metrics['train/loss']:.1g}: "
                             "try a smaller lr, norm=batch or grad_clip")  # fmt: skip
         if measured:
-            self.record.add({"epoch": epoch, **metrics})
+            self.record.add(epoch, metrics)
             self._judge(metrics)
         if self._out_of_patience():
             self.record.say(f"epoch {epoch}: no better validation for {self.config.patience} epochs, stopped")
@@ -101,7 +107,8 @@ class Run:
 
     def _out_of_patience(self) -> bool:
         patience = self.config.patience
-        return bool(self.best and patience and self.epoch - self.best["epoch"] >= patience)
+        waited = self.epoch - self.best["epoch"] if self.best else 0
+        return bool(patience and waited >= patience and self.config.measured(self.epoch))
 
     def _judge(self, metrics: dict[str, float]) -> None:
         value = metrics.get(f"validation/{self.kind.judged_by}")
@@ -165,11 +172,6 @@ class Run:
         self.record.finish("paused", objective=objective)
         self.record.say(f"paused after epoch {self.epoch} of {self.config.epochs}: {self.directory}")
         return Outcome(objective, self.record.metrics)
-
-    def interrupt(self) -> None:
-        """Close the record of a run that a signal has stopped."""
-        self.record.finish("interrupted")
-        self.record.say(f"interrupted after epoch {self.epoch} of {self.config.epochs}: all is saved")
 
     def _objective(self, metrics: dict[str, float]) -> float | None:
         judged = self.kind.judged_by

@@ -1,4 +1,4 @@
-"""Catches SIGINT (Ctrl-C) and SIGTERM, so that training can finish its epoch and save. No torch."""
+"""Catches SIGINT (Ctrl-C), SIGTERM and SIGHUP, so that training can finish its epoch and save. No torch."""
 
 import signal
 import threading
@@ -9,7 +9,8 @@ from typing import Any
 
 @contextmanager
 def catching(on_signal: Callable[[list[int]], Any]) -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM, which then do not end the process. on_signal: called for each, with all so far.
+    """Collect SIGINT, SIGTERM and SIGHUP (its terminal is closed), which then do not end the process. on_signal: called
+    for each, with all so far. What is ignored, as SIGHUP under nohup, stays ignored.
 
     Only the main thread gets signals: in any other nothing is collected.
     """
@@ -22,7 +23,8 @@ def catching(on_signal: Callable[[list[int]], Any]) -> Iterator[list[int]]:
         caught.append(number)
         on_signal(caught)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heeded}
     try:
         yield caught
     finally:

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fmnist.data.dataset import as_input, derive
+from fmnist.data.dataset import Split, as_input, derive
 from fmnist.nn.models import VAE, Autoencoder
 from fmnist.nn.step import evaluating
 from fmnist.view.measure import Seen, codes
@@ -18,6 +18,25 @@ from fmnist.view.measure import Seen, codes
 COLOURS = ["#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#555555"]
 GRID = 15  # images to a side of the decoded plane
 SCATTER = 5000  # points of a map
+SHOWN = 1000  # points in TensorBoard's projector
+
+
+class Board(Protocol):
+    """Where pictures are shown; see fmnist.record.board.Mirror."""
+
+    def picture(self, tag: str, file: Path, step: int) -> None: ...
+    def embedding(self, codes: Tensor, labels: list[str], thumbnails: Tensor) -> None: ...
+
+
+def illustrate(stack: Seen, run: int, folder: Path, board: Board, epoch: int) -> None:
+    """Draw all pictures of one run of a stack into `folder`, and show them and the codes of some test images."""
+    for name, file in draw(stack, run, folder).items():
+        board.picture(f"figures/{name}", file, epoch)
+    dataset = stack.dataset
+    some = Split(dataset.test.images[:SHOWN], dataset.test.labels[:SHOWN])
+    thumbnails = as_input(some.images, torch.float32).view(-1, 1, dataset.height, dataset.width)
+    names = [dataset.names[label] for label in some.labels.tolist()]
+    board.embedding(codes(stack, some)[run], names, thumbnails)
 
 
 def draw(stack: Seen, run: int, folder: Path) -> dict[str, Path]:

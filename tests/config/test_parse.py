@@ -68,6 +68,8 @@ def refusal(**knobs):
         ({"augment.flipp": 0.5}, "unknown knob augment.flipp: there are shift, flip, cutout, mixup"),
         ({"augment.flip": 2}, "augment.flip must be in [0, 1], got 2"),
         ({"augment.shift": "far"}, "augment.shift must be a number or null"),
+        ({"augment.shift": 1.5}, "augment.shift must be a whole number of pixels, got 1.5"),
+        ({"augment.cutout": 0.5}, "augment.cutout must be a whole number of pixels, got 0.5"),
         ({"augment": 5}, "augment must be knobs with a value each, got 5"),
         ({"augment": {"shift": {"a": 1}}}, "augment must be knobs with a value each, got {'shift': {'a': 1}}"),
         ({"anomaly": 5}, "anomaly must be knobs with a value each, got 5"),

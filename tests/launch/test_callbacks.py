@@ -1,10 +1,14 @@
 """What Hydra calls before and after runs: mistakes are one line, and a dry run leaves nothing."""
 
 import pytest
-from helpers import run_cli, tiny
+from helpers import full_disk, refuses, run_cli, tiny
+from hydra.types import RunMode
 from omegaconf import OmegaConf
+from report.made_up import write_run
 
-from fmnist.launch.callbacks import ShowCommands
+from fmnist.launch.callbacks import UpdateLeaderboard, _make, ending
+from fmnist.record.result import read_result
+from fmnist.report.leaderboard import Leaderboard
 
 SMALL = ("model=mlp1", "model.hidden=[5]", "data.limit=100", "epochs=1")
 
@@ -20,6 +24,38 @@ def test_a_run_directory_that_cannot_be_written_is_one_line(directory, why, tmp_
     assert done.stderr == f"error: hydra.run.dir must be a folder to write to, got {directory}: {why}\n"
 
 
+def test_a_run_directory_without_room_is_refused_before_hydra_writes_to_it(tmp_path):
+    with full_disk(60_000):
+        refuses(
+            lambda: _make(tmp_path / "run"), f"hydra.run.dir must be a folder to write to, got {tmp_path}/run: File"
+        )
+    _make(tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())
+
+
+@pytest.mark.parametrize("swept", [False, True])
+def test_paths_mean_what_they_meant_where_the_command_was_typed_whatever_chdir_does(swept, tmp_path):
+    (tmp_path / "data").mkdir()
+    tiny(tmp_path / "data", rows=60)
+    own = ("model=mlp1", "model.hidden=[5]", "data=idx", "data.dir=data", "epochs=1", "hydra.job.chdir=true")
+    sweep = ("-m", "hydra/launcher=basic", "hydra.sweep.dir=runs", "hydra.sweep.subdir=seed-0")
+    done = run_cli(*(sweep if swept else ("hydra.run.dir=runs/seed-0",)), *own, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f" -m tensorboard.main --logdir runs{'' if swept else '/seed-0'}\n" in done.stdout
+    result = read_result(tmp_path / "runs" / "seed-0")
+    assert (result["status"], result["config"]["data"]["dir"]) == ("done", "data")
+    assert (tmp_path / "runs" / "leaderboard.csv").exists() == swept
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "runs"]
+
+
+def test_a_sweep_with_chdir_has_its_leaderboard_while_it_runs(tmp_path, monkeypatch):
+    write_run(tmp_path / "sweep" / "0", 0.5)
+    monkeypatch.chdir(tmp_path / "sweep" / "0")  # as Hydra does, by hydra.job.chdir
+    hydra = {"mode": RunMode.MULTIRUN, "sweep": {"dir": "sweep"}, "runtime": {"cwd": str(tmp_path)}}
+    UpdateLeaderboard().on_job_end(OmegaConf.create({"hydra": hydra}))
+    assert (tmp_path / "sweep" / "leaderboard.csv").exists()
+
+
 def test_a_dry_run_writes_nothing_and_knows_the_size_of_the_data(tmp_path):
     (tmp_path / "data").mkdir()
     tiny(tmp_path / "data", rows=60)
@@ -31,10 +67,12 @@ def test_a_dry_run_writes_nothing_and_knows_the_size_of_the_data(tmp_path):
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_the_end_of_a_sweep_shows_its_commands_if_it_has_a_leaderboard(there, tmp_path, capsys):
+def test_the_end_of_a_sweep_shows_its_runs_and_its_commands_if_it_has_runs(there, tmp_path):
     if there:
-        (tmp_path / "leaderboard.csv").touch()
-    ShowCommands().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines] == (["curves", "report"] if there else [])
-    assert all(line.endswith(str(tmp_path)) for line in lines)
+        write_run(tmp_path / "0", 0.5)
+    lines = ending(Leaderboard(tmp_path)).splitlines()
+    assert [line.partition(":")[0] for line in lines[-3:]] == (
+        [str(tmp_path / "leaderboard.csv"), "curves", "report"] if there else []
+    )
+    assert all(line.endswith(str(tmp_path)) for line in lines[-2:])
+    assert ("0.5000" in "".join(lines)) == there

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from fmnist import ROOT
 from fmnist.launch import commands
-from fmnist.launch.commands import command, expanded, in_shell, near, python, quoted, quoted_anew
+from fmnist.launch.commands import command, curves, expanded, in_shell, near, python, quoted, quoted_anew
 
 ANY = st.text("\\'\"${}a ,[]()=:~/+-.1e\n\té", max_size=12) | st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -80,6 +80,15 @@ def test_a_command_works_as_pasted(checkout):
     )
     assert done.returncode == 0, done.stderr
     assert OmegaConf.create(done.stdout).data.dir == str(checkout)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "before"), [("utf-8", ""), ("iso8859-1", "PYTHONUTF8=1 "), ("ascii", "PYTHONUTF8=1 ")]
+)
+def test_tensorboard_takes_paths_for_utf_8_whatever_the_locale(encoding, before, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: encoding)
+    monkeypatch.chdir(tmp_path)
+    assert curves(tmp_path / "é") == f"{before}{python('-m', 'tensorboard.main', '--logdir')} 'é'"
 
 
 def test_after_hydra_has_changed_the_folder_a_command_is_for_where_it_was_started(tmp_path, monkeypatch):

@@ -1,10 +1,13 @@
 """The record: rows, result and TensorBoard's mirror of them."""
 
+import errno
 import json
 
 import pytest
+import torch
 from helpers import MODELS, SMALL, events_of, make_config, rows_of
 from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from fmnist.record import checkpoint
 from fmnist.record.files import replacing
@@ -50,11 +53,11 @@ def test_the_mirror_is_made_anew_when_a_run_goes_on(tmp_path):
     config = make_config()
     first = Record(config, tmp_path)
     for epoch in (1, 2, 3):
-        first.add({"epoch": epoch, "train/loss": 1.0 / epoch})
+        first.add(epoch, {"train/loss": 1.0 / epoch})
     first.save(epoch=2)
 
     second = Record(config, tmp_path, epoch=2)
-    second.add({"epoch": 3, "train/loss": 0.25})
+    second.add(3, {"train/loss": 0.25})
     second.finish("done", epoch=3)
     assert [row["train/loss"] for row in rows_of(tmp_path)] == [1.0, 0.5, 0.25]
     assert [event.value for event in events_of(tmp_path).Scalars("train/loss")] == [1.0, 0.5, 0.25]
@@ -72,9 +75,86 @@ def test_the_result_says_how_it_was_made(run):
     assert result["objective"] == result["metrics"]["validation/accuracy"]
 
 
-def test_a_torn_row_ends_the_rows(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
-    assert read_rows(tmp_path) == [{"epoch": 1}, {"epoch": 2}]
+def test_rows_keep_their_times_when_a_run_goes_on_in_the_mirror_too(tmp_path, monkeypatch):
+    now = 1e9
+    monkeypatch.setattr("time.time", lambda: now)
+    config = make_config()
+    record = Record(config, tmp_path)
+    for _ in range(2):
+        now += 60
+        record.add(int(now - 1e9) // 60, {"train/loss": 0.5})
+    record.finish("interrupted", epoch=2)
+    now += 86_400  # the pause
+    record = Record(config, tmp_path, epoch=2)
+    now += 60
+    record.add(3, {"train/loss": 0.25})
+    record.finish("done", epoch=3)
+    times = [1e9 + 60, 1e9 + 120, 1e9 + 180 + 86_400]
+    assert [row["time"] for row in read_rows(tmp_path)] == times
+    assert [event.wall_time for event in events_of(tmp_path).Scalars("train/loss")] == times
+    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert result["metrics"] == {"train/loss": 0.25}  # a time is no metric
+
+
+def test_older_rows_have_no_times_and_go_on(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "train/loss": 0.5}\n', encoding="utf-8")
+    record = Record(make_config(), tmp_path, epoch=1)
+    record.add(2, {"train/loss": 0.25})
+    assert ["time" in row for row in read_rows(tmp_path)] == [False, True]
+    assert [event.step for event in events_of(tmp_path).Scalars("train/loss")] == [1, 2]
+
+
+def test_all_commits_that_trained_a_run_are_in_its_record(tmp_path, monkeypatch):
+    config, told = make_config(), []
+    for epoch, commit in enumerate(("a", "a", "b+", None, "a", "c")):
+        monkeypatch.setattr("fmnist.record.record.commit", lambda commit=commit: commit)
+        record = Record(config, tmp_path, epoch)
+        record.save(epoch=epoch + 1)
+        told.append((record.result["commit"], record.result["commits"]))
+    assert told == [("a", ["a"]), ("a", ["a"]), ("b+", ["a", "b+"]), (None, ["a", "b+"]), ("a", ["a", "b+"]),
+                    ("c", ["a", "b+", "c"])]  # fmt: skip
+
+
+def test_the_commit_of_an_older_record_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("fmnist.record.record.commit", lambda: "new")
+    config = make_config()
+    Record(config, tmp_path).save(epoch=1)
+    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    del result["commits"]
+    (tmp_path / "result.json").write_text(json.dumps(result | {"commit": "old"}), encoding="utf-8")
+    assert Record(config, tmp_path, epoch=1).result["commits"] == ["old", "new"]
+    assert Record(config, tmp_path, epoch=0).result["commits"] == ["new"]  # begun anew
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3, 5])
+def test_a_mirror_that_cannot_be_written_is_one_warning_and_takes_nothing_from_the_run(
+    place, tmp_path, monkeypatch, caplog
+):
+    """place: the event whose writing fails; those of the start, of a row, of the end."""
+    events, write = [], RecordWriter.write
+
+    def full(self, event):
+        events.append(event)
+        if len(events) > place and self._writer.name != "/dev/null":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, event)
+
+    monkeypatch.setattr(RecordWriter, "write", full)
+    (outcome,) = engine.fit([make_config(**{"data.limit": 50, "epochs": 3, "model.hidden": [3]})], [tmp_path])
+    assert outcome.error is None
+    assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["status"] == "done"
+    assert len(rows_of(tmp_path)) == 3
+    (warning,) = [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]
+    assert "events.out.tfevents" in warning
+    assert "cannot be written: No space left on device" in warning
+
+
+def test_a_projector_that_fails_leaves_no_file_behind(tmp_path):
+    mirror = Record(make_config(), tmp_path).mirror
+    with pytest.raises(AssertionError):
+        mirror.embedding(torch.zeros(3, 2), ["one"], torch.zeros(3, 1, 2, 2))
+    assert not list(tmp_path.glob("*.projector"))
+    assert len(list(tmp_path.glob("events*"))) == 1
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -83,7 +163,7 @@ def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
             file.write(text)
 
     write("old")
-    checkpoint.save(tmp_path / "state", {"a": 1})
+    checkpoint.save(tmp_path / "state", {"weights": 1})
 
     def crash(*_):
         raise OSError("the disk is full")
@@ -92,9 +172,9 @@ def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="full"):
         write("new")
     with pytest.raises(OSError, match="full"):
-        checkpoint.save(tmp_path / "state", {"a": 2})
+        checkpoint.save(tmp_path / "state", {"weights": 2})
     assert (tmp_path / "text").read_text() == "old"
-    assert checkpoint.load(tmp_path / "state") == {"a": 1}
+    assert checkpoint.load(tmp_path / "state") == {"weights": 1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["state", "text"]
 
 

@@ -24,6 +24,9 @@ def test_records_come_back_as_they_went(tmp_path):
     back = unpack(tmp_path / "kept" / "study.jsonl.gz")
     assert [r.knobs for r in back] == [r.knobs for r in runs]
     assert [(r.commit, r.config_hash, r.seed) for r in back] == [(r.commit, r.config_hash, r.seed) for r in runs]
+    told = [replace(run, earlier=commits) for run, commits in zip(runs, ((), ("a" * 40, "b" * 40)), strict=True)]
+    pack(told, tmp_path / "told")
+    assert [run.earlier for run in unpack(tmp_path / "told")] == [run.earlier for run in told]
     for one, other in zip(back, runs, strict=True):
         assert one.metrics == pytest.approx(other.metrics, rel=1e-5)
         for row, original in zip(one.rows, other.rows, strict=True):

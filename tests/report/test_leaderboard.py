@@ -149,7 +149,8 @@ def test_hydra_has_it_written_as_runs_end_and_shown_at_the_end(tmp_path, monkeyp
     monkeypatch.setattr(leaderboard.atexit, "register", lambda function: None)
     monkeypatch.setattr(leaderboard, "PAUSE", 0.0)
     mode = SimpleNamespace(name="MULTIRUN")
-    config = SimpleNamespace(hydra=SimpleNamespace(mode=mode, sweep=SimpleNamespace(dir=str(tmp_path))))
+    sweep, runtime = SimpleNamespace(dir=tmp_path.name), SimpleNamespace(cwd=str(tmp_path.parent))
+    config = SimpleNamespace(hydra=SimpleNamespace(mode=mode, sweep=sweep, runtime=runtime))
     callback = UpdateLeaderboard()
     write_run(tmp_path / "0", 0.5)
     callback.on_job_end(config)
@@ -170,15 +171,16 @@ def test_a_full_disk_does_not_end_a_sweep_and_is_named_at_its_end(tmp_path, monk
 
     monkeypatch.setattr(leaderboard, "replacing", full)
     monkeypatch.setattr(leaderboard.atexit, "register", lambda function: function())
-    config = SimpleNamespace(
-        hydra=SimpleNamespace(mode=SimpleNamespace(name="MULTIRUN"), sweep=SimpleNamespace(dir=str(tmp_path)))
-    )
+    sweep, runtime = SimpleNamespace(dir=str(tmp_path)), SimpleNamespace(cwd="/")
+    mode = SimpleNamespace(name="MULTIRUN")
+    config = SimpleNamespace(hydra=SimpleNamespace(mode=mode, sweep=sweep, runtime=runtime))
     callback = UpdateLeaderboard()
     write_run(tmp_path / "0", 0.5)
     callback.on_job_end(config)
     assert capsys.readouterr().out == ""
     callback.on_multirun_end(config)
-    assert "the leaderboard cannot be written: [Errno 28] No space left on device" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said == f"\nthe leaderboard cannot be written: {tmp_path}/leaderboard.csv.part: No space left on device\n\n"
 
 
 def test_damaged_records_do_not_end_a_sweep(tmp_path):

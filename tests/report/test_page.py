@@ -133,6 +133,15 @@ def test_a_command_is_quoted(tmp_path):
     assert "`` python -m fmnist.report 'a b' `c` ``" in (tmp_path / "report" / "index.md").read_text(encoding="utf-8")
 
 
+def test_all_commits_that_trained_the_finished_runs_are_told(tmp_path):
+    for number, commits in enumerate([["b" * 40, "a" * 40], ["c" * 40 + "+", "a" * 40], ["d" * 40]]):
+        change(write_run(tmp_path / str(number), 0.5, seed=number), commit=commits[-1], commits=commits)
+    change(tmp_path / "2", status="failed")
+    report([tmp_path], tmp_path / "report")
+    page = (tmp_path / "report" / "index.md").read_text(encoding="utf-8")
+    assert "commit aaaaaaaaaa, bbbbbbbbbb, cccccccccc+\n" in page
+
+
 def test_seconds_are_those_of_the_finished_runs(tmp_path):
     for number, seconds in enumerate([100.0, 61.5, None, 7.0]):
         change(write_run(tmp_path / str(number), 0.5, seed=number), seconds=seconds)

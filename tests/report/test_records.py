@@ -37,10 +37,9 @@ def test_a_metric_that_is_not_defined_is_an_empty_cell(model, value, tmp_path):
 DAMAGED = {
     "metrics is a list": {"metrics": [1, 2]}, "metrics is text": {"metrics": "0.5"}, "a metric is text":
     {"metrics": {"test/accuracy": "0.5"}}, "a metric is a list": {"metrics": {"test/accuracy": [0.5]}},
-    "a metric is true": {"metrics": {"test/accuracy": True}}, "the config is a list": {"config": ["lr"]},
-    "the config is text": {"config": "lr=1"}, "the objective is text": {"objective": "high"},
-    "the objective is a table": {"objective": {}}, "the time is text": {"seconds": "2"}, "the epoch is a list":
-    {"epoch": [3]}, "a huge number": {"metrics": {"test/accuracy": {"n": 10**400}}},
+    "a metric is true": {"metrics": {"test/accuracy": True}}, "the objective is text": {"objective": "high"},
+    "the objective is a table": {"objective": {}}, "the time is text": {"seconds": "2"},
+    "the commits are a number": {"commits": 7}, "a huge number": {"metrics": {"test/accuracy": {"n": 10**400}}},
 }  # fmt: skip
 
 
@@ -90,3 +89,21 @@ def test_a_last_row_that_a_crash_cut_short_is_left_out(tmp_path):
     (result,) = read([tmp_path])
     assert result.status == "done"
     assert [row["epoch"] for row in result.rows] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("lr", [1e-320, 1e-200, 1e155, 1e300])
+def test_any_finite_knob_is_reported(lr, tmp_path):
+    for seed in (0, 1):
+        for other in (lr, 0.1):
+            write_run(tmp_path / f"{other}-{seed}", 0.5 + seed / 10, seed=seed, lr=other)
+    assert report([tmp_path], tmp_path / "report")[0] == "4 finished runs of 4"
+    assert str(lr) in (tmp_path / "report" / "table.csv").read_text(encoding="utf-8")
+    assert len(Leaderboard(tmp_path).write()[0].configurations) == 2
+
+
+def test_the_time_of_a_row_is_no_metric(tmp_path):
+    file = write_run(tmp_path / "run", 0.9) / "metrics.jsonl"
+    rows = [json.loads(line) | {"time": 1.7e9} for line in file.read_text(encoding="utf-8").splitlines()]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (result,) = read([tmp_path])
+    assert result.rows == [{tag: value for tag, value in row.items() if tag != "time"} for row in rows]

@@ -44,9 +44,15 @@ def train(overrides: tuple[str, ...], directory: Path) -> None:
         raise RuntimeError(done.stderr)
 
 
+def rows(run: Path) -> list[dict[str, float]]:
+    """The rows of a run without their times."""
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{tag: value for tag, value in row.items() if tag != "time"} for row in found]
+
+
 def differences(one: Path, other: Path) -> list[str]:
     """What of two runs is not the same, bit for bit."""
-    found = [] if (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes() else ["metrics.jsonl"]
+    found = [] if rows(one) == rows(other) else ["metrics.jsonl"]
     results = [json.loads((run / "result.json").read_text(encoding="utf-8")) for run in (one, other)]
     found += [name for name in ("metrics", "kernels", "config_hash") if results[0][name] != results[1][name]]
     states = [torch.load(run / "last.pt", weights_only=True) for run in (one, other)]

@@ -30,8 +30,8 @@ def seen(monkeypatch):
         events.append(("replace", Path(target).name))
         replace(source, target)
 
-    def watched_add(self, row):
-        add(self, row)
+    def watched_add(self, epoch, metrics):
+        add(self, epoch, metrics)
         events.append(("row", self.rows.name))
 
     monkeypatch.setattr(os, "fsync", watched_fsync)
@@ -67,7 +67,7 @@ def test_a_hole_in_the_rows_is_told(tmp_path, monkeypatch, caplog):
     (tmp_path / "metrics.jsonl").write_text(rows[0], encoding="utf-8")
     fit(tmp_path)
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warning.endswith("metrics.jsonl: the last is not of epoch 2")
+    assert warning.endswith("metrics.jsonl: rows are missing or damaged, the first of epoch 2")
     assert [row["epoch"] for row in rows_of(tmp_path)] == [1, 3]
 
 

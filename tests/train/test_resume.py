@@ -116,7 +116,8 @@ def test_interrupt_ends_the_epoch_saves_and_says_how_to_go_on(number, tmp_path):
     assert process.returncode == 128 + number
     assert "Traceback" not in err
     epochs = len(rows_of(tmp_path / "run"))
-    assert f"interrupted after epoch {epochs} of 2000: all is saved" in out
+    assert "this epoch is finished first, and saved; a second signal ends the run at once" in out
+    assert f"interrupted: all up to epoch {epochs} of 2000 is saved" in out
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert (result["status"], result["epoch"]) == ("interrupted", epochs)
     line = out.splitlines()[out.splitlines().index("this continues it:") + 1]

@@ -1,5 +1,7 @@
 """The text of --help: the knobs with their comments, from the files in conf/ themselves."""
 
+from omegaconf import OmegaConf
+
 from fmnist import ROOT
 from fmnist.config.schema import GROUPS
 
@@ -21,3 +23,6 @@ def manual() -> str:
         names = sorted(file.stem for file in folder.glob("*.yaml"))
         parts.append(f"{kind}=NAME, one of: " + ", ".join(names))
     return "\n\n".join(parts).replace("$", "$$")  # Hydra takes the text as a string.Template
+
+
+OmegaConf.register_new_resolver("manual", manual, replace=True)

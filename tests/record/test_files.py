@@ -1,0 +1,71 @@
+"""Files that are written whole or not at all: what fails names the file, and what is written is as the user's umask."""
+
+import errno
+import os
+import stat
+
+import pytest
+from helpers import full_disk, make_config
+
+from fmnist.record import checkpoint
+from fmnist.record.files import locked, naming, replacing
+from fmnist.record.record import Record
+
+
+def replaced(folder):
+    with replacing(folder / "text") as file:
+        file.write("x" * 9000)
+
+
+def rows(folder):
+    record = Record(make_config(), folder)
+    for epoch in range(1, 100):
+        record.add(epoch, {"train/loss": 0.5})
+
+
+WRITERS = {
+    "text": replaced, "last.pt": lambda folder: checkpoint.save(folder / "last.pt", {"weights": [0.5] * 9000}),
+    "metrics.jsonl": rows,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_cannot_be_written_names_the_file_and_leaves_nothing(name, tmp_path):
+    with full_disk(2500), pytest.raises(OSError, match="File too large") as caught:
+        WRITERS[name](tmp_path)
+    assert caught.value.filename == str(tmp_path / name)
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".part" or path.name in ("text", "last.pt")]
+
+
+def test_an_error_that_names_a_file_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, naming(tmp_path):
+        open(tmp_path / "other", "rb").close()
+    assert caught.value.filename == str(tmp_path / "other")
+    with pytest.raises(OSError, match=r"^no number$"), naming(tmp_path):
+        raise OSError("no number")
+
+
+@pytest.mark.parametrize("mask", [0o002, 0o022, 0o077])
+def test_files_are_as_the_umask_says(mask, tmp_path):
+    before = os.umask(mask)
+    try:
+        replaced(tmp_path)
+        with locked(tmp_path / "lock"):
+            pass
+    finally:
+        os.umask(before)
+    for name in ("text", "lock"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o666 & ~mask
+
+
+def test_a_folder_that_cannot_be_read_fails_no_write(tmp_path, monkeypatch):
+    original = os.open
+
+    def refused(path, *rest, **more):
+        if os.fspath(path) == os.fspath(tmp_path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return original(path, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refused)
+    replaced(tmp_path)
+    assert (tmp_path / "text").stat().st_size == 9000
