@@ -82,7 +82,7 @@ def lenient_output(lost: type[OSError] = BrokenPipeError) -> None:
     _Output.lost = lost
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper):  # it is None where the descriptor is closed, something else in IPython
+        if type(stream) is io.TextIOWrapper:  # None where the descriptor is closed; something else in a notebook
             lines = stream.line_buffering or stream.write_through
             raw = io.BufferedWriter(_Output(stream.fileno(), "w", closefd=False))
             setattr(sys, name, io.TextIOWrapper(raw, stream.encoding, "printable", line_buffering=lines))
