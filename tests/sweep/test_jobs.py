@@ -73,9 +73,9 @@ def test_a_finished_run_needs_neither_its_data_nor_its_device(jobs, tmp_path):
 
 
 @pytest.mark.parametrize(("changes", "what"), [
-    ({"epoch": None}, "KeyError: 'epoch'"), ({"objective": None}, "KeyError: 'objective'"),
-    ({"epoch": "x", "status": "running"}, "ValueError: "), ({"epoch": [1]}, "TypeError: "),
-    ({"config": 3, "config_hash": "other"}, "TypeError: "),
+    ({"epoch": None}, "not a run's"), ({"objective": None}, "KeyError: 'objective'"),
+    ({"epoch": "x", "status": "running"}, "not a run's"), ({"epoch": [1]}, "not a run's"),
+    ({"config": 3, "config_hash": "other"}, "not a run's"),
 ])  # fmt: skip
 def test_a_damaged_record_fails_its_job_alone_in_one_line(changes, what, jobs):
     leave(make(jobs, 0), **changes)

@@ -126,7 +126,7 @@ def test_runs_of_a_task_that_was_killed_are_told_by_their_records(slurm, monkeyp
     (slurm / "0" / "result.json").write_text(text, encoding="utf-8")
     for run, status in ((1, '"damaged'), (2, '"done"')):
         (slurm / str(run)).mkdir()
-        text = f'{{"status": {status}, "objective": 0.25, "config": {{}}, "config_hash": "x"}}'
+        text = f'{{"status": {status}, "objective": 0.25, "config": {{}}, "config_hash": "x", "epoch": 3}}'
         (slurm / str(run) / "result.json").write_text(text, encoding="utf-8")
     monkeypatch.setattr(Executor, "answer", staticmethod(lambda configs: FailedJobError("killed")))
     ended = train(slurm, 4)
