@@ -47,7 +47,7 @@ test-gpu: data ## what needs a GPU: tests over devices, CUDA graphs, the bench; 
 	else echo "there is no GPU here: nothing to test"; fi
 
 test-habits: data ## the same commands in the habits of others: locales, read-only places, no account, limits (needs root)
-	$(BIN)/python -m pytest -n 0 tests/habits/check_habits.py
+	$(BIN)/python -m pytest -n 0 tests/habits/check_*.py
 
 test-cluster: data ## sweeps through a real SLURM of two nodes on this machine, installed through apt if it is not here
 	$(BIN)/python tests/cluster/onebox.py $(BIN)/python -m pytest tests/cluster/check_slurm.py
