@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train test test-avx2 fuzz-layers test-gpu test-cluster test-ray bench report claims claim lint format clean
+.PHONY: help install data train test test-avx2 fuzz-layers test-gpu test-habits test-cluster test-ray bench report claims claim lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -45,6 +45,9 @@ test-gpu: data ## what needs a GPU: tests over devices, CUDA graphs, the bench; 
 	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
 	  FMNIST_CUDA_GRAPHS=1 $(BIN)/python -m pytest tests/nn tests/speed tests/train tests/data && $(BIN)/python -m fmnist.bench models --repeats 3; \
 	else echo "there is no GPU here: nothing to test"; fi
+
+test-habits: data ## the same commands in the habits of others: locales, read-only places, no account, limits (needs root)
+	$(BIN)/python -m pytest -n 0 tests/habits/check_*.py
 
 test-cluster: data ## sweeps through a real SLURM of two nodes on this machine, installed through apt if it is not here
 	$(BIN)/python tests/cluster/onebox.py $(BIN)/python -m pytest tests/cluster/check_slurm.py
