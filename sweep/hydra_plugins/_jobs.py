@@ -157,13 +157,10 @@ def _begun(job: Job) -> tuple[int, bool, float | None]:
     from fmnist.record.result import check_directory
     from fmnist.sources.fetch import digest
 
-    try:
-        result = check_directory(job.checked, job.directory, digest)
-        if result is None:
-            return 0, False, None
-        done = result["status"] == "done"
-        return int(result["epoch"]), done, result["objective"] if done else None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"{type(error).__name__}: {error}"
+    result = check_directory(job.checked, job.directory, digest)
+    if result is None or result["status"] != "done":
+        return result["epoch"] if result else 0, False, None
+    if "objective" not in result:
         file = job.directory / "result.json"
-        raise UserError(f"{file} is damaged ({what}): remove it to start this run anew") from None
+        raise UserError(f"{file} is damaged (it has no objective): remove it to start this run anew")
+    return result["epoch"], True, result["objective"]
