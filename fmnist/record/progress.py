@@ -10,12 +10,13 @@ from typing import Any
 def progress(epochs: int, start: int) -> Iterator[Any]:
     """A progress bar over epochs, with speed and time left, on a terminal only; log lines go above it."""
     from tqdm import tqdm
-    from tqdm.contrib.logging import logging_redirect_tqdm
 
     hidden = sys.stderr is None or not sys.stderr.isatty()
     with tqdm(total=epochs, initial=start, unit="epoch", disable=hidden, dynamic_ncols=True) as bar:
         if bar.disable:
             yield bar
         else:
+            from tqdm.contrib.logging import logging_redirect_tqdm  # it warns in a notebook without widgets
+
             with logging_redirect_tqdm():
                 yield bar

@@ -76,7 +76,7 @@ CASES = {
         "hydra-ecosystem/hydra/issues/1314", (f"train {SWEEP} 'hydra.sweep.dir=\"a=b\"'", "fmnist.report a=b"), done=2),
     "lists in the names of runs": Case(
         "hydra-ecosystem/hydra/issues/1832", (f"train {SWEEP} 'model.hidden=[8],[8,4]'", "ls s"), 0,
-        r"seed-0\+model.hidden-8-4", done=4),
+        r"model.hidden-8-4\+seed-0", done=4),
     "many knobs in one name": Case(
         "QUVA-Lab/artemis/issues/113",
         (f"train -m {WORK} {' '.join(f'{knob}=null' for knob in ('dropout', 'skip', 'norm', 'ema', 'mask', 'noise'))} "
@@ -142,7 +142,7 @@ CASES = {
 def line_of(command: str) -> str:
     """A command for a shell."""
     python = f'"{sys.executable}"'
-    command = re.sub(r"^(unshare \S+ \S+ )?train ", rf'\g<1>{python} "{ROOT}/train.py" ', command)
+    command = re.sub(r"^(unshare (?:-\S+ )+)?train ", rf'\g<1>{python} "{ROOT}/train.py" ', command)
     return re.sub(r"^(fmnist\.\w+)", rf"{python} -m \1", re.sub(r"^python ", f"{python} ", command))
 
 

@@ -65,6 +65,7 @@ HABITS = {
 def typed(habit: Habit, folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
     """A command as the habit has it. Its text may be in any encoding."""
     env = os.environ | {name: value.format(folder=folder) for name, value in habit.env.items()}
+    env.pop("OMP_NUM_THREADS", None)  # it is of these tests, see conftest.py
     script = [str(ROOT / words[0]) if words[0].endswith(".py") else words[0], *words[1:]]
     line = [*habit.before, sys.executable, *habit.flags, *script]
     return subprocess.run(line, cwd=folder, env=env, capture_output=True, stdin=subprocess.DEVNULL)
@@ -108,7 +109,9 @@ def test_a_container_of_half_a_core_gets_one_worker_and_one_thread(tmp_path: Pat
     done = typed(habit, tmp_path, "train.py", *(word for word in SWEEP if "workers" not in word), "dry_run=true")
     assert done.returncode == 0, done.stderr
     assert re.search(rb"1 worker, 1 thread each", done.stdout), done.stdout
-    asked = "import train, torch; print(torch.get_num_threads())"
+    asked = (
+        "from fmnist.launch.machine import bound_threads; bound_threads(); import torch; print(torch.get_num_threads())"
+    )
     assert typed(habit, ROOT, "-c", asked).stdout.strip() == b"1"
 
 
