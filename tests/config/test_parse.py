@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fmnist import ROOT, UserError
-from fmnist.config.manual import manual
 from fmnist.config.parse import check_machine, config_hash, parse
 from fmnist.config.schema import ASIDE, GROUPS, AnomalyConfig, Knobs, load_ideas
+from fmnist.launch.manual import manual
 from fmnist.record.record import Record
 from fmnist.record.result import check_directory, of_run
 

@@ -68,7 +68,7 @@ def test_a_single_run_that_does_not_fit_fails(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Stack, "train_epoch", large)
     outcomes = train_group(configs, directories)
-    assert [outcome.error for outcome in outcomes] == ["MemoryError"] * 2
+    assert [outcome.error for outcome in outcomes] == ["too little memory (MemoryError)"] * 2
     assert [result_of(directory)["status"] for directory in directories] == ["failed"] * 2
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from fmnist import ROOT
-from fmnist.config.manual import manual
 from fmnist.config.parse import parse
+from fmnist.launch.manual import manual
 
 STUDIES = sorted(path.stem for path in (ROOT / "sweep" / "study").glob("*.yaml"))
 POINTS = "hydra.sweeper.points=[{lr:1e-3,batch_size:32},{lr:2e-3,model.hidden:[50,20]}]"
