@@ -132,7 +132,7 @@ NONE = OSError(errno.EMFILE, "Too many open files")
 
 def record(folder, name, status="running"):
     (folder / name).mkdir()
-    result = {"status": status, "error": None, "config": {}, "config_hash": "", "epoch": 0, "metrics": {}}
+    result = {"status": status, "error": None, "epoch": 1, "config": {}, "config_hash": "", "metrics": {}}
     (folder / name / "result.json").write_text(json.dumps(result), encoding="utf-8")
 
 

@@ -82,7 +82,8 @@ def test_on_a_full_disk_the_mirrors_make_room_for_the_ends_of_a_stack(no_room, t
     directories = [tmp_path / "0", tmp_path / "1"]
     outcomes = train_group([make_config(**KNOBS, seed=seed) for seed in (0, 1)], directories)
     for outcome, directory in zip(outcomes, directories, strict=True):
-        assert outcome.error.endswith("No space left on device")
+        assert outcome.error.startswith(f"{directory}/")
+        assert outcome.error.endswith(": No space left on device")
         assert_closed(directory)
 
 
