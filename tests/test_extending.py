@@ -142,6 +142,7 @@ def test_ideas_train_in_a_sweep_in_stacks_of_workers(project):
     assert all(result["metrics"]["test/confidence"] for result in results)
 
 
+@pytest.mark.long
 def test_the_projects_own_tests_of_its_tables_pass_with_more_ideas(project):
     files = ["test_layout.py", "test_house.py", "nn/test_optim.py", "nn/test_layers.py", "config/test_parse.py"]
     line = [sys.executable, "-m", "pytest", "-n", "0", *(f"tests/{name}" for name in files)]

@@ -18,6 +18,7 @@ SMALL = ["--rows", "500", "--threads", "1", "--repeats", "2"]
 RECORD = Path(__file__).with_name("record.json")  # made at commit 7557172, before there were packages
 
 
+@pytest.mark.long
 def test_one_cell_from_the_command_line_to_the_chart(checkout, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(processes, "ENVIRONMENTS", tmp_path / "nowhere")
     asked = ["peers", "--peers", "ours", "plain", "jax", "--models", "mlp1", "--batches", "full", *SMALL]
@@ -48,6 +49,7 @@ def test_one_cell_from_the_command_line_to_the_chart(checkout, tmp_path, monkeyp
     assert cell["ceiling"]["gflops"] * cell["ceiling"]["median"] == pytest.approx(500 * (4 * 784 + 6 * 10) * 200 / 1e9)
 
 
+@pytest.mark.long
 def test_starts_are_timed_to_the_first_step_and_to_the_exit(checkout, tmp_path, capfd):
     asked = ["startup", "--peers", "ours", "--rows", "500", "--threads", "1", "--repeats", "1"]
     assert main([*asked, "--output", str(tmp_path)]) == 0
@@ -139,6 +141,7 @@ def test_help_and_mistakes_need_no_torch():
 SWEEP = ["sweep", "--models", "mlp1", "--batches", "128", "--rows", "2000", "--runs", "2", "--epochs", "1"]
 
 
+@pytest.mark.long
 def test_a_sweep_is_timed_from_the_command_to_its_end(checkout, tmp_path, capsys, monkeypatch):
     sound = {name: line for name, line in sweeps.COMMANDS.items() if "joblib" not in name}
     monkeypatch.setattr(sweeps, "COMMANDS", sound | {"broken": ("train.py", "no_such_knob=1")})

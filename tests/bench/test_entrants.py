@@ -18,6 +18,7 @@ SHARED = str(processes.SCRIPTS)  # where entrant.py is
 SMALL = ["--rows", "500", "--threads", "1", "--repeats", "2"]
 
 
+@pytest.mark.long
 def test_mini_batches_train_to_the_same_loss_and_answers_are_one_epoch_each(checkout):
     line = command_line(MODELS["mlp1"], 64, parse(SMALL))
     losses = {}

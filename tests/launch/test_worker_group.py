@@ -122,6 +122,7 @@ print(sizes)
 """
 
 
+@pytest.mark.long
 def test_two_hundred_runs_in_one_stack_need_few_open_files(tmp_path):
     done = subprocess.run([sys.executable, "-c", MANY, str(tmp_path)], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr

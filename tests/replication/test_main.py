@@ -74,6 +74,7 @@ def test_a_study_whose_runs_have_not_ended_is_neither_kept_nor_judged(monkeypatc
     assert "did not end" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_claim_is_judged_by_new_seeds(tmp_path):
     command = [sys.executable, "-m", "fmnist.replication", "surface", "--seeds", "5..6", "data.limit=2000", "epochs=4"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -14,6 +14,8 @@ from sweeping import LONG, results_of, running, started, status_of, until, until
 
 from fmnist.train import engine
 
+pytestmark = pytest.mark.long  # it kills and starts real commands
+
 
 def gone(pids):
     """Whether none of these processes is there any more."""

@@ -90,6 +90,7 @@ def test_sixteen_runs_have_the_curves_of_sixteen_solo_runs(sixteen, tmp_path):
         assert_same_run(run, tmp_path / run.name, rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.long
 def test_in_float32_accuracies_are_those_of_solo_runs_to_a_fifth_of_a_point(tmp_path):
     configs = [make_config(seed=seed, lr=lr, dropout=0.1, epochs=2, **{"model.hidden": [100]})
                for seed in (0, 1) for lr in (1e-3, 3e-3)]  # fmt: skip

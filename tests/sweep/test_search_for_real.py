@@ -26,6 +26,8 @@ REAL = [
     *("epochs=4", "model=mlp1", "model.hidden=[8]", "batch_size=32"),
 ]
 
+pytestmark = pytest.mark.long  # it kills and starts real commands
+
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):

@@ -110,6 +110,7 @@ def test_the_gradient_of_the_elbo_against_finite_differences():
     assert torch.autograd.gradcheck(loss, [value.requires_grad_() for value in values])
 
 
+@pytest.mark.long
 def test_without_the_kl_term_a_vae_reconstructs_as_well_as_an_autoencoder(tmp_path):
     knobs = {"data.limit": 3000, "epochs": 20, "lr": 3e-3, "loss": "bce", "precision": "float32"}
     plain = fit(tmp_path / "ae", **{**knobs, **AUTOENCODER, "model.hidden": [64, 8], "model.code": "identity"})
@@ -156,6 +157,7 @@ def test_auroc_is_the_share_of_pairs_in_order():
     assert math.isnan(metrics.auroc(scores * math.nan, positive))
 
 
+@pytest.mark.long
 def test_a_denoiser_is_measured_on_noisy_input_and_beats_leaving_it_as_it_is(tmp_path):
     metrics = fit(tmp_path, **{**AUTOENCODER, "model.hidden": [64, 32]}, noise=0.25, loss="mse", lr=3e-3, epochs=15,
                   precision="float32", **{"data.limit": 6000})  # fmt: skip

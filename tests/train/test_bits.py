@@ -14,6 +14,7 @@ check_bits = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(check_bits)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [0, 1])
 def test_two_fresh_processes_give_the_same_bits_and_say_by_which_kernels(number, tmp_path):
     assert check_bits.pair(number, tmp_path) == []
