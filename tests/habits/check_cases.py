@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from habits.check_habits import need
 from helpers import FILES, rows_of
 from sweeping import until
 
@@ -160,6 +161,7 @@ def status_of(folder: Path) -> list[str]:
 @pytest.mark.parametrize("name", CASES)
 def test_it_ends_as_it_should(name: str, tmp_path: Path) -> None:
     case = CASES[name]
+    need(case.commands[0].split())
     case.before(tmp_path)
     for command in case.commands:
         ended = in_shell(command, tmp_path, case.env)
