@@ -12,13 +12,14 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 
 import fmnist.launch.manual  # noqa: F401  (the text of --help)
-from fmnist import ROOT, UserError, lenient_output
+from fmnist import ROOT, UserError
 from fmnist.config.parse import check_machine, parse
 from fmnist.launch.commands import command, curves, expanded, near, quoted, quoted_anew
 from fmnist.launch.groups import stackable
 from fmnist.launch.machine import bound_threads
 from fmnist.launch.runs import corrected
 from fmnist.launch.trouble import trouble
+from fmnist.program.output import lenient_output
 from fmnist.record.files import locked
 from fmnist.record.result import check_directory
 from fmnist.sources.fetch import digest, read_ahead

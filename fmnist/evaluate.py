@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
-from fmnist import UserError, run_command
+from fmnist import UserError
 from fmnist.data.dataset import Dataset, Split, values
 from fmnist.nn.losses import Classification
 from fmnist.nn.step import outputs
+from fmnist.program.output import run_command
 from fmnist.record.result import defined, metrics_in_words
 from fmnist.report.comparison import Configuration, comparisons, read
 from fmnist.report.tables import Table, fixed, printable
@@ -144,10 +145,7 @@ def main() -> None:
     except UserError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(2)
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # whoever reads it, as `head` does, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing is said when Python ends
+    print(text)
 
 
 def _rows(text: str) -> slice:

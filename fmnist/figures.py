@@ -8,8 +8,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from fmnist import UserError, run_command
+from fmnist import UserError
 from fmnist.nn.models import VAE, Autoencoder
+from fmnist.program.output import run_command
 from fmnist.report.gallery import FORMATS
 from fmnist.report.tables import printable
 from fmnist.train.restore import restore

@@ -20,6 +20,7 @@ from torch import Tensor
 from fmnist import ROOT, UserError
 from fmnist.config.parse import parse
 from fmnist.config.schema import GROUPS, Config
+from fmnist.program.output import run_command
 from fmnist.record import checkpoint
 from fmnist.sources import fetch
 from fmnist.train.stack import Stack
@@ -43,14 +44,12 @@ def run_cli(*arguments: str, cwd: Path = ROOT, timeout: float = 300) -> subproce
 
 
 def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], main: Any, *arguments: Any) -> Any:
-    """Exit status, output and error of a command's main function, in this process."""
+    """Exit status, output and error of a command, given its main function, in this process."""
     monkeypatch.setattr("sys.argv", [main.__module__, *map(str, arguments)])
-    status = 0
-    try:
-        main()
-    except SystemExit as leaving:
-        status = leaving.code  # type: ignore[assignment]
-    return status, *capsys.readouterr()
+    monkeypatch.setattr("logging.raiseExceptions", True)  # which the command changes
+    with pytest.raises(SystemExit) as leaving:
+        run_command(main)
+    return leaving.value.code, *capsys.readouterr()
 
 
 def refuses(call: Callable[[], object], *parts: str) -> None:

@@ -10,11 +10,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fmnist import ROOT, UserError, commit, run_command
+from fmnist import ROOT, UserError
 from fmnist.bench.entrants import PEERS, processors
 from fmnist.bench.race import LOOSE, LOOSE_DEEP, Cell, startup, time_cell
 from fmnist.bench.show import plot, read, show
 from fmnist.bench.sweeps import SWEEPS, time_sweep
+from fmnist.program.output import run_command
+from fmnist.program.version import commit
 from fmnist.record.files import replacing
 from fmnist.report.gallery import FORMATS
 from fmnist.sources.fetch import fashion

@@ -1,6 +1,6 @@
 """`python -m fmnist.data`: see fmnist.sources.command."""
 
-from fmnist import run_command
+from fmnist.program.output import run_command
 from fmnist.sources.command import main
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from fmnist import UserError
 from fmnist.config.parse import check_machine, parse
 from fmnist.launch.commands import curves, near, python
 from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, memory, parameters, steps, work
+from fmnist.launch.runs import writing_to
 from fmnist.launch.trouble import trouble
 from fmnist.record.result import check_directory
 from fmnist.report.leaderboard import Leaderboard, table
@@ -60,12 +61,10 @@ class RefuseEarly(Callback):
 
 def _make(directory: Path) -> None:
     """Make a run's directory. Raises UserError where that cannot be done."""
-    try:
+    with writing_to("hydra.run.dir", directory):
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory) as file:
             file.write(bytes(65536))  # there is room for Hydra's own files: it would say no reason
-    except OSError as error:
-        raise UserError(f"hydra.run.dir must be a folder to write to, got {directory}: {error.strerror}") from None
 
 
 class UpdateLeaderboard(Callback):
@@ -101,10 +100,10 @@ def ending(leaderboard: Leaderboard) -> str:
     except OSError as error:  # such as a full disk: it must not hide what has failed
         return f"\nthe leaderboard cannot be written: {trouble(error).text}\n"
     csv = near(leaderboard.sweep / "leaderboard.csv")
-    return f"\n{table(found)}\n\n{csv}\n{where_to_look(leaderboard.sweep)}" if found else ""
+    return f"\n{table(found)}\n\n{csv}\n{_where_to_look(leaderboard.sweep)}" if found else ""
 
 
-def where_to_look(sweep: Path) -> str:
+def _where_to_look(sweep: Path) -> str:
     """The commands that show the runs of a sweep, as one pastes them."""
     return f"curves: {curves(sweep)}\nreport: {python('-m', 'fmnist.report', near(sweep))}"
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from fmnist import UserError
 from fmnist.config.schema import Config, kind
-from fmnist.sources import fetch
+from fmnist.sources import fetch, idx
 
 CHUNK = 6_000  # rows whose activations are counted: generously, those of a chunk of fmnist.nn.step
 STATES = 5  # numbers kept per parameter: itself, its gradient, two moments, the best so far
@@ -41,7 +41,7 @@ def _size(name: str, dir: str | None) -> Size:
     try:
         folder = Path(os.path.expanduser(dir)) if dir else fetch.DATA / name
         rows, height, width = _shape(folder, images)
-        classes = fetch.read_file(folder, labels, None)  # the header does not tell how many there are
+        classes = idx.read_file(folder, labels, None)  # the header does not tell how many there are
         found = Size(rows, _shape(folder, test_images)[0], height * width, max(classes.content[classes.start :]) + 1)
     except (UserError, OSError, EOFError, ValueError, zlib.error):
         return Size()  # training will tell what is wrong with them
@@ -50,7 +50,7 @@ def _size(name: str, dir: str | None) -> Size:
 
 def _shape(folder: Path, name: str) -> tuple[int, int, int]:
     """The shape that the header of a file of images tells."""
-    path = fetch.find(folder, name)
+    path = idx.find(folder, name)
     if path is None:
         raise FileNotFoundError(folder / name)
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:

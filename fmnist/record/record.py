@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fmnist import commit, versions
 from fmnist.config.parse import config_hash
 from fmnist.config.schema import Config
+from fmnist.program.version import commit, versions
 from fmnist.record.board import Mirror
 from fmnist.record.files import naming, replacing
 from fmnist.record.result import FACTS, defined, read_result, read_rows, write_result

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
 
-from fmnist import ROOT, UserError, run_command
+from fmnist import ROOT, UserError
 from fmnist.config.names import sweep_name
+from fmnist.program.output import run_command
 from fmnist.replication.archive import pack
 from fmnist.replication.claims import CLAIMS
 from fmnist.replication.evidence import studied

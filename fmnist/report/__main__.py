@@ -6,7 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from fmnist import UserError, run_command
+from fmnist import UserError
+from fmnist.program.output import run_command
 from fmnist.report.page import report
 from fmnist.report.tables import printable
 

@@ -17,9 +17,7 @@ from pathlib import Path
 from fmnist import ROOT, UserError
 from fmnist.record.files import replacing
 from fmnist.sources import sums
-from fmnist.sources.idx import File, find_exactly, read
-from fmnist.sources.idx import find as find
-from fmnist.sources.idx import read_file as read_file
+from fmnist.sources.idx import File, find_exactly, read, read_file
 from fmnist.sources.mirrors import SOURCES
 from fmnist.sources.source import FILES, Source, digest_of, joined, test_set_of
 

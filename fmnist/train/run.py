@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from fmnist import UserError, commit
+from fmnist import UserError
 from fmnist.config.parse import config_hash
 from fmnist.config.schema import Config, kind
 from fmnist.data.dataset import digest
+from fmnist.program.version import commit
 from fmnist.record import checkpoint
 from fmnist.record.record import Record
 from fmnist.record.result import Outcome, check_data, metrics_in_words, read_result

@@ -3,7 +3,7 @@
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmnist import UserError
 from fmnist.config.parse import flat
+from fmnist.config.schema import MODELS, kind
 from fmnist.launch.runs import writing_to
 
 
@@ -159,6 +160,17 @@ def check_count(name: str, value: Any, *others: int | None) -> None:
     if value not in others and (type(value) is not int or value < 1):
         also = "".join(f" or {'null' if other is None else other}" for other in others)
         raise UserError(f"{name} must be a whole number of at least 1{also}, got {value!r}")
+
+
+def ranked_by(config: Any) -> tuple[str, Callable[..., Any]]:
+    """The metric by which a run with this config is ranked, and what is better, max or min. Raises UserError for a
+    model that there is not."""
+    part = "training" if config.data.split == 1 else "validation"
+    try:
+        model = kind(config.model.name)
+    except KeyError:
+        raise UserError(f"model.name must be one of {', '.join(MODELS)}, got {config.model.name!r}") from None
+    return f"{part} {model.judged_by}", model.better
 
 
 @contextmanager

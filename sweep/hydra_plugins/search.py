@@ -17,11 +17,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from hydra_plugins._compose import Composer
-from hydra_plugins.points import keep_settings, merged, one_line
+from hydra_plugins.points import check_count, keep_settings, merged, one_line, ranked_by
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist import UserError
-from fmnist.config.schema import MODELS, NOT_HASHED, kind
+from fmnist.config.schema import NOT_HASHED
 from fmnist.launch.commands import near
 from fmnist.launch.runs import LOG, correct
 from fmnist.record.result import read_result
@@ -97,10 +97,10 @@ class OptunaSweeper(Sweeper):
         for name in self.unknown:
             there = ", ".join(f.name for f in fields(s) if f.name != "_target_")
             raise UserError(f"unknown setting hydra.sweeper.{name}: there are {there}")
+        check_count("hydra.sweeper.n_trials", s.n_trials)
+        check_count("hydra.sweeper.n_jobs", s.n_jobs)
         parts = s.prune_at if isinstance(s.prune_at, list) else [s.prune_at]
         allowed = {
-            "n_trials must be a whole number of at least 1": type(s.n_trials) is int and s.n_trials >= 1,
-            "n_jobs must be a whole number of at least 1": type(s.n_jobs) is int and s.n_jobs >= 1,
             "sampler must be tpe or random": s.sampler in ("tpe", "random"),
             "seed must be a whole number of at least 0": type(s.seed) is int and s.seed >= 0,
             "direction must be maximize, minimize or null": s.direction in ("maximize", "minimize", None),
@@ -239,17 +239,6 @@ def abandon(search: "Search", trial: "Trial", why: str | None) -> None:
 def of_runs(count: int) -> str:
     """Behind a value: that it is a mean."""
     return f" (mean of {count} runs)" if count > 1 else ""
-
-
-def ranked_by(config: DictConfig) -> tuple[str, Callable[..., Any]]:
-    """The metric by which a run with this config is ranked, and what is better, max or min. Raises UserError for a
-    model that there is not."""
-    part = "training" if config.data.split == 1 else "validation"
-    try:
-        model = kind(config.model.name)
-    except KeyError:
-        raise UserError(f"model.name must be one of {', '.join(MODELS)}, got {config.model.name!r}") from None
-    return f"{part} {model.judged_by}", model.better
 
 
 @contextmanager

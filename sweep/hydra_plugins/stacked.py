@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from hydra_plugins._jobs import Job, Jobs, refuse_shared_directories
-from hydra_plugins.points import check_count, one_line
+from hydra_plugins.points import check_count, one_line, ranked_by
 from omegaconf import DictConfig, OmegaConf
 
 log = logging.getLogger(__name__)
@@ -214,23 +214,19 @@ class StackedLauncher(BasicLauncher):
         for job in todo:
             self.jobs.end(job, None)
 
-    def _leaderboard(self) -> str:
-        """The sweep's finished runs as a table, and where to look at them."""
-        from fmnist.launch.callbacks import where_to_look
-        from fmnist.report.leaderboard import Leaderboard, table
+    def _ending(self) -> str:
+        """See fmnist.launch.callbacks.ending."""
+        from fmnist.launch.callbacks import ending
+        from fmnist.report.leaderboard import Leaderboard
 
-        try:
-            found = Leaderboard(self.sweep).write()
-        except OSError as error:  # such as a full disk: it must not hide what has failed
-            return f"\nthe leaderboard cannot be written: {error}\n"
-        return f"\n{table(found)}\n\n{where_to_look(self.sweep)}\n" if found else ""
+        return ending(Leaderboard(self.sweep))
 
     def _interrupted(self, status: int) -> NoReturn:
         """End the command: show what is finished, and the command that goes on."""
         from fmnist.launch.commands import command, near, quoted
 
         if any(self.sweep.glob("*/result.json")):
-            print(self._leaderboard())
+            print(self._ending())
         typed = [quoted("hydra.sweep.dir", near(self.sweep)) if re.match(r"hydra.sweep.dir=.*\$\{", word) else word
                  for word in sys.argv[1:]]  # fmt: skip
         log.info(f"interrupted; this continues it: {command(*typed)}")
@@ -239,7 +235,7 @@ class StackedLauncher(BasicLauncher):
     def _conclude(self) -> None:
         """Print the end of a sweep of which jobs have failed. Hydra calls no callback then."""
         if not self.dry_run:
-            print(self._leaderboard())
+            print(self._ending())
         log.error(f"{len(self.failed)} of {self.launched} jobs failed:")
         for job in self.failed:
             log.error(f"  {job.name}: {job.error}")
@@ -247,12 +243,9 @@ class StackedLauncher(BasicLauncher):
 
 def _how(job: Job, outcome: Any) -> str:
     """How a job ended, in words."""
-    from fmnist.config.schema import kind
-
     if outcome.error or outcome.objective is None:
         return f"failed: {outcome.error}" if outcome.error else "ended without a result"
-    part = "training" if job.checked.data.split == 1 else "validation"
-    return f"{part} {kind(job.checked.model.name).judged_by} {outcome.objective:.4f}"
+    return f"{ranked_by(job.checked)[0]} {outcome.objective:.4f}"
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import FILES, refuses, tiny, values, write
+from helpers import FILES, refuses, said, tiny, values, write
 
 from fmnist import ROOT
 from fmnist.data.__main__ import main
@@ -251,9 +251,5 @@ def test_command_ends_without_a_traceback_after_ctrl_c(
     def interrupted(dir: str | None) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys, "argv", ["data"])
     monkeypatch.setattr(fetch, "fashion", interrupted)
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == 130
-    assert capsys.readouterr() == ("", "")
+    assert said(monkeypatch, capsys, main) == (130, "", "")

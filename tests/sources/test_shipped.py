@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fmnist.config.parse import check_machine, parse
 from fmnist.data.dataset import load
-from fmnist.sources import fetch, sums
+from fmnist.sources import fetch, idx, sums
 from fmnist.sources.fetch import FASHION
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FASHION
@@ -66,8 +66,8 @@ def test_of_several_data_sets_in_a_folder_one_is_named(tmp_path: Path) -> None:
         check_machine(parse({"model": {"name": "mlp"}, "optim": {"name": "adam"}, "order_seed": 0,
                              "data": {"name": "idx", "dir": str(place)}}))  # fmt: skip
         assert load(name="idx", dir=str(place), **SPLIT).names[:2] == tuple(names)
-        assert fetch.find(place, TEST_IMAGES) == tmp_path / f"emnist-{subset}-test-images-idx3-ubyte.gz"
-        assert fetch.read_file(place, TEST_LABELS, None).shape[0] == len(
+        assert idx.find(place, TEST_IMAGES) == tmp_path / f"emnist-{subset}-test-images-idx3-ubyte.gz"
+        assert idx.read_file(place, TEST_LABELS, None).shape[0] == len(
             load(name="idx", dir=str(place), **SPLIT).test.labels
         )
     refuses(
@@ -91,7 +91,7 @@ def test_the_same_bytes_turned_are_other_data(tmp_path: Path) -> None:
     upright = tmp_path / "upright"
     upright.mkdir()
     for name in FASHION:
-        fetch.find(tmp_path, name).rename(upright / name)  # type: ignore[union-attr]
+        idx.find(tmp_path, name).rename(upright / name)  # type: ignore[union-attr]
     digest = fetch.digest("idx", str(upright))
     assert digest == fetch.files("idx", str(upright)).digest
     for name in FASHION:

@@ -12,7 +12,7 @@ from fmnist import UserError
 from fmnist.evaluate import evaluate
 from fmnist.launch.worker import train_group
 from fmnist.record.result import check_directory, read_result
-from fmnist.sources import fetch
+from fmnist.sources import fetch, idx
 from fmnist.train import engine
 from fmnist.train.restore import restore
 
@@ -44,7 +44,7 @@ def stopped(monkeypatch, place, directory, epoch=4, **knobs):
 
 def changed(folder):
     """Other bytes behind the same names."""
-    images = fetch.read_file(folder, FILES[0], None)
+    images = idx.read_file(folder, FILES[0], None)
     write(folder / FILES[0], (torch.tensor(list(images.content[images.start :])).view(images.shape) + 1) % 256)
 
 
