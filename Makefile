@@ -13,7 +13,7 @@ install: $(READY) ## make the environment alone, or repair one whose set-up was 
 
 # The mark is removed first and written last: an environment without it was interrupted, and is made anew.
 # Without a C compiler the project is complete, and slower.
-$(READY): pyproject.toml constraints.txt fmnist/speed/integers.c
+$(READY): pyproject.toml constraints.txt $(wildcard fmnist/speed/*.c fmnist/speed/native/*)
 	@if [ ! -f $(READY) ]; then rm -rf .venv; fi
 	@rm -f $(READY)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || ( rm -rf .venv; \

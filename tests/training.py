@@ -26,7 +26,7 @@ def quick_disk(monkeypatch):
 class PlainStep(Step):
     """The textbook's step, by autograd, for a stack that asks for a TapedStep."""
 
-    def __init__(self, model, criterion, optimizer, precision, rows):
+    def __init__(self, model, criterion, optimizer, precision, *_):
         super().__init__(model, criterion, optimizer, precision)
 
 

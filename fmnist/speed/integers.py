@@ -8,10 +8,7 @@ exact. Processors with AMX do 16 int8 multiplications in the time of a float32 o
 
 import ctypes
 import functools
-import importlib.util
-import logging
 import math
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,8 +16,7 @@ import torch
 from torch import Tensor
 
 from fmnist.nn.layers import product_with_images
-
-log = logging.getLogger("train")
+from fmnist.speed.native import load, low_isa
 
 LARGEST = 8_355_000.0  # the three digits reach 127 * (65,536 + 256 + 1) = 8,355,711
 LEAST = 1e-30  # stands for the largest element of a row of zeros
@@ -34,26 +30,13 @@ class _Memory:
         return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
-def low_isa() -> bool:
-    """Whether FMNIST_ISA asks for no more than AVX2."""
-    return os.environ.get("FMNIST_ISA", "") == "avx2"
-
-
 @functools.cache
-def library() -> ctypes.CDLL | None:
+def library() -> Any:
     """The compiled integers.c; None where it was not compiled, or the processor lacks what it needs."""
     if low_isa():
         return None
-    found = importlib.util.find_spec("fmnist.speed._integers")
-    if found is None or found.origin is None:
-        log.debug("fmnist/speed/integers.c is not compiled: products with images in float32")
-        return None
-    try:
-        compiled = ctypes.CDLL(found.origin)
-    except OSError as error:
-        log.debug(f"products with images in float32: {error}")
-        return None
-    if not compiled.usable():
+    compiled = load("_integers")
+    if compiled is None or not compiled.usable():
         return None
     memory: Any = _Memory
     long, number = ctypes.c_long, ctypes.c_float

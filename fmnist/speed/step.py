@@ -11,7 +11,7 @@ from fmnist.nn.layers import Linear
 from fmnist.nn.losses import Classification, Criterion
 from fmnist.nn.optim import Optimizer
 from fmnist.nn.step import Step
-from fmnist.speed import integers, taped_norms  # noqa: F401  (taped_norms registers its rules)
+from fmnist.speed import integers, native, taped_norms  # noqa: F401  (taped_norms registers its rules)
 from fmnist.speed.graphs import capture_on
 from fmnist.speed.kernels import Kernels, choose
 from fmnist.speed.tape import Arenas, Tape
@@ -25,10 +25,14 @@ class TapedStep(Step):
     The buffers' contents may change between calls, the parameters' too; neither may be rebound.
     """
 
-    def __init__(self, model: nn.Module, criterion: Criterion, optimizer: Optimizer, precision: str, rows: int) -> None:
-        """rows: of a batch."""
+    def __init__(
+        self, model: nn.Module, criterion: Criterion, optimizer: Optimizer, precision: str, rows: int,
+        black: float = 0.0,
+    ) -> None:  # fmt: skip
+        """rows: of a batch. black: the share of black pixels in the images, see `kernels.black_share`."""
         super().__init__(model, criterion, optimizer, precision)
-        self.rows, self.tapes = rows, dict[tuple[int, int, torch.Size], tuple[Tape, Batch]]()
+        self.rows, self.black = rows, black
+        self.tapes = dict[tuple[int, int, torch.Size], tuple[Tape, Batch]]()
         self.arenas, self.capture = Arenas(optimizer.flat.data.device), capture_on(optimizer.flat.data.device)
         self.go_on_with({})
 
@@ -40,15 +44,15 @@ class TapedStep(Step):
         """Use the kernels that the run began with, if they serve here; see Step."""
         known = {name: value for name, value in settings.items() if name in Kernels.__dataclass_fields__}
         before = Kernels(**known) if known else None
-        self.kernels = choose(self.optimizer.flat.data.device, self.precision, self.rows, before)
+        self.kernels = choose(self.optimizer.flat.data.device, self.precision, self.rows, self.black, before)
         if self.kernels is None:
             return
         self.one_chunk = not in_chunks(self.model, self.criterion)
         only_products = isinstance(self.criterion, Classification) and multiplies_only(self.model)
-        self.takes_pixels = self.kernels.integers and only_products
+        self.takes_pixels = (self.kernels.integers or self.kernels.black) and only_products
         for layer in self.model.modules():
             if isinstance(layer, Linear) and self.takes_pixels:
-                layer.of_images = integers.product
+                layer.of_images = native.product if self.kernels.black else integers.product
 
     def gradient(self, batch: Batch) -> None:
         """See Step."""
@@ -65,9 +69,11 @@ class TapedStep(Step):
         sizes = [chunk.x.shape[-2] for chunk in chunks]
         tape = Tape(kernels, self.optimizer.flat.data.dtype, self.totals, self.arenas, sizes, self.capture)
         for number, (x, labels, pixels, mix) in enumerate(chunks):
-            tape.start(number, x, pixels if kernels.integers else None)
+            tape.start(number, x, pixels if kernels.integers or kernels.black else None)
             output, back = write(self.model, tape, x)
             back(write_loss(self.criterion, tape, output, x, labels, tape.rows, mix))
             for frozen in (p.grad for p in self.model.parameters() if p.grad is not None and not p.requires_grad):
                 tape(frozen.zero_)
+            tape.end()
+        tape.compile()
         return tape

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from fmnist.nn.totals import Later, Metrics, Totals
+from fmnist.speed import native
 from fmnist.speed.graphs import Capture, Operation, captured, perform
 from fmnist.speed.integers import Digits
 from fmnist.speed.kernels import THIN, Kernels, float32_products
+from fmnist.speed.programs import Foreign, Known, Translator, programs
 
 
 class Arena:
@@ -65,6 +67,8 @@ class Tape:
         self.phases: list[list[Operation]] = [[]]
         self.settings: list[str | None] = ["highest"]  # of float32 products at the end of each phase, where it is known
         self.digits: dict[int, Digits] = {}
+        self.translate = Translator() if kernels.programs else None
+        self.translated: list[list[Known | Foreign]] = [[]]
         self.capture, self.warm = capture, False
         self.captured: list[Operation] = []
 
@@ -74,6 +78,9 @@ class Tape:
         self.kept = set[int]()
         self.keep(x)
         self.arenas.common.at = 0
+        self.last = list[Operation]()
+        if self.translate:
+            self.translate.rows = x.shape[-2]
         if len(self.phases) == 1:
             self.arena.at = 0
 
@@ -89,6 +96,18 @@ class Tape:
 
     def __call__(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         self.phases[self.phase].append((f, args, kwargs))
+        if self.translate:
+            self.translated[self.phase] += self.translate(f, args, kwargs) or [Foreign((f, args, kwargs))]
+
+    def end(self) -> None:
+        """End a chunk."""
+        for f, args, kwargs in self.last:
+            self(f, *args, **kwargs)
+
+    def compile(self) -> None:
+        """Put consecutive operations that the native library knows into programs, where the tape has them."""
+        if self.translate:
+            self.phases = [programs(phase) for phase in self.translated]
 
     def barrier(self) -> None:
         """What this chunk writes after it is done only when all chunks have done what they wrote before it."""
@@ -97,6 +116,7 @@ class Tape:
         self.phase += 1
         if self.phase == len(self.phases):
             self.phases.append([])
+            self.translated.append([])
             self.settings.append(None)
 
     @torch.no_grad()
@@ -115,20 +135,26 @@ class Tape:
                 self.warm = True
 
     def later(self, metrics: Metrics, output: Tensor, *targets: Tensor) -> None:
-        """Add metrics of the output to the totals, for many batches at once: see Later."""
+        """Add metrics of the output to the totals, for many batches at once, when the chunk ends: see Later."""
         key = output.shape, *(target.shape for target in targets)
         if key not in self.totals.later:
             self.totals.later[key] = Later(self.totals, metrics, output, *targets)
-        self(self.totals.later[key].keep, output, *targets)
+        self.keep(output)
+        self.last.append((self.totals.later[key].keep, (output, *targets), {}))
 
     def new(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """The next buffer; of its last two dimensions the first is the contiguous one."""
         block = self.arena.take(math.prod(shape), dtype or self.dtype)
+        if self.translate:
+            self.translate.batch_step[block.untyped_storage().data_ptr()] = 1 if len(shape) > 1 else 0
         return block.view(*shape[:-2], shape[-1], shape[-2]).mT if len(shape) > 1 else block.view(shape)
 
     def by_row(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """The same with the last dimension contiguous, as data lie."""
-        return self.new(*shape[:-2], shape[-1], shape[-2], dtype=dtype).mT
+        x = self.new(*shape[:-2], shape[-1], shape[-2], dtype=dtype).mT
+        if self.translate:
+            self.translate.batch_step[x.untyped_storage().data_ptr()] = shape[-1]
+        return x
 
     def common(self, *shape: int) -> Tensor:
         """A buffer that all chunks have in common. Each must ask for the same ones, in the same order."""
@@ -180,18 +206,20 @@ class Tape:
         elif a.dim() == 3 and a.shape[0] == 1:
             a, b, out = a[0], b[0], out[0]
         plain, accumulating = (torch.mm, torch.addmm) if a.dim() == 2 else (torch.bmm, torch.baddbmm)
+        f, given = (accumulating, (out, a, b)) if add else (plain, (a, b))
         setting = self.kernels.thin if a.numel() * b.shape[-1] < THIN else self.kernels.wide
-        if setting != self.settings[self.phase]:
+        native_one = self.translate is not None and self.translate(f, given, {"out": out}) is not None
+        if not native_one and setting != self.settings[self.phase]:
             self(torch.set_float32_matmul_precision, setting)
             self.settings[self.phase] = setting
-        if add:
-            self(accumulating, out, a, b, out=out)
-        else:
-            self(plain, a, b, out=out)
+        self(f, *given, out=out)
 
     def _product_with_images(
         self, a: Tensor, pixels: Tensor, along_pixels: bool, out: Tensor, add: bool, fixed: bool
     ) -> None:
+        if self.kernels.black:
+            self(native.multiply_images, a, pixels, out, along_pixels, add)
+            return
         keep = fixed and len(self.sizes) > 1
         if keep and self.chunk == 0:
             self.digits[a.data_ptr()] = Digits(a.shape, self.lasting, keep)
@@ -205,7 +233,7 @@ class Tape:
             self(torch.sum, x, dim, out=out)
             return
         with self.scratch():
-            sums = self.new(*out.shape)
+            sums = self.new(out.numel()).view(out.shape)
             self(torch.sum, x, dim, out=sums)
             self(out.add_, sums)
 

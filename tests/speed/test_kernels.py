@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -14,16 +14,18 @@ from helpers import make_config
 from speed.twins import CLASSIFIERS, MODELS, twins
 
 from fmnist import ROOT
-from fmnist.speed import integers, kernels
-from fmnist.speed.kernels import FLOAT32_ERROR, ROWS, Kernels, choose, float32_products, medium_error, serving
+from fmnist.speed import integers, kernels, native
+from fmnist.speed.kernels import BLACK, FLOAT32_ERROR, ROWS, Kernels, choose, float32_products, medium_error, serving
 from fmnist.train.stack import Stack
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 PLAIN, WIDE, ROUNDING = Kernels(), Kernels(wide="medium"), Kernels("medium", "medium")
 
 
-def on(monkeypatch, capability="AVX512", error=1e-7, amx=False, isa=""):
-    """A processor: what torch says of it, the error of its "medium" products, whether integers.c runs on it."""
+def on(monkeypatch, capability="AVX512", error=1e-7, amx=False, isa="", compiled=False):
+    """A processor: what torch says of it, the error of its "medium" products, whether integers.c runs on it, whether
+    the native library does."""
+    monkeypatch.setattr(native, "library", native.library if compiled else lambda: None)
     monkeypatch.setattr(kernels, "medium_error", lambda: error)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(integers, "library", lambda: object() if amx else None)
@@ -31,20 +33,27 @@ def on(monkeypatch, capability="AVX512", error=1e-7, amx=False, isa=""):
 
 
 def with_integers(found):
-    return Kernels(found.wide, found.thin, True)
+    return replace(found, integers=True)
 
 
+COMPILED = [False, pytest.param(True, marks=pytest.mark.skipif(native.library() is None, reason="not compiled"))]
+
+
+@pytest.mark.parametrize("compiled", COMPILED)
 @pytest.mark.parametrize("isa", ["", "avx2"])
 @pytest.mark.parametrize(("capability", "error", "amx"), [
     ("AVX2", 1e-7, False), ("AVX512", 1e-7, False), ("AVX512", 1e-3, False), ("AVX512", 1e-3, True),
     ("AVX512", 1e-7, True),
 ])  # fmt: skip
-def test_kernels_are_a_function_of_what_the_processor_can_do(monkeypatch, capability, error, amx, isa):
-    on(monkeypatch, capability, error, amx, isa)
+def test_kernels_are_a_function_of_what_the_processor_can_do(monkeypatch, capability, error, amx, isa, compiled):
+    on(monkeypatch, capability, error, amx, isa, compiled)
     low, exact = isa == "avx2", error <= FLOAT32_ERROR
-    fast = WIDE if exact and capability == "AVX512" and not low else PLAIN
-    assert choose(CPU, "float32", ROWS) == (with_integers(fast) if amx and not low else fast)
-    assert choose(CPU, "float32", ROWS - 1) == fast
+    fast = replace(WIDE if exact and capability == "AVX512" and not low else PLAIN, programs=compiled)
+    whole = amx and not low
+    assert choose(CPU, "float32", ROWS) == (with_integers(fast) if whole else fast)
+    assert choose(CPU, "float32", ROWS - 1) == choose(CPU, "float32", ROWS - 1, BLACK - 0.01) == fast
+    assert choose(CPU, "float32", ROWS - 1, BLACK) == replace(fast, black=compiled)
+    assert choose(CPU, "float32", ROWS, BLACK) == replace(fast, integers=whole, black=compiled and not whole)
     assert choose(CPU, "float64", 128) == PLAIN
     assert choose(CUDA, "float32", 128) == choose(CUDA, "float64", 128) == PLAIN
     assert choose(CUDA, "bfloat16", 128) is None
@@ -57,7 +66,7 @@ def test_nothing_is_timed(monkeypatch):
     def clock(*_):
         raise AssertionError("a clock was read")
 
-    medium_error.cache_clear(), integers.library.cache_clear()
+    medium_error.cache_clear(), integers.library.cache_clear(), native.library.cache_clear()
     with monkeypatch.context() as patch:
         for name in ("perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "time", "time_ns", "process_time"):
             patch.setattr(time, name, clock)
@@ -85,22 +94,26 @@ def test_the_probe_takes_no_rounding_for_float32():
     ("float32", "AVX512", 1e-7, True), ("float32", "AVX512", 1e-3, True), ("float32", "AVX2", 1e-7, False),
     ("bfloat16", "AVX512", 1e-3, True), ("float64", "AVX512", 1e-7, True),
 ])  # fmt: skip
-def test_a_run_goes_on_with_its_kernels_where_they_serve(dataset, monkeypatch, precision, capability, error, amx):
-    on(monkeypatch, capability, error, amx)
+@pytest.mark.parametrize("compiled", COMPILED)
+def test_a_run_goes_on_with_its_kernels_where_they_serve(
+    dataset, monkeypatch, precision, capability, error, amx, compiled
+):
+    on(monkeypatch, capability, error, amx, compiled=compiled)
     step = Stack([make_config(**CLASSIFIERS[0], batch_size=64, precision=precision)], dataset, CPU).step
-    found = serving(CPU, precision, 64)
+    assert step.black > BLACK
+    found = serving(CPU, precision, 64, step.black)
     assert step.kernels == found[0]
     for began in found:
-        assert choose(CPU, precision, 64, began) == began
+        assert choose(CPU, precision, 64, step.black, began) == began
         step.go_on_with(json.loads(json.dumps(asdict(began))))
         assert step.kernels == began
         assert step.settings() == asdict(began)
-        assert step.takes_pixels == began.integers
+        assert step.takes_pixels == (began.integers or began.black)
         step.go_on_with(asdict(began) | {"cast": True})  # as checkpoints of old have it
         assert step.kernels == began
-    everything = itertools.product(("highest", "medium"), ("highest", "medium"), (False, True))
+    everything = itertools.product(("highest", "medium"), ("highest", "medium"), *[(False, True)] * 3)
     for other in {Kernels(*values) for values in everything} - set(found):
-        assert choose(CPU, precision, 64, other) == found[0]
+        assert choose(CPU, precision, 64, step.black, other) == found[0]
         step.go_on_with(asdict(other))
         assert step.kernels == found[0]
 
@@ -120,7 +133,8 @@ def test_a_switch_hides_what_a_better_processor_has():
     done = subprocess.run(
         [sys.executable, "-c", CHOICES], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
-    assert json.loads(done.stdout) == [False, True, repr(PLAIN), "None"]
+    plain = replace(PLAIN, programs=native.library() is not None)
+    assert json.loads(done.stdout) == [False, True, repr(plain), "None"]
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model["model"])

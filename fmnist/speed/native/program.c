@@ -1,0 +1,65 @@
+/* A program: the operations of a training step, done in one parallel region. */
+#include "native.h"
+
+int omp_get_num_threads(void), omp_get_thread_num(void); /* of torch's OpenMP, which is to be loaded before */
+
+enum { BLOCK = 64 }; /* rows of a batch that go through consecutive operations together: they stay in the caches */
+enum { FEW = 48 };   /* outputs; with fewer for each thread, threads share the columns of an operation too */
+
+static void (*const DO[])(const Instruction *, Part) = {
+    multiply, multiply_images, sum_rows, sum_features, log_softmax, scatter, accumulate, elementwise,
+};
+
+int lanes(void) { return LANES; }
+
+static void perform(const Instruction *one, Part part) {
+    if (part.features > 0 && part.rows > 0) DO[one->code < ELEMENTWISE ? one->code : ELEMENTWISE](one, part);
+}
+
+/* Rows of the batch from operation to operation: a thread waits for nobody. */
+static void by_rows(const Instruction *list, long count, long me, long threads) {
+    long runs = list->runs, rows = list->turned ? list->features : list->rows, block = BLOCK;
+    if (runs % threads) block = least(BLOCK, parts(parts(rows, threads), LANES) * LANES);
+    long blocks = parts(rows, block), units = runs * blocks;
+    for (long unit = units * me / threads; unit < units * (me + 1) / threads; unit++) {
+        long first = unit % blocks * block, some_rows = least(block, rows - first);
+        for (const Instruction *one = list; one < list + count; one++) {
+            Part part = {unit / blocks, 0, one->features, first, some_rows};
+            if (one->turned) part = (Part){unit / blocks, first, some_rows, 0, one->rows};
+            perform(one, part);
+        }
+    }
+}
+
+/* Outputs of one operation, shared out among threads: whole runs, or else features, then rows as well. */
+static void by_outputs(const Instruction *one, long me, long threads) {
+    if (one->runs % threads == 0) {
+        for (long run = one->runs * me / threads; run < one->runs * (me + 1) / threads; run++)
+            perform(one, (Part){run, 0, one->features, 0, one->rows});
+        return;
+    }
+    long across = threads;
+    while (across > 1 && (threads % across || one->features < across * FEW) && one->rows > 1) across--;
+    long down = threads / across;
+    long tall = parts(parts(one->features, across), LANES) * LANES, wide = parts(parts(one->rows, down), 16) * 16;
+    long feature = me / down * tall, row = me % down * wide;
+    for (long run = 0; run < one->runs; run++)
+        perform(one, (Part){run, feature, least(tall, one->features - feature), row, least(wide, one->rows - row)});
+}
+
+void run(const Instruction *list, long count) {
+#pragma omp parallel
+    {
+        long me = omp_get_thread_num(), threads = omp_get_num_threads();
+        for (long i = 0, end; i < count; i = end) {
+            for (end = i + 1; end < count && !list[i].alone && !list[end].alone && !list[end].waits; end++) continue;
+            if (list[i].alone)
+                by_outputs(list + i, me, threads);
+            else
+                by_rows(list + i, end - i, me, threads);
+            if (end < count && list[end].waits) {
+#pragma omp barrier
+            }
+        }
+    }
+}
