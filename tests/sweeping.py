@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 from fmnist import ROOT
 
@@ -81,5 +82,9 @@ def started(folder, *arguments, runs=6):
 
 def workers_of(process):
     """Process ids of a sweep's workers, in the order in which they were started."""
-    with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="utf-8") as file:
-        return [int(child) for child in file.read().split()]
+    return [worker for server in children(process.pid) for worker in children(server)]
+
+
+def children(pid):
+    """Process ids of a process's children."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()]
