@@ -41,20 +41,8 @@ test-long: data ## the longer checks: real commands that are killed and timed, f
 test-avx2: data ## the same as on a processor with AVX2 alone
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 FMNIST_ISA=avx2 $(BIN)/python -m pytest
 
-# A driver for each source, tests/native/NAME.c. Loaded at random addresses, older ThreadSanitizers find no room.
-DRIVERS := $(foreach name,$(basename $(notdir $(wildcard fmnist/speed/*.c))),build/address/$(name) build/thread/$(name))
-DRIVEN := tests/native/omp.c $(wildcard tests/native/*.h) | $(READY)
-BUILD_DRIVER = mkdir -p $(@D) && $(CC) -g -O1 -Wall -Wextra -fopenmp -fno-omit-frame-pointer tests/native/$*.c tests/native/omp.c -lm -o $@
-
-test-sanitize: $(DRIVERS) ## the native code at odd sizes under sanitizers: address, undefined behaviour, threads
-	@fixed="setarch -R"; $$fixed true 2> /dev/null || fixed=; \
-	for threads in 1 2 3; do for driver in $(DRIVERS); do OMP_NUM_THREADS=$$threads $$fixed ./$$driver || exit 1; done; done
-
-build/address/%: fmnist/speed/%.c tests/native/%.c $(DRIVEN)
-	$(BUILD_DRIVER) -fsanitize=address,undefined -fno-sanitize-recover=all
-
-build/thread/%: fmnist/speed/%.c tests/native/%.c $(DRIVEN)
-	$(BUILD_DRIVER) -fsanitize=thread
+test-sanitize: $(READY) ## the native code at odd sizes under sanitizers: address, undefined behaviour, threads
+	CC=$(CC) tests/native/sanitize.sh
 
 fuzz-layers: data ## 10,000 random layer orders, the tape against autograd
 	FMNIST_ORDERS=10000 $(BIN)/python -m pytest tests/speed/test_orders.py

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fmnist import ROOT
 
-# One worker: each more takes two seconds to start.
+# One worker: the tests share the machine.
 SMALL = ("model=mlp1", "model.hidden=[12]", "data.limit=300", "epochs=3", "batch_size=50", "precision=float64",
          "hydra.launcher.workers=1")  # fmt: skip
 # Each worker has one thread: several wait long for one another on a machine that others use too.

@@ -75,13 +75,26 @@ static inline void check(double got, double expected, double tolerance, const ch
     exit(1);
 }
 
+/* Whether this processor has the instructions that this was compiled for. */
+static inline int able(void) {
+#if defined(__AVX512F__)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#elif defined(__AVX2__)
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+    return 1;
+#endif
+}
+
 int main(int count, char **words) {
     (void)count;
-    if (unable()) {
-        printf("%s: not run: %s\n", words[0], unable());
+    const char *reason = able() ? unable() : "this processor lacks the instructions";
+    if (reason) {
+        printf("%s: built with sanitizers, not run: %s\n", words[0], reason);
         return 0;
     }
     for (place = HEAP; place < PLACES; place++) try_all();
-    printf("%s: right and clean\n", words[0]);
+    printf("%s: right and clean with %s threads\n", words[0], getenv("OMP_NUM_THREADS"));
     return 0;
 }
