@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train test test-long test-avx2 fuzz-layers test-gpu test-habits test-cluster test-ray bench report claims claim lint format clean
+.PHONY: help install data train test test-long test-avx2 test-sanitize fuzz-layers test-gpu test-habits test-cluster test-ray bench report claims claim lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,6 +40,9 @@ test-long: data ## the longer checks: real commands that are killed and timed, f
 
 test-avx2: data ## the same as on a processor with AVX2 alone
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 FMNIST_ISA=avx2 $(BIN)/python -m pytest
+
+test-sanitize: $(READY) ## the native code at odd sizes under sanitizers: address, undefined behaviour, threads
+	CC=$(CC) tests/native/sanitize.sh
 
 fuzz-layers: data ## 10,000 random layer orders, the tape against autograd
 	FMNIST_ORDERS=10000 $(BIN)/python -m pytest tests/speed/test_orders.py

@@ -11,12 +11,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 
-import fmnist.launch.manual  # noqa: F401  (the text of --help)
 from fmnist import ROOT, UserError
 from fmnist.config.parse import check_machine, parse
-from fmnist.launch.commands import command, curves, expanded, near, quoted, quoted_anew
+from fmnist.launch.commands import command, curves, expanded, near, quoted
 from fmnist.launch.groups import stackable
-from fmnist.launch.machine import bound_threads
+from fmnist.launch.machine import bound_threads, uncollected
+from fmnist.launch.manual import advise
 from fmnist.launch.runs import corrected
 from fmnist.launch.trouble import trouble
 from fmnist.program.output import lenient_output
@@ -41,8 +41,8 @@ def main(given: Any) -> float | None:
         check_directory(config, directory, digest)
         read_ahead(config.data.name, config.data.dir)
         bound_threads()
-        from fmnist.train.engine import fit  # torch comes with it: only now, when the config is known to be right
-
+        with uncollected():  # torch comes with it: only now, when the config is known to be right
+            from fmnist.train.engine import fit
         with locked(directory / "train.log", wait=False), corrected(directory):
             (outcome,) = fit([config], [directory])
         if outcome.error is None:
@@ -75,6 +75,5 @@ def main(given: Any) -> float | None:
 if __name__ == "__main__":
     lenient_output(OSError)  # all that is printed is in train.log too
     sys.argv[1:] = expanded(sys.argv[1:])
-    if hint := quoted_anew(sys.argv[1:]):
-        print(hint, file=sys.stderr)
+    advise(sys.argv[1:])
     main()

@@ -6,10 +6,11 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 from fmnist import ROOT
 
-# One worker: each more takes two seconds to start.
+# One worker: the tests share the machine.
 SMALL = ("model=mlp1", "model.hidden=[12]", "data.limit=300", "epochs=3", "batch_size=50", "precision=float64",
          "hydra.launcher.workers=1")  # fmt: skip
 # Each worker has one thread: several wait long for one another on a machine that others use too.
@@ -81,5 +82,9 @@ def started(folder, *arguments, runs=6):
 
 def workers_of(process):
     """Process ids of a sweep's workers, in the order in which they were started."""
-    with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="utf-8") as file:
-        return [int(child) for child in file.read().split()]
+    return [worker for server in children(process.pid) for worker in children(server)]
+
+
+def children(pid):
+    """Process ids of a process's children."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()]

@@ -7,9 +7,10 @@ trouble    what went wrong, as data that crosses processes
 plan       how large the stacks, how many the workers
 progress   how far a sweep has come
 runs       what launchers write into the directories of runs
-pool       starts worker processes, sends them runs, collects results, replaces those that crash
+pool       has worker processes, sends them runs, collects results, replaces those that crash
+forkserver starts these processes; torch is imported once for all of them
 worker     a process that trains stacks
 commands   commands that can be pasted, overrides with the quotes they need
 callbacks  what Hydra calls: refuse a mistake early, dry run, leaderboard
-manual     the text of --help
+manual     the text of --help, and which values need quotes
 """

@@ -2,8 +2,6 @@
 
 import logging
 import os
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,8 +11,9 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from fmnist import ROOT, UserError
+from fmnist import UserError
 from fmnist.config.schema import Config
+from fmnist.launch.forkserver import FORKS, ForkServer
 from fmnist.launch.progress import Progress
 from fmnist.launch.runs import correct, give_up, run_log
 from fmnist.launch.trouble import Trouble, Unmeasured
@@ -62,17 +61,12 @@ class Worker:
     It has a session of its own: Ctrl-C reaches it only as a signal that we send. It ends when this process ends.
     """
 
-    def __init__(self, device: int | None, environment: Mapping[str, str]) -> None:
+    def __init__(self, device: int | None, server: ForkServer) -> None:
         self.device = device
         self.task: Task | None = None
         self.connection, theirs = Pipe()
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "fmnist.launch.worker", str(theirs.fileno())],
-            stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | dict(environment),
-        )  # fmt: skip
-        theirs.close()
+        with theirs:
+            self.process = server.start(theirs)
 
     def close(self) -> str:
         """Wait until it has ended; how it ended, in words."""
@@ -92,7 +86,7 @@ class Workers:
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        self.environment = environment or {}
+        self.server = ForkServer(environment or {})
         self.workers: list[Worker] = []
         self.waiting: deque[Task] = deque()
         self.devices = 0
@@ -102,7 +96,7 @@ class Workers:
         Raises UserError where it does not allow one."""
         while len(self.workers) < count:
             try:
-                self.workers.append(Worker(self._free_device(), self.environment))
+                self.workers.append(Worker(self._free_device(), self.server))
             except OSError as error:  # such as too many open files or processes
                 what = f"{len(self.workers)} of {count} worker processes can be started: {error.strerror}"
                 if not self.workers:
@@ -116,9 +110,13 @@ class Workers:
         return min(range(self.devices), key=taken.count, default=None)
 
     def get_ready(self, workers: int) -> None:
-        """Start so many workers: they import torch meanwhile. Where there is a driver, start the one that counts the
-        devices alone: each worker is made for one of them."""
-        self.grow(1 if _has_driver() else workers)
+        """Have torch imported meanwhile, for so many workers. Where each imports it itself and there is a driver, start
+        the one that counts the devices alone: each worker is made for one of them."""
+        if not FORKS:
+            self.grow(1 if _has_driver() else workers)
+            return
+        with suppress(OSError):  # `grow` will meet it too
+            self.server.open()
 
     def cuda_devices(self) -> int:
         """How many cuda devices there are. Torch counts them, in a worker; it is asked only where there is a driver."""
@@ -169,7 +167,8 @@ class Workers:
                     self.waiting.clear()
                 if self.waiting:
                     workers = self._staff(workers, progress)
-                    self._hand_out(workers, threads, progress)
+                    if not caught:  # while it waited for a worker
+                        self._hand_out(workers, threads, progress)
                 busy = [worker for worker in self.workers if worker.task is not None]
                 if not busy and not self.waiting:
                     return caught[0] if caught else None
@@ -277,3 +276,4 @@ class Workers:
     def close(self) -> None:
         """End all workers."""
         self.shrink(0)
+        self.server.close()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from fmnist.config.schema import Config
 from fmnist.launch.runs import correct, give_up, run_log
@@ -228,19 +228,20 @@ def serve(connection: Connection) -> None:
         connection.send(message)
 
 
-def main() -> None:
-    """`python -m fmnist.launch.worker FD`: serve the connection that was inherited as file descriptor FD."""
-    status: Any = 1
+def run(serving: Callable[[Connection], None], connection: Connection) -> NoReturn:
+    """Serve a connection with all of this process."""
+    status: Any = 0
     try:
-        serve(Connection(int(sys.argv[1])))
+        serving(connection)
     except SystemExit as leaving:
         status = leaving.code
     except KeyboardInterrupt:
         status = 130
     except Exception as error:  # torch cannot be imported, say: there is nobody to tell but the terminal
         print(f"error: a worker process ends: {trouble(error).text}", file=sys.stderr)
+        status = 1
     os._exit(status)  # all is written: tearing torch down would only take time
 
 
 if __name__ == "__main__":
-    main()
+    run(serve, Connection(int(sys.argv[1])))

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 log = logging.getLogger(__name__)
 
-IDLE = 60.0  # seconds of training from which on idle workers are ended: each takes half a gigabyte, and 3 s to start
+IDLE = 60.0  # seconds of training from which on idle workers are ended: each has some of the memory
 
 
 @dataclass
@@ -62,7 +62,7 @@ class StackedLauncher(BasicLauncher):
         self.jobs = Jobs(hydra_context, task_function, config, self.sweep, self._conclude)
         if not (self.dry_run or self.sweep.exists()) and getattr(task_function, "stackable", False):
             with one_line():
-                self._get_ready(1)  # something is to be trained: one worker imports torch while the jobs are made
+                self._get_ready(1)  # something is to be trained: torch is imported while the jobs are made
         if self.dry_run:  # the sweeper writes to the sweep's directory before it calls us: not to the real one
             scratch = tempfile.mkdtemp(prefix="dry-run-")
             atexit.register(shutil.rmtree, scratch, ignore_errors=True)
@@ -89,7 +89,7 @@ class StackedLauncher(BasicLauncher):
         if not self.dry_run:
             self._lock()
             if not any(path.is_dir() for path in self.sweep.glob("*")):
-                self._get_ready(len(job_overrides))  # all are to be trained: workers import torch meanwhile
+                self._get_ready(len(job_overrides))  # all are to be trained: torch is imported meanwhile
         jobs = [self.jobs.make(overrides, first + i) for i, overrides in enumerate(job_overrides)]
         self.launched += len(jobs)
         refuse_shared_directories(jobs)

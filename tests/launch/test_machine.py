@@ -1,12 +1,13 @@
 """What a process may use: cores and memory by the kernel and by control groups of both versions, in a made-up /."""
 
+import gc
 import math
 import os
 import resource
 
 import pytest
 
-from fmnist.launch.machine import Machine, available, cores, this_machine
+from fmnist.launch.machine import Machine, available, cores, this_machine, uncollected
 
 V2 = "30 23 0:26 {top} /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n"
 V1 = (
@@ -134,3 +135,14 @@ def test_a_system_without_proc_has_its_own_numbers(tmp_path):
 def test_this_machine_is_read():
     assert cores() >= 1
     assert 0 < available() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_what_is_imported_uncollected_is_never_collected_and_all_later_garbage_is():
+    before = gc.get_freeze_count()
+    try:
+        with uncollected():
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()

@@ -3,6 +3,8 @@
 import errno
 import json
 import logging
+import os
+import signal
 from multiprocessing import Pipe
 
 import pytest
@@ -43,7 +45,7 @@ def test_devices_that_torch_cannot_count_are_none(answer, expected, monkeypatch)
 
 
 def test_a_new_worker_gets_the_device_of_the_one_that_has_died(monkeypatch):
-    monkeypatch.setattr(module, "Worker", lambda device, environment: Placed(device))
+    monkeypatch.setattr(module, "Worker", lambda device, server: Placed(device))
     pool = Workers()
     pool.grow(2)
     assert [worker.device for worker in pool.workers] == [None, None]
@@ -110,7 +112,7 @@ class Stage:
         self.pool = Workers()
         monkeypatch.setattr(module, "Worker", self._start)
 
-    def _start(self, device, environment):
+    def _start(self, device, server):
         coming = self.coming.pop(0)
         if isinstance(coming, Exception):
             raise coming
@@ -184,7 +186,7 @@ def test_with_fewer_workers_than_are_wanted_the_sweep_goes_on(error, monkeypatch
 def test_without_any_worker_it_is_one_line_or_the_error_of_the_runs_that_wait(monkeypatch, tmp_path):
     stage = Stage(monkeypatch, tmp_path, NONE)
     with pytest.raises(UserError, match=r"^0 of 3 worker processes can be started: Too many open files$"):
-        stage.pool.get_ready(3)
+        stage.pool.grow(3)
     stage = Stage(monkeypatch, tmp_path, Puppet(lambda configs: "status 1" if "b" in configs else ""), NONE)
     none = "0 of 1 worker processes can be started: Too many open files"
     expected = {"a": None, "b": "its worker process died (status 1)", "c": none, "d": none}
@@ -248,3 +250,21 @@ def test_no_two_workers_have_the_same_device_when_one_was_replaced(monkeypatch):
         worker.device = device  # that of device 0 has died
     assert pool.cuda_devices() == 3
     assert [worker.device for worker in pool.workers] == [1, 2, 0]
+
+
+def test_a_signal_that_comes_while_workers_start_ends_training_before_it_begins(monkeypatch, tmp_path):
+    stage = Stage(monkeypatch, tmp_path, Puppet())
+    puppet = stage.coming[0]
+    monkeypatch.setattr(module, "Worker", lambda device, server: os.kill(os.getpid(), signal.SIGINT) or puppet)
+    puppet.process = Interrupted()
+    with Progress([1], [0], 0, stage.ended.__setitem__) as progress:
+        assert stage.pool.train([Task(["a"], [tmp_path / "a"], [0])], 1, 1, progress) == signal.SIGINT
+    assert not puppet.given
+    assert not stage.ended
+
+
+class Interrupted:
+    """A process that takes signals."""
+
+    def send_signal(self, sig):
+        """Nothing is done with it."""
