@@ -29,6 +29,6 @@ for folder in fmnist/speed/*/; do # compiled for each set of instructions
     test -e "$1" || continue
     drive "$(basename "$folder")" "" "" "$@"
     test "$(uname -m)" = x86_64 || continue
-    drive "$(basename "$folder")" _avx2 "-mavx2 -mfma" "$@"
-    drive "$(basename "$folder")" _avx512 "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma" "$@"
+    drive "$(basename "$folder")" _avx2 "-march=x86-64-v3" "$@"
+    drive "$(basename "$folder")" _avx512 "-march=x86-64-v4" "$@"
 done

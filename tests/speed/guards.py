@@ -52,20 +52,7 @@ def try_integers(place):
 
     generator = torch.Generator().manual_seed(0)
     for shape, along_pixels, keep, shared in itertools.product(
-        [
-            (1, 1, 1),
-            (
-                1,
-                17,
-                65,
-            ),
-            (3, 16, 64),
-            (3, 33, 129),
-            (4, 10, 100),
-        ],
-        (True, False),
-        (True, False),
-        (True, False),
+        [(1, 1, 1), (1, 17, 65), (3, 16, 64), (3, 33, 129), (4, 10, 100)], *[(True, False)] * 3
     ):
         for columns in (1, 16, 79):
             print(shape, columns, "along pixels" if along_pixels else "along images", f"{keep=} {shared=}", flush=True)
@@ -83,7 +70,29 @@ def try_integers(place):
             torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
 
 
-TRIED = {"integers": try_integers}
+def try_native(place):
+    """Steps of small networks by the native library, of odd shapes: with the formulas' results."""
+    import torch
+
+    from fmnist.nn.layers import product_with_images
+    from fmnist.speed import native
+
+    generator = torch.Generator().manual_seed(0)
+    for n, images, pixels, runs, shared in itertools.product(
+        (1, 17, 105), (1, 33, 65), (1, 63, 130), (1, 3), (True, False)
+    ):
+        print(n, images, pixels, runs, shared, flush=True)
+        x = torch.randint(0, 256, (images, pixels) if shared else (runs, images, pixels), generator=generator)
+        x = copied(x.to(torch.uint8), place)
+        for along_pixels in (True, False):
+            a = copied(torch.randn(runs, n, pixels if along_pixels else images, generator=generator), place)
+            out = empty(runs, n, images if along_pixels else pixels, dtype=torch.float32, place=place)
+            native.multiply_images(a, x, out, along_pixels, add=False)
+            expected = product_with_images(a, x if along_pixels else x.mT)
+            torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
+
+
+TRIED = {"integers": try_integers, "native": try_native}
 
 if __name__ == "__main__":
     TRIED[sys.argv[1]](sys.argv[2])

@@ -9,9 +9,9 @@ import pytest
 from speed.guards import PLACES, TRIED
 
 from fmnist import ROOT
-from fmnist.speed import integers
+from fmnist.speed import integers, native
 
-FOUND = {"integers": integers.library}  # what each of them needs
+FOUND = {"integers": integers.library, "native": native.library}  # what each of them needs
 TOUCH = """
 import ctypes, sys
 from speed.guards import guarded
