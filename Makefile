@@ -71,7 +71,8 @@ test-ray: data .ray/ready ## a sweep under Ray, in an environment of its own
 	@touch $@
 
 # Each peer library has an environment of its own; that of Lightning and Keras on torch sees the project's torch.
-PEERS := $(foreach name,tensorflow jax torch,.bench/$(name)/ready)
+PEERS := $(foreach name,tensorflow jax jax-old torch libxsmm,.bench/$(name)/ready)
+DRIVER := fmnist/bench/peers/libxsmm_train.c
 
 bench: data $(PEERS) ## set up the peers and time this project beside them (an hour)
 	$(BIN)/python -m fmnist.bench
@@ -82,7 +83,17 @@ bench: data $(PEERS) ## set up the peers and time this project beside them (an h
 	@if [ $* = torch ]; then $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 	  > "$$(.bench/$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main.pth"; fi
 	.bench/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement fmnist/bench/peers/requirements-$*.txt
-	@touch $@
+	@if [ $* = libxsmm ]; then $(MAKE) --no-print-directory .bench/libxsmm/libxsmm_train.so || rm -rf .bench/libxsmm; fi
+	@touch $@ || echo "going on without $*"
+
+# Where LIBXSMM is not to be had, the bench goes on without it.
+.bench/libxsmm/ready: $(DRIVER)
+
+.bench/libxsmm/libxsmm_train.so: $(DRIVER)
+	@test -f /usr/include/libxsmm.h || ( echo "installing Debian's libxsmm-dev"; \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq libxsmm-dev; \
+	  else sudo apt-get update -qq && sudo apt-get install -y -qq libxsmm-dev; fi )
+	$(CC) -O3 -march=x86-64-v3 -ffast-math -fopenmp -shared -fPIC $(DRIVER) -o $@ -lxsmm -lxsmmnoblas -lm
 
 report: data ## run the systems of the report again and write docs/report/ (3 hours, a third of it estimated; ARGS=--dry-run says what is left)
 	$(BIN)/python -m fmnist.replication systems recipe $(ARGS)

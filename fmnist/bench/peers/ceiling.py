@@ -72,7 +72,7 @@ def main() -> None:
                         tried.append((best / times * work.rows / rows, setting, way, calls))
             chosen.append(min(tried, key=lambda entry: entry[0])[1:])
 
-    turns = entrant.Turns("torch")
+    turns = entrant.Turns("torch", product=(torch.from_numpy, torch.mm))
     while True:
         turns.wait()
         for product in chosen:

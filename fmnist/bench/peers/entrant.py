@@ -4,7 +4,9 @@ An entrant prepares, says that it is ready, and then answers each line on stdin 
 
     epoch    trains one pass -> {"seconds", "loss", "accuracy"}: the means over the rows as they were trained on; loss
              in nats; null for an accuracy that the model does not have, and for a loss that is not finite
-    memory   -> {"bytes"}: its peak resident memory so far
+    product  -> {"gflops"}: its speed in a float32 product of SIDE x SIDE matrices; null if it has none to time
+    memory   -> {"bytes", "avx512"}: its peak resident memory so far; whether AVX-512's registers were in use since it
+             was ready, null where the system does not tell
     quit     ends it, as the end of stdin does
 
 Between answers it sleeps in a blocking read, and takes no time from the others.
@@ -26,6 +28,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 CLASSES, PIXELS = 10, 784
+SIDE = 1024
+SGD_RATE = 0.1
 FILES = {"images": ("train-images-idx3-ubyte", 16), "labels": ("train-labels-idx1-ubyte", 8)}  # name, bytes of header
 
 
@@ -76,13 +80,18 @@ def layers(work: argparse.Namespace) -> list[tuple[int, int]]:
     return [(out, inputs) for inputs, out in pairwise([PIXELS, *work.hidden, CLASSES])]
 
 
+Product = tuple[Callable[[np.ndarray], Any], Callable[[Any, Any], Any]]  # to a library's matrix; their product, done
+
+
 class Turns:
     """The entrant's side of the protocol, for libraries that own the loop: `wait` for a turn, then `answer`.
 
     A turn lasts from one answer to the next, without the waiting: what a library does between epochs counts.
     """
 
-    def __init__(self, *packages: str) -> None:
+    def __init__(self, *packages: str, product: Product | None = None) -> None:
+        self.product = product
+        self.began = time.perf_counter()
         self.channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)  # what libraries print must not get between the answers
         self.clock = 0.0
@@ -103,22 +112,83 @@ class Turns:
                 return
             if line == "quit\n":
                 break
-            self.say(bytes=peak_memory())
+            if line == "product\n":
+                self.say(gflops=gflops(*self.product) if self.product else None)
+            else:
+                self.say(bytes=peak_memory(), avx512=used_avx512(self.began))
         sys.exit()
+
+    def stop(self) -> None:
+        """End the turn's time before its answer: what comes between is no part of the work."""
+        self.spent += time.perf_counter() - self.clock
+        self.clock = math.nan
 
     def answer(self, loss: float | None, accuracy: float | None, **more: Any) -> None:
         """The epoch's metrics; they must be numbers on the host: an accelerator's queue is then empty."""
-        seconds = time.perf_counter() - self.clock + self.spent
+        seconds = self.spent + (0.0 if math.isnan(self.clock) else time.perf_counter() - self.clock)
         finite = loss is not None and math.isfinite(loss)
         self.say(seconds=seconds, loss=loss if finite else None, accuracy=accuracy, **more)
 
 
-def serve(train: Callable[[], tuple[float | None, float | None]], *packages: str) -> NoReturn:
+def serve(
+    train: Callable[[], tuple[float | None, float | None]], *packages: str, product: Product | None = None
+) -> NoReturn:
     """Serve with a function that trains one epoch and returns its mean loss and accuracy."""
-    turns = Turns(*packages)
+    turns = Turns(*packages, product=product)
     while True:
         turns.wait()
         turns.answer(*train())
+
+
+def serve_without_figures(
+    train: Callable[[], None], weights: Callable[[], list[np.ndarray]], work: argparse.Namespace, *packages: str,
+    product: Product,
+) -> NoReturn:  # fmt: skip
+    """Serve with a function that trains one epoch and measures nothing. Loss and accuracy are those after the epoch.
+
+    weights: matrices (out, in) and biases of the layers, in turns, as they are now.
+    """
+    x, labels = load(work)
+    turns = Turns(*packages, product=product)
+    while True:
+        turns.wait()
+        train()
+        turns.stop()
+        matrices, biases = weights()[::2], weights()[1::2]
+        z = x
+        for depth, (matrix, bias) in enumerate(zip(matrices, biases, strict=True)):
+            z = (np.maximum(z, 0) if depth else z) @ matrix.T + bias
+        z -= z.max(1, keepdims=True)
+        losses = np.log(np.exp(z).sum(1)) - z[np.arange(work.rows), labels]
+        turns.answer(float(losses.mean()), float((z.argmax(1) == labels).mean()))
+
+
+def gflops(convert: Callable[[np.ndarray], Any], multiply: Callable[[Any, Any], Any], times: int = 10) -> float:
+    """The speed of a library's float32 product, the best of several."""
+    a, b = map(convert, np.random.default_rng(0).standard_normal((2, SIDE, SIDE), np.float32))
+    best = math.inf
+    for _ in range(times):
+        start = time.perf_counter()
+        multiply(a, b)
+        best = min(best, time.perf_counter() - start)
+    return 2 * SIDE**3 / best / 1e9
+
+
+def used_avx512(since: float) -> bool | None:
+    """Whether a thread of this program had AVX-512's registers in use after that time of the clock; None: unknown.
+
+    Linux notes it whenever a thread stops running.
+    """
+    time.sleep(0.02)
+    ago = 1e3 * (time.perf_counter() - since) - 20  # ms; the system counts in steps of up to 10
+    try:
+        noted = [
+            int(line.split()[1]) for thread in Path("/proc/self/task").iterdir()
+            for line in (thread / "arch_status").read_text(encoding="utf-8").splitlines() if line.startswith("AVX512")
+        ]  # fmt: skip
+    except OSError:
+        return None
+    return any(0 <= last < ago for last in noted) if noted else None
 
 
 def peak_memory() -> int:

@@ -43,7 +43,7 @@ def main() -> None:
             correct += (output.argmax(1) == labels).sum().item()
         return total / work.rows, correct / work.rows
 
-    entrant.serve(train, "torch", "torchvision")
+    entrant.serve(train, "torch", "torchvision", product=plain.PRODUCT)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def serve(work, configs, seeds) -> None:
         metrics = stack.train_epoch(epoch)
         return metrics["train/loss"][0], metrics.get("train/accuracy", [None])[0]
 
-    entrant.serve(train, "torch", "fmnist")
+    entrant.serve(train, "torch", "fmnist", product=(torch.from_numpy, torch.mm))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,17 @@
 """Plain PyTorch: nn.Linear, torch.optim.Adam, tensors that stay in memory and are indexed by a permutation.
 
-Also the other models, as PyTorch users write them, for `python -m fmnist.bench models`.
+Also the other models, as PyTorch users write them, for `python -m fmnist.bench models`; and the forms of the step that
+PyTorch offers:
+
+    default        Adam as it is constructed
+    fused          Adam(fused=True), as in all that follow
+    compile-loss   torch.compile around model and loss; autograd's backward pass and Adam run as they are
+    compile        torch.compile around the whole step: model, loss, backward pass and Adam are one graph
+    compile-max    the same, mode max-autotune
+    sgd            SGD, rows in their order, nothing measured while training: what the driver of LIBXSMM does
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import entrant
@@ -11,7 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 KINDS = ["mlp", "dropout", "batch_norm", "skip", "autoencoder", "vae"]
+FORMS = ["default", "fused", "compile-loss", "compile", "compile-max", "sgd"]
 LATENT = 20
+PRODUCT = (torch.from_numpy, torch.mm)
+
+Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Residual(nn.Module):
@@ -86,29 +99,68 @@ def metrics(kind: str, model: nn.Module, x: Tensor, labels: Tensor) -> tuple[Ten
     return F.cross_entropy(output, labels), (output.argmax(1) == labels).sum()
 
 
+def stepped(form: str, kind: str, model: nn.Module) -> Step:
+    """A form of the step. It trains on a batch; it returns what `metrics` returns, detached."""
+    parameters = list(model.parameters())
+    if form == "sgd":
+        optimizer = torch.optim.SGD(parameters, lr=entrant.SGD_RATE)
+    else:
+        optimizer = torch.optim.Adam(parameters, lr=1e-3, **({} if form == "default" else {"fused": True}))
+
+    def measured(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return metrics(kind, model, x, labels)
+
+    if form == "compile-loss":
+        measured = torch.compile(measured, dynamic=False)
+
+    def step(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        loss, sums = measured(x, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach(), sums
+
+    def whole(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """In words that the compiler takes into its graph: at `backward` it would cut the graph in two."""
+        loss, sums = measured(x, labels)
+        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+        return loss.detach(), sums
+
+    if form not in ("compile", "compile-max"):
+        return step
+    torch._dynamo.config.trace_autograd_ops = True
+    return torch.compile(whole, mode="max-autotune" if form == "compile-max" else None, dynamic=False)
+
+
 def main() -> None:
-    work = entrant.arguments(kind=KINDS)
+    work = entrant.arguments(kind=KINDS, form=FORMS)
     torch.set_num_threads(work.threads)
     torch.manual_seed(work.seed)
     x, labels = map(torch.from_numpy, entrant.load(work))
     model = build(work.kind, work.hidden)
     start(model, work.seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    step = stepped(work.form, work.kind, model)
 
     def train() -> tuple[float, float | None]:
         total, measured = torch.zeros(()), torch.zeros(())
         order = [] if work.full else torch.randperm(work.rows).split(work.batch)
         for batch_x, batch_labels in [(x, labels)] if work.full else ((x[rows], labels[rows]) for rows in order):
-            loss, sums = metrics(work.kind, model, batch_x, batch_labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.detach() * len(batch_x)
+            loss, sums = step(batch_x, batch_labels)
+            total += loss * len(batch_x)
             measured = measured + sums
         classifies = measured.dim() == 0
         return total.item() / work.rows, measured.item() / work.rows if classifies else None
 
-    entrant.serve(train, "torch")
+    def train_in_order() -> None:
+        for batch_x, batch_labels in zip(x.split(work.batch), labels.split(work.batch), strict=True):
+            step(batch_x, batch_labels)
+
+    if work.form == "sgd":
+        weights = [parameter.detach().numpy() for parameter in model.parameters()]
+        entrant.serve_without_figures(train_in_order, lambda: weights, work, "torch", product=PRODUCT)
+    entrant.serve(train, "torch", product=PRODUCT)
 
 
 if __name__ == "__main__":

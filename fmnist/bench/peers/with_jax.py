@@ -1,11 +1,18 @@
-"""JAX: an epoch is one compiled call, lax.scan over its shuffled batches; optax's Adam."""
+"""JAX: an epoch is one compiled call, lax.scan over its shuffled batches; optax's Adam. With --runs K, jax.vmap over K."""
 
+import os
 from functools import partial
 
 import entrant
-import jax
-import jax.numpy as jnp
-import optax
+
+work = entrant.arguments(runs=["1", "10", "16"], orders=["shared", "own"], runtime=["thunks", "one-call"])
+if work.runtime == "one-call":  # what jaxlib 0.4.31 does anyway; it ends at a flag that it does not know
+    known = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not flag.startswith("--xla_cpu_max_isa")]
+    os.environ["XLA_FLAGS"] = " ".join([*known, "--xla_cpu_use_thunk_runtime=false"])
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import optax  # noqa: E402
 
 
 def forward(parameters, x):
@@ -22,11 +29,14 @@ def loss_of(parameters, x, labels):
 
 
 def main() -> None:
-    work = entrant.arguments()
     x, labels = map(jnp.asarray, entrant.load(work))
-    parameters = [(jnp.asarray(w.T), jnp.zeros(len(w))) for w in entrant.initial(entrant.layers(work), work.seed)]
+    runs, own = int(work.runs), work.orders == "own" and not work.full
     optimizer = optax.adam(1e-3)
-    state = parameters, optimizer.init(parameters)
+
+    def started(seed: int):
+        weights = entrant.initial(entrant.layers(work), seed)
+        parameters = [(jnp.asarray(w.T), jnp.zeros(len(w))) for w in weights]
+        return parameters, optimizer.init(parameters)
 
     def step(state, batch):
         parameters, moments = state
@@ -34,18 +44,27 @@ def main() -> None:
         updates, moments = optimizer.update(gradient, moments)
         return (optax.apply_updates(parameters, updates), moments), metrics
 
+    state = started(work.seed)
+    if runs > 1:
+        step = jax.vmap(step, in_axes=(0, 0 if own else None))
+        states = [started(work.seed + run) for run in range(runs)]
+        state = jax.tree_util.tree_map(lambda *leaves: jnp.stack(leaves), *states)
+
     @partial(jax.jit, donate_argnums=0)
     def epoch(state, key, x, labels):
         if work.full:
             return step(state, (x, labels))
         whole = work.rows // work.batch * work.batch
-        order = jax.random.permutation(key, work.rows)
+        permuted = partial(jax.random.permutation, x=work.rows)
+        order = jax.vmap(permuted)(jax.random.split(key, runs)) if own else permuted(key)  # (*runs, rows)
+        batches = order[..., :whole].reshape(*order.shape[:-1], -1, work.batch)
         state, (losses, right) = jax.lax.scan(
-            lambda state, rows: step(state, (x[rows], labels[rows])), state, order[:whole].reshape(-1, work.batch)
+            lambda state, rows: step(state, (x[rows], labels[rows])), state, jnp.moveaxis(batches, -2, 0)
         )
-        loss, correct = losses.sum(), right.sum()
+        loss, correct = losses.sum(0), right.sum(0)
         if whole < work.rows:  # the last batch is shorter
-            state, (more, others) = step(state, (x[order[whole:]], labels[order[whole:]]))
+            rows = order[..., whole:]
+            state, (more, others) = step(state, (x[rows], labels[rows]))
             loss, correct = loss + more, correct + others
         return state, (loss, correct)
 
@@ -54,10 +73,13 @@ def main() -> None:
     def train() -> tuple[float, float]:
         nonlocal state, key
         key, now = jax.random.split(key)
-        state, (loss, correct) = epoch(state, now, x, labels)
-        return float(loss) / work.rows, float(correct) / work.rows
+        state, metrics = epoch(state, now, x, labels)
+        loss, correct = (float(jnp.ravel(metric)[0]) for metric in metrics)  # of the first run
+        return loss / work.rows, correct / work.rows
 
-    entrant.serve(train, "jax", "jaxlib", "optax")
+    multiply = jax.jit(jnp.matmul)
+    product = (jnp.asarray, lambda a, b: multiply(a, b).block_until_ready())
+    entrant.serve(train, "jax", "jaxlib", "optax", product=product)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ class Served(lightning.Callback):
     """Each epoch is a turn."""
 
     def __init__(self) -> None:
-        self.turns = entrant.Turns("lightning", "torch")
+        self.turns = entrant.Turns("lightning", "torch", product=plain.PRODUCT)
 
     def on_train_epoch_start(self, trainer, module):
         self.turns.wait()
