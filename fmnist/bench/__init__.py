@@ -1,6 +1,8 @@
 """The referee: it times this project beside its peers on the same work.
 
 entrants  the peers, and an entrant: one of them as a running program that is timed
+isa       the instruction set of all entrants, and the processor's float32 peak
+beside    busy loops, beside which entrants are timed
 race      one piece of work, done by many entrants in turns; starts from the command to the first step
 sweeps    whole sweeps, beside Hydra's own launchers
 show      a record as tables and as a picture

@@ -4,14 +4,15 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fmnist import ROOT, UserError
-from fmnist.bench.entrants import PEERS, processors
+from fmnist.bench.entrants import CEILINGS, PEERS, Peer, processors
+from fmnist.bench.isa import LEVELS, Peak, bound, flags
 from fmnist.bench.race import LOOSE, LOOSE_DEEP, Cell, startup, time_cell
 from fmnist.bench.show import plot, read, show
 from fmnist.bench.sweeps import SWEEPS, time_sweep
@@ -29,26 +30,33 @@ VARIANTS = {  # the same model in plain PyTorch and here
 STACKS = [  # model, widths, runs, rows of a batch, how far losses may be from their median
     ("mlp1", [200], 16, 128, LOOSE), ("mlp1", [200], 16, 32, LOOSE), ("deep 32 x 50", [32] * 50, 10, 128, LOOSE_DEEP),
 ]  # fmt: skip
+FORMS = ("fused", "compile-loss", "compile")  # of plain PyTorch, beside other models and stacks
+STACKING = ("ours", "jax", "jax-0.4.31")  # those that train many runs at once
 BATCHES = {"full": None, "6000": 6000, "128": 128, "32": 32}
+
+
+def available(peers: dict[str, Peer]) -> dict[str, Peer]:
+    """Those whose environments are there."""
+    return {name: peer for name, peer in peers.items() if peer.python.exists()}
 
 
 def cells(asked: argparse.Namespace) -> list[Cell]:
     """What the command line asks to be timed."""
-    found = []
+    found, chosen = [], available({name: PEERS[name] for name in asked.peers})
     for work in asked.work:
         if work == "peers":
-            peers = {name: PEERS[name] for name in asked.peers}
-            found += [Cell(work, m, MODELS[m], b, peers) for m in MODELS for b in BATCHES.values()]
+            found += [Cell(work, m, MODELS[m], b, chosen) for m in MODELS for b in BATCHES.values()]
         elif work == "models":
             for kind, hidden in VARIANTS.items():
-                pair = {name: replace(PEERS[name], arguments=("--kind", kind)) for name in ("ours", "plain")}
-                found += [Cell(work, kind, hidden, b, pair, noisy=kind in ("dropout", "vae")) for b in (None, 128)]
+                peers = {name: chosen[name].given("--kind", kind) for name in ("ours", *FORMS) if name in chosen}
+                found += [Cell(work, kind, hidden, b, peers, noisy=kind in ("dropout", "vae")) for b in (None, 128)]
         elif work == "stacks":
             for model, hidden, runs, batch, loose in STACKS:
-                peers = {name: PEERS[name] for name in ("ours", "plain")}
-                for orders in ("shared", "own"):
-                    arguments = ("--runs", str(runs), "--orders", orders)
-                    peers[f"{runs} runs, {orders} order"] = replace(PEERS["ours"], arguments=arguments, runs=runs)
+                peers = {name: chosen[name] for name in ("ours", *FORMS) if name in chosen}
+                for name in (name for name in STACKING if name in chosen):
+                    for orders in ("shared", "own"):
+                        title = f"{'' if name == 'ours' else f'{name}, '}{runs} runs, {orders} order"
+                        peers[title] = chosen[name].given("--runs", str(runs), "--orders", orders, runs=runs)
                 found.append(Cell(work, model, hidden, batch, peers, loose=loose))
     return [
         cell for cell in found
@@ -59,9 +67,7 @@ def cells(asked: argparse.Namespace) -> list[Cell]:
 
 def machine() -> dict[str, Any]:
     """What decides the times: the number of processors, and their vector units where the system lists them."""
-    listed = Path("/proc/cpuinfo")
-    words = set(listed.read_text(encoding="utf-8", errors="replace").split()) if listed.exists() else set()
-    return {"cpus": os.cpu_count(), "flags": sorted(w for w in words if w.startswith(("avx", "amx", "fma")))}
+    return {"cpus": os.cpu_count(), "flags": sorted(w for w in flags() if w.startswith(("avx", "amx", "fma")))}
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -76,7 +82,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
                         help="peers (mlp1 and mlp2, all peers), startup (from the command to the first step), models "
                         "(the other models, beside plain PyTorch), stacks (many runs at once, time per run, beside one "
                         "plain run), sweep (whole commands, beside Hydra's); default: peers startup")  # fmt: skip
-    parser.add_argument("--peers", nargs="+", choices=PEERS, metavar="PEER", help="only these peers")
+    parser.add_argument(
+        "--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="PEER", help="only these peers"
+    )
     parser.add_argument("--models", nargs="+", metavar="MODEL", choices=[*MODELS, *VARIANTS, "deep"],
                         help=f"only these models: {', '.join([*MODELS, *VARIANTS, 'deep'])}")  # fmt: skip
     parser.add_argument("--batches", nargs="+", choices=BATCHES, metavar="B", help=f"only these: {', '.join(BATCHES)}")
@@ -84,6 +92,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=48_000, help="first rows of the training file (default: 48,000)")
     parser.add_argument("--threads", type=int, default=processors(),
                         help="processors for each program (default: all)")  # fmt: skip
+    parser.add_argument("--isa", choices=LEVELS, default="native",
+                        help="the instruction set of all entrants alike; those that do not obey are named")  # fmt: skip
+    parser.add_argument("--beside", type=int, default=0, metavar="N",
+                        help="time entrants of peers, models and stacks beside N busy loops too")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, batch orders and turns (default: 0)")
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "bench", help="folder of the JSON record")
     parser.add_argument("--runs", type=int, default=16, help="runs of a sweep (default: 16)")
@@ -99,6 +111,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"WORK must be one of {', '.join(works)}, got {', '.join(sorted(unknown))}")
     if min(asked.repeats, asked.rows, asked.threads, asked.runs, asked.epochs, asked.limit) < 1:
         parser.error("--repeats, --rows, --threads, --runs, --epochs and --limit must be at least 1")
+    if asked.beside < 0:
+        parser.error("--beside must be at least 0")
     if asked.plot and asked.plot.suffix not in FORMATS:
         parser.error(f"--plot must end in one of {', '.join(FORMATS)}, got {asked.plot}")
     return asked
@@ -107,15 +121,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def measure(asked: argparse.Namespace) -> dict[str, Any]:
     """Do the work that is asked for. Each table is printed when it is complete; the JSON file then has all so far."""
     fashion(None)  # found or fetched, and verified, before anything is timed
-    wanted = (asked.peers or list(PEERS)) if {"peers", "startup"} & set(asked.work) else []
-    asked.peers = [name for name in wanted if PEERS[name].python.exists()]
-    for environment in sorted({PEERS[name].environment for name in wanted if name not in asked.peers}):
-        names = ", ".join(name for name in wanted if PEERS[name].environment == environment)
+    timed = asked.peers if {"peers", "startup"} & set(asked.work) else STACKING if "stacks" in asked.work else ()
+    wanted = {name: PEERS[name] for name in asked.peers if name in timed} | (CEILINGS if "peers" in asked.work else {})
+    asked.peers = [name for name in asked.peers if PEERS[name].python.exists()]
+    missing = {name: peer for name, peer in wanted.items() if name not in available(wanted)}
+    for environment in sorted({peer.environment for peer in missing.values()}):
+        names = ", ".join(name for name, peer in missing.items() if peer.environment == environment)
         print(f"skipped {names}: the environment {environment} is not there, `make bench` sets it up")
     now = datetime.now()
-    versions: dict[str, Any] = {}
-    record = {"date": now.isoformat(timespec="seconds"), "commit": commit(), "machine": machine(),
-              "threads": asked.threads, "versions": versions, "cells": [], "startup": {}, "sweeps": []}  # fmt: skip
+    record: dict[str, Any] = {
+        "date": now.isoformat(timespec="seconds"), "commit": commit(), "machine": machine(), "threads": asked.threads,
+        "isa": asked.isa, "peak": None, "beside": asked.beside,
+        "versions": {}, "cells": [], "startup": {}, "sweeps": [],
+    }  # fmt: skip
     asked.output.mkdir(parents=True, exist_ok=True)
     file = asked.output / f"{now:%Y-%m-%d_%H%M%S}.json"
 
@@ -123,12 +141,23 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         with replacing(file) as stream:
             stream.write(json.dumps(record, indent=1) + "\n")
 
-    for cell in cells(asked):
-        record["cells"].append(time_cell(cell, asked, versions))
-        show({"cells": record["cells"][-1:]})
-        keep()
+    with ExitStack() as running:
+        running.enter_context(bound(asked.isa))
+        peak = running.enter_context(Peak(asked.isa, asked.threads))
+        record["peak"] = peak.gflops(10)
+        for cell in cells(asked):
+            record["cells"].append(time_cell(cell, asked, record["versions"], peak))
+            show({"cells": record["cells"][-1:]})
+            keep()
+        time_commands(asked, record, keep)
+    print(file)
+    return record
+
+
+def time_commands(asked: argparse.Namespace, record: dict[str, Any], keep: Callable[[], None]) -> None:
+    """The work whose entrants are whole commands: starts and sweeps."""
     if "startup" in asked.work:
-        record["startup"] = startup(asked, versions)
+        record["startup"] = startup(asked, record["versions"])
         show({"startup": record["startup"]})
         keep()
     for sweep in SWEEPS if "sweep" in asked.work else []:
@@ -139,8 +168,6 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
             record["sweeps"].append(time_sweep(sweep, *given))
             show({"sweeps": record["sweeps"][-1:]})
             keep()
-    print(file)
-    return record
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -163,7 +190,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:  # all tables that were complete are in the record
         return 130
-    tables = [cell["peers"] for cell in record["cells"]] + [sweep["entrants"] for sweep in record["sweeps"]]
+    tables = [cell["peers"] | cell.get("ceilings", {}) for cell in record["cells"]] + [
+        sweep["entrants"] for sweep in record["sweeps"]
+    ]
     differs = any(not entrant["agrees"] for table in tables for entrant in table.values())
     if "startup" in asked.work and not asked.show:  # a record does not tell whether starts were asked for
         tables.append(record["startup"])

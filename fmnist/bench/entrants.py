@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Timer
 from typing import Any
@@ -27,14 +27,15 @@ class Peer:
     """One way to train: a script of fmnist/bench/peers/ with its arguments.
 
     environment: the folder of .bench/ that it needs, "" for the project's own. runs: how many runs it trains at once.
-    own_loss: it minimises another loss, which is not compared. noisy: its losses equal the others' only on average.
+    recipe: the work that it does if that is not the common one; losses are compared within a recipe. noisy: its losses
+    equal the others' only on average.
     """
 
     script: str
     arguments: tuple[str, ...] = ()
     environment: str = ""
     runs: int = 1
-    own_loss: bool = False
+    recipe: str = ""
     noisy: bool = False
 
     @property
@@ -42,11 +43,19 @@ class Peer:
         """The interpreter that runs the script."""
         return ENVIRONMENTS / self.environment / "bin" / "python" if self.environment else Path(sys.executable)
 
+    def given(self, *arguments: str, **changes: Any) -> "Peer":
+        """The same peer with further arguments."""
+        return replace(self, arguments=(*self.arguments, *arguments), **changes)
+
 
 PEERS = {
     "ours": Peer("ours"),
     "ours-bfloat16": Peer("ours", ("--precision", "bfloat16"), noisy=True),
     "plain": Peer("plain"),
+    "fused": Peer("plain", ("--form", "fused")),
+    "compile-loss": Peer("plain", ("--form", "compile-loss")),
+    "compile": Peer("plain", ("--form", "compile")),
+    "compile-max": Peer("plain", ("--form", "compile-max")),
     "tensors": Peer("loaders", ("--dataset", "tensors")),
     "tutorial": Peer("loaders", ("--dataset", "tutorial")),
     "sklearn": Peer("with_sklearn"),
@@ -55,8 +64,21 @@ PEERS = {
     "keras-jax": Peer("with_keras", ("--backend", "jax"), "jax"),
     "keras-tensorflow": Peer("with_keras", ("--backend", "tensorflow"), "tensorflow"),
     "jax": Peer("with_jax", (), "jax"),
+    "jax-0.4.31": Peer("with_jax", ("--runtime", "one-call"), "jax-old"),
     "tensorflow": Peer("with_tensorflow", ("--recipe", "function"), "tensorflow"),
-    "report": Peer("with_tensorflow", ("--recipe", "report"), "tensorflow", own_loss=True),
+    "report": Peer("with_tensorflow", ("--recipe", "report"), "tensorflow", recipe="report"),
+}
+PLAIN = (
+    "plain",
+    "fused",
+    "compile-loss",
+    "compile",
+    "compile-max",
+)  # one peer: the fastest of them in a cell stands for it
+# No peers: what they do is less than the work. For mlp1, plain SGD without shuffle or figures.
+CEILINGS = {
+    "libxsmm": Peer("with_libxsmm", (), "libxsmm", recipe="sgd"),
+    "sgd": Peer("plain", ("--form", "sgd"), recipe="sgd"),
 }
 
 
@@ -144,9 +166,14 @@ class Entrant:
             seconds += self.last["seconds"]
         return seconds / count / self.peer.runs
 
-    def memory(self) -> int:
-        """Its peak resident memory so far, in bytes."""
-        return int(self._ask("memory")["bytes"])
+    def product(self) -> float | None:
+        """GFLOP/s of its library's float32 product. None if it has none."""
+        gflops: float | None = self._ask("product")["gflops"]
+        return gflops
+
+    def memory(self) -> dict[str, Any]:
+        """Its peak resident memory so far in bytes, and whether it has used AVX-512."""
+        return self._ask("memory")
 
     def _ask(self, line: str) -> dict[str, Any]:
         assert self.process.stdin is not None

@@ -8,12 +8,25 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median, quantiles
 from typing import Any
 
 from fmnist import ROOT
-from fmnist.bench.entrants import PEERS, Entrant, EntrantError, Peer, command_line, deadline, reason, reported
+from fmnist.bench.beside import busy
+from fmnist.bench.entrants import (
+    CEILINGS,
+    PEERS,
+    PLAIN,
+    Entrant,
+    EntrantError,
+    Peer,
+    command_line,
+    deadline,
+    reason,
+    reported,
+)
+from fmnist.bench.isa import Peak, is_bound
 
 PAUSE = 0.15  # seconds before each turn, in which the threads of the last one stop spinning and fall asleep
 TURN = 0.3  # seconds a turn should last at least: as many epochs as the fastest entrant needs for it
@@ -43,75 +56,125 @@ class Cell:
     loose: float = LOOSE
 
 
-def time_cell(cell: Cell, asked: argparse.Namespace, versions: dict[str, Any]) -> dict[str, Any]:
+@dataclass
+class Timed:
+    """An entrant and what was measured of it.
+
+    seconds: of an epoch and run, a number a round; beside: the same, beside busy loops. gflops: of its product. memory:
+    what it answered to that.
+    """
+
+    entrant: Entrant
+    gflops: float | None = None
+    seconds: list[float] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)
+    memory: dict[str, Any] = field(default_factory=dict)
+
+
+def time_cell(
+    cell: Cell, asked: argparse.Namespace, versions: dict[str, Any], peak: Peak | None = None
+) -> dict[str, Any]:
     """Time a cell. All entrants are prepared; then they take turns, in a new order in each round.
 
     An entrant that fails, or does not answer in time, is reported and left out. versions: gets those of each entrant.
-    Returns the cell's part of the record.
+    peak: measured in each round. Returns the cell's part of the record.
     """
-    entrants: dict[str, Entrant] = {}
-    seconds: dict[str, list[float]] = {}
+    timed: dict[str, Timed] = {}
+    peaks: list[float] = []
     first = [TURN]
-    everyone = cell.peers | ({"ceiling": Peer("ceiling")} if cell.work == "peers" else {})
     with ExitStack() as running:
-        for name, peer in everyone.items():
+        for name, peer in (cell.peers | ceilings(cell)).items():
             line = command_line(cell.hidden, cell.batch, asked)
             entrant = running.enter_context(Entrant(peer, line, asked.limit))
             with reported(name):
                 versions[name] = entrant.ready()
+                gflops = entrant.product()
                 entrant.epochs(1)  # compiles, probes, allocates
                 first.append(entrant.epochs(1) * peer.runs)
-                entrants[name], seconds[name] = entrant, []
+                timed[name] = Timed(entrant, gflops)
         epochs = max(1, min(20, int(TURN / min(first))))
         shuffle = random.Random(asked.seed).shuffle
         for _ in range(asked.repeats):
-            turns = list(entrants)
+            if peak and (now := peak.gflops()):
+                peaks.append(now)
+            turns = list(timed)
             shuffle(turns)
             for name in turns:
                 time.sleep(PAUSE)
-                with reported(name, entrants):
-                    seconds[name].append(entrants[name].epochs(epochs))
-        memory = {}
-        for name in list(entrants):
-            with reported(name, entrants):
-                memory[name] = entrants[name].memory()
-    return summarise(cell, asked, entrants, {name: seconds[name] for name in entrants}, memory)
+                with reported(name, timed):
+                    timed[name].seconds.append(timed[name].entrant.epochs(epochs))
+                    if asked.beside:
+                        with busy(asked.beside):
+                            timed[name].beside.append(timed[name].entrant.epochs(epochs))
+        for name in list(timed):
+            with reported(name, timed):
+                timed[name].memory = timed[name].entrant.memory()
+    return summarise(cell, asked, timed, peaks)
+
+
+def ceilings(cell: Cell) -> dict[str, Peer]:
+    """What runs beside the peers and does less than they: a step's products alone, and hand-written kernels' SGD."""
+    if cell.work != "peers":
+        return {}
+    sgd = CEILINGS if cell.model == "mlp1" else {}
+    return {"ceiling": Peer("ceiling")} | {name: peer for name, peer in sgd.items() if peer.python.exists()}
 
 
 def summarise(
-    cell: Cell, asked: argparse.Namespace, entrants: dict[str, Entrant], seconds: dict[str, list[float]],
-    memory: dict[str, int],
-) -> dict[str, Any]:  # fmt: skip
+    cell: Cell, asked: argparse.Namespace, timed: dict[str, Timed], peaks: Sequence[float] = ()
+) -> dict[str, Any]:
     """A cell's part of the record: medians and quartiles over the rounds, of seconds and of ratios within a round."""
-    names = [name for name in seconds if name in cell.peers]
-    losses = {name: entrants[name].losses[CHECKED - 1] for name in names}
-    middle = median([x for name, x in losses.items() if x is not None and not cell.peers[name].own_loss] or [1.0])
-    loose = cell.loose * (48_000 / asked.rows) ** 0.5
-    metrics = {}
-    for name, loss in losses.items():
-        peer, last = cell.peers[name], entrants[name].last
-        tolerance = loose if cell.batch or cell.noisy or peer.noisy else EXACT
-        deviation = None if loss is None or peer.own_loss else abs(loss / middle - 1)
-        metrics[name] = {
-            "seconds": seconds[name], **quartiles(seconds[name]), "loss": loss, "accuracy": last["accuracy"],
-            "bytes": memory[name], "runs": peer.runs, "deviation": deviation, "tolerance": tolerance,
-            "agrees": peer.own_loss or (deviation is not None and deviation <= tolerance),
-        }  # fmt: skip
+    names = [name for name in timed if name in cell.peers]
+    seconds = {name: one.seconds for name, one in timed.items()}
+    metrics = metrics_of(cell, asked, timed, max(peaks, default=None))
     faster = {
         a: {b: quartiles([y / x for x, y in zip(seconds[a], seconds[b], strict=True)]) for b in names} for a in names
     }
+    forms = [name for name in PLAIN if name in names]
     record: dict[str, Any] = {
         "work": cell.work, "model": cell.model, "hidden": cell.hidden, "batch": cell.batch, "rows": asked.rows,
-        "n": asked.repeats, "epochs": max((len(entrant.losses) for entrant in entrants.values()), default=0),
-        "checked_epoch": CHECKED, "peers": metrics, "faster": faster,
+        "n": asked.repeats, "epochs": max((len(one.entrant.losses) for one in timed.values()), default=0),
+        "checked_epoch": CHECKED, "isa": asked.isa, "peak": median(peaks) if peaks else None, "beside": asked.beside,
+        "plain": min(forms, key=lambda name: median(seconds[name]), default=None),
+        "peers": {name: metrics[name] for name in names}, "faster": faster,
+        "ceilings": {name: metrics[name] for name in CEILINGS if name in metrics},
     }  # fmt: skip
-    if taken := seconds.get("ceiling"):
-        last = entrants["ceiling"].last
+    if "ceiling" in timed:
+        taken, last = seconds["ceiling"], timed["ceiling"].entrant.last
         gflops = last["operations"] / median(taken) / 1e9
-        record["ceiling"] = {**quartiles(taken), "gflops": gflops, "settings": last["settings"]}
+        record["ceiling"] = {**quartiles(taken), "gflops": gflops, "settings": last["settings"],
+                             "operations": last["operations"]}  # fmt: skip
         if "ours" in names:
             record["ceiling"]["share"] = median(c / s for c, s in zip(taken, seconds["ours"], strict=True))
     return record
+
+
+def metrics_of(
+    cell: Cell, asked: argparse.Namespace, timed: dict[str, Timed], peak: float | None
+) -> dict[str, dict[str, Any]]:
+    """What is known of each entrant that trains. Losses are compared within a recipe."""
+    peers = {name: peer for name, peer in (cell.peers | ceilings(cell)).items() if name in timed and name != "ceiling"}
+    losses = {name: timed[name].entrant.losses[CHECKED - 1] for name in peers}
+    loose = cell.loose * (48_000 / asked.rows) ** 0.5
+    metrics = {}
+    for name, peer in peers.items():
+        one, loss = timed[name], losses[name]
+        group = [x for other, x in losses.items() if peers[other].recipe == peer.recipe]
+        middle = median([x for x in group if x is not None] or [1.0])
+        alone = bool(peer.recipe) and len(group) == 1
+        tolerance = loose if cell.batch or cell.noisy or peer.noisy else EXACT
+        deviation = None if loss is None or alone else abs(loss / middle - 1)
+        gflops, avx512 = one.gflops, one.memory.get("avx512")
+        metrics[name] = {
+            "seconds": one.seconds, **quartiles(one.seconds), "loss": loss, "accuracy": one.entrant.last["accuracy"],
+            "bytes": one.memory.get("bytes", 0), "runs": peer.runs, "deviation": deviation, "tolerance": tolerance,
+            "agrees": alone or (deviation is not None and deviation <= tolerance),
+            "gflops": gflops, "avx512": avx512, "bound": is_bound(asked.isa, gflops, avx512, peak),
+        }  # fmt: skip
+        if one.beside:
+            slower = quartiles([b / a for a, b in zip(one.seconds, one.beside, strict=True)])
+            metrics[name]["beside"] = {"seconds": one.beside, **quartiles(one.beside), "slower": slower}
+    return metrics
 
 
 def quartiles(values: Sequence[float]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A record of the bench as tables of text, and as a figure for print."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,6 +13,8 @@ from fmnist.report.words import counted
 
 IN_WORDS = {
     "ours": "this project", "ours-bfloat16": "this project, bfloat16", "plain": "PyTorch, plain",
+    "fused": "PyTorch, fused Adam", "compile-loss": "PyTorch, compiled loss", "compile": "PyTorch, compiled step",
+    "compile-max": "PyTorch, max-autotune", "jax-0.4.31": "JAX 0.4.31",
     "tensors": "PyTorch, TensorDataset", "tutorial": "PyTorch, tutorial", "sklearn": "scikit-learn",
     "lightning": "Lightning", "keras-torch": "Keras on PyTorch", "keras-jax": "Keras on JAX",
     "keras-tensorflow": "Keras on TensorFlow", "jax": "JAX", "tensorflow": "TensorFlow",
@@ -43,34 +46,54 @@ def _batch(cell: dict[str, Any]) -> str:
 
 
 def _cell(cell: dict[str, Any]) -> str:
-    """A cell's table. speed: that of plain PyTorch is 1. ours is x: so many times as fast as this peer."""
+    """A cell's table. x plain: the speed, that of plain PyTorch's best form is 1. ours is x: as fast as this peer."""
     per = "epoch and run" if cell["work"] == "stacks" else "epoch"
     title = f"{cell['model']}, {_batch(cell)}, {cell['rows']:,} rows: ms per {per}, n = {cell['n']}"
+    beside = cell.get("beside", 0)
     rows = []
     for name, peer in sorted(cell["peers"].items(), key=lambda item: item[1]["median"]):
-        speed = cell["faster"][name].get("plain")
+        speed = cell["faster"][name].get(cell.get("plain", "plain"))
         gain = cell["faster"].get("ours", {}).get(name)
+        other = peer.get("beside")
         rows.append([
             name,
             f"{1e3 * peer['median']:.1f}",
             *(f"{1e3 * quartile:.1f}" for quartile in peer["quartiles"]),
             f"{speed['median']:.2f}" if speed else "",
             f"{gain['median']:.2f}" if gain else "",
+            *([f"{1e3 * other['median']:.1f}", f"{other['slower']['median']:.2f}"] if other else []),
             *("" if peer[key] is None else f"{peer[key]:.4f}" for key in ("loss", "accuracy")),
             f"{peer['bytes'] / 1e6:.0f}",
             "" if peer["agrees"] else "LOSS DIFFERS",
         ])  # fmt: skip
-    header = ["", "median", "25 %", "75 %", "speed", "ours is x", "loss", "accuracy", "MB", ""]
-    lines = [title, Table(header, rows).text()]
+    busy = [f"beside {beside}", "x idle"] if beside else []
+    header = ["", "median", "25 %", "75 %", "x plain", "ours is x", *busy, "loss", "accuracy", "MB", ""]
+    return "\n".join([title, Table(header, rows).text(), *_notes(cell)])
+
+
+def _notes(cell: dict[str, Any]) -> Iterator[str]:
+    """The lines below a cell's table."""
+    ours = cell["peers"].get("ours")
+    if cell.get("plain"):
+        yield f"plain PyTorch's best form: {cell['plain']}"
     if top := cell.get("ceiling"):
         share = f": ours reaches {top['share']:.0%} of that speed" if "share" in top else ""
-        lines.append(f"its matrix products alone: {1e3 * top['median']:.1f} ms at {top['gflops']:.0f} GFLOP/s{share}")
-    compared = [peer for peer in cell["peers"].values() if peer["deviation"] is not None]
+        yield f"its matrix products alone: {1e3 * top['median']:.1f} ms at {top['gflops']:.0f} GFLOP/s{share}"
+        if cell.get("peak") and ours:
+            share = top["operations"] / ours["median"] / 1e9 / cell["peak"]
+            yield f"float32 peak: {cell['peak']:.0f} GFLOP/s; ours reaches {share:.0%} of it, counting the dense work"
+    for name, peer in cell.get("ceilings", {}).items():
+        mark = "" if peer["agrees"] else ", LOSS DIFFERS"
+        share = f", {peer['median'] / ours['median']:.0%} of ours" if ours else ""
+        yield f"no peer, SGD without shuffle or figures: {name} {1e3 * peer['median']:.1f} ms{share}{mark}"
+    everyone = cell["peers"] | cell.get("ceilings", {})
+    if free := [name for name, peer in everyone.items() if not peer.get("bound", True)]:
+        yield f"not bound by --isa {cell['isa']}: {', '.join(free)}"
+    compared = [peer for peer in everyone.values() if peer["deviation"] is not None]
     if compared:
         worst, allowed = (max(peer[key] for peer in compared) for key in ("deviation", "tolerance"))
         after = f"after {cell['checked_epoch']} epochs"
-        lines.append(f"losses {after}: at most {worst:.2%} from their median (allowed: up to {allowed:.2%})")
-    return "\n".join(lines)
+        yield f"losses {after}: at most {worst:.2%} from their median (allowed: up to {allowed:.2%})"
 
 
 def _startup(starts: dict[str, Any]) -> str:

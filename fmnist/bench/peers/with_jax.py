@@ -1,4 +1,4 @@
-"""JAX: an epoch is one compiled call, lax.scan over its shuffled batches; optax's Adam. With --runs K, jax.vmap over K."""
+"""JAX: an epoch is one compiled call, lax.scan over its shuffled batches; optax's Adam. --runs K is jax.vmap over K."""
 
 import os
 from functools import partial

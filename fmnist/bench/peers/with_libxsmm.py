@@ -1,4 +1,4 @@
-"""The ceiling of hand-written kernels: LIBXSMM's, in a driver of our own (libxsmm_train.c) for 784-200-10 by plain SGD."""
+"""The ceiling of hand-written kernels: LIBXSMM's, in a driver of our own for 784-200-10 by plain SGD."""
 
 import ctypes
 import os
@@ -20,7 +20,9 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = str(work.threads)
     x, labels = entrant.load(work)
     first, second = entrant.initial(entrant.layers(work), work.seed)
-    net = np.concatenate([first.T.ravel(), np.zeros(len(first)), second.ravel(), np.zeros(len(second))], dtype=np.float32)
+    net = np.concatenate(
+        [first.T.ravel(), np.zeros(len(first)), second.ravel(), np.zeros(len(second))], dtype=np.float32
+    )
     bounds = np.cumsum([first.size, len(first), second.size])
     w1, b1, w2, b2 = np.split(net, bounds)  # views
     driver = ctypes.CDLL(str(Path(sys.prefix) / "libxsmm_train.so"))
