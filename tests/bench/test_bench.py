@@ -12,7 +12,8 @@ from fmnist.bench import entrants as processes
 from fmnist.bench import race, sweeps
 from fmnist.bench.__main__ import cells, main, parse
 from fmnist.bench.entrants import Entrant, EntrantError, Peer
-from fmnist.bench.race import LOOSE, LOOSE_DEEP, Cell, summarise
+from fmnist.bench.race import LOOSE, LOOSE_DEEP, Cell, Timed, summarise
+from fmnist.bench.show import show
 
 SMALL = ["--rows", "500", "--threads", "1", "--repeats", "2"]
 RECORD = Path(__file__).with_name("record.json")  # made at commit 7557172, before there were packages
@@ -26,6 +27,7 @@ def test_one_cell_from_the_command_line_to_the_chart(checkout, tmp_path, monkeyp
     assert main([*asked, "--output", str(tmp_path), "--plot", str(chart)]) == 0
     said = capfd.readouterr().out
     assert "skipped jax: the environment jax is not there" in said
+    assert "skipped libxsmm: the environment libxsmm is not there" in said
     assert "mlp1, full batch, 500 rows: ms per epoch, n = 2" in said
     assert "its matrix products alone" in said
     assert "LOSS DIFFERS" not in said
@@ -34,16 +36,18 @@ def test_one_cell_from_the_command_line_to_the_chart(checkout, tmp_path, monkeyp
 
     (file,) = tmp_path.glob("*.json")
     record = json.loads(file.read_text(encoding="utf-8"))
-    assert record.keys() == json.loads(RECORD.read_text(encoding="utf-8")).keys()
+    assert record.keys() == json.loads(RECORD.read_text(encoding="utf-8")).keys() | {"isa", "peak", "beside"}
     assert json.dumps(str(tmp_path)).strip('"') not in file.read_text(encoding="utf-8")  # the checkout is below it
     (cell,) = record["cells"]
     assert set(cell["peers"]) == {"ours", "plain"}
-    assert set(record["versions"]) == {"ours", "plain", "ceiling"}
+    assert set(record["versions"]) == {"ours", "plain", "ceiling", "sgd"}
     for peer in cell["peers"].values():
         assert len(peer["seconds"]) == 2
         assert peer["quartiles"][0] <= peer["median"] <= peer["quartiles"][1]
         assert peer["deviation"] < 1e-4  # the same weights, rows and arithmetic
         assert 1e8 < peer["bytes"] < 4e9
+        assert peer["gflops"] > 1
+        assert peer["bound"]
     ratios = [b / a for a, b in zip(*(cell["peers"][name]["seconds"] for name in ("ours", "plain")), strict=True)]
     assert cell["faster"]["ours"]["plain"]["median"] == pytest.approx(sum(ratios) / 2)
     assert cell["ceiling"]["gflops"] * cell["ceiling"]["median"] == pytest.approx(500 * (4 * 784 + 6 * 10) * 200 / 1e9)
@@ -69,7 +73,7 @@ def test_a_record_of_an_earlier_version_is_shown_and_drawn(tmp_path, capsys):
     shown = capsys.readouterr().out
     for words in (
         "mlp1, full batch, 500 rows: ms per epoch, n = 2",
-        "ours      2.9   2.6   3.2   1.10       1.00  1.7747    0.9340  630",
+        "ours      2.9   2.6   3.2     1.10       1.00  1.7747    0.9340  630",
         "its matrix products alone: 2.4 ms at 135 GFLOP/s: ours reaches 81% of that speed",
         "losses after 3 epochs: at most 0.00% from their median (allowed: up to 0.20%)",
         "import torch                       1.24  1.68",
@@ -91,24 +95,75 @@ def test_only_records_are_shown(tmp_path, capsys):
     assert main(["--show", str(tmp_path / "empty.json"), "--plot", str(tmp_path / "x.png")]) == 2
 
 
-def metrics_of(**losses):
-    """What the referee makes of entrants with these losses, in a cell at full batch."""
-    peers = {name: Peer("plain", own_loss=name == "report") for name in losses}
-    entrants = {
-        name: Entrant(peer, [], losses=[losses[name]] * 3, last={"accuracy": 0.5}) for name, peer in peers.items()
-    }
-    seconds = {name: [0.1 * place, 0.3 * place, 0.1 * place] for place, name in enumerate(losses, start=1)}
+RECIPES = {"report": "report", "libxsmm": "sgd", "sgd": "sgd"}
+
+
+def cell_of(beside=0, **losses):
+    """What the referee makes of entrants with these losses, in a cell of `peers` at full batch."""
+    peers = {name: Peer("plain", recipe=RECIPES.get(name, "")) for name in losses if RECIPES.get(name) != "sgd"}
     cell = Cell("peers", "mlp1", [200], None, peers)
-    return summarise(cell, parse([]), entrants, seconds, dict.fromkeys(losses, 1))
+    timed = {}
+    for place, (name, loss) in enumerate(losses.items(), start=1):
+        entrant = Entrant(Peer("plain"), [], losses=[loss] * 3, last={"accuracy": 0.5})
+        seconds = [0.1 * place, 0.3 * place, 0.1 * place]
+        busy = [2 * x for x in seconds] if beside else []
+        timed[name] = Timed(entrant, 50.0 * place, seconds, busy, {"bytes": 1, "avx512": name == "jax"})
+    return summarise(cell, parse(["--isa", "avx2", "--beside", str(beside)]), timed, [90.0, 100.0])
+
+
+@pytest.fixture
+def everywhere(monkeypatch, tmp_path):
+    """The environment of LIBXSMM is there."""
+    (tmp_path / "libxsmm" / "bin").mkdir(parents=True)
+    (tmp_path / "libxsmm" / "bin" / "python").touch()
+    monkeypatch.setattr(processes, "ENVIRONMENTS", tmp_path)
 
 
 def test_a_peer_that_trains_to_another_loss_is_marked():
-    peers = metrics_of(ours=0.5, plain=0.5, jax=0.5005, keras=0.51, broken=None, report=7.0)["peers"]
+    peers = cell_of(ours=0.5, plain=0.5, jax=0.5005, keras=0.51, broken=None, report=7.0)["peers"]
     assert {name for name, peer in peers.items() if not peer["agrees"]} == {"keras", "broken"}
+    assert peers["report"]["deviation"] is None
+
+
+@pytest.mark.parametrize(("libxsmm", "status"), [(1.3, 0), (1.4, 1)])
+def test_what_is_no_peer_stands_apart_and_must_train_to_the_same_loss(libxsmm, status, everywhere, tmp_path, capsys):
+    cell = cell_of(ours=0.5, libxsmm=libxsmm, sgd=1.3)
+    assert set(cell["peers"]) == {"ours"}
+    assert cell["ceilings"]["libxsmm"]["agrees"] == cell["ceilings"]["sgd"]["agrees"] == (not status)
+    (tmp_path / "record.json").write_text(json.dumps({"cells": [cell]}), encoding="utf-8")
+    assert main(["--show", str(tmp_path / "record.json")]) == status
+    mark = ", LOSS DIFFERS" if status else ""
+    assert f"no peer, SGD without shuffle or figures: libxsmm 200.0 ms, 200% of ours{mark}\n" in capsys.readouterr().out
+
+
+def test_plain_is_its_best_form_of_a_cell(capsys):
+    cell = cell_of(jax=0.5, compile=0.5, fused=0.5, plain=0.5)
+    assert cell["plain"] == "compile"
+    show({"cells": [cell]})
+    shown = capsys.readouterr().out
+    assert "plain PyTorch's best form: compile\n" in shown
+    speeds = {line.split()[0]: line.split()[4] for line in shown.splitlines()[2:6]}
+    assert speeds == {"jax": "2.00", "compile": "1.00", "fused": "0.67", "plain": "0.50"}
+    assert cell_of(jax=0.5)["plain"] is None
+
+
+def test_those_that_do_not_keep_to_the_instruction_set_are_named(capsys):
+    show({"cells": [cell_of(ours=0.5, plain=0.5, jax=0.5, keras=0.5)]})  # one at twice the peak, one by its registers
+    assert "not bound by --isa avx2: jax, keras\n" in capsys.readouterr().out
+
+
+def test_times_beside_busy_loops_stand_next_to_the_idle_ones(capsys):
+    cell = cell_of(beside=2, ours=0.5, plain=0.5)
+    assert cell["beside"] == 2
+    assert cell["peers"]["ours"]["beside"]["slower"]["median"] == pytest.approx(2)
+    show({"cells": [cell]})
+    shown = capsys.readouterr().out.splitlines()
+    assert "beside 2  x idle" in shown[1]
+    assert "beside" not in cell_of(ours=0.5)["peers"]["ours"]
 
 
 def test_ratios_are_medians_within_rounds():
-    faster = metrics_of(ours=0.5, plain=0.5)["faster"]
+    faster = cell_of(ours=0.5, plain=0.5)["faster"]
     assert faster["ours"]["plain"]["median"] == pytest.approx(2)
     assert faster["plain"]["ours"]["median"] == pytest.approx(0.5)
 
@@ -133,7 +188,8 @@ def test_help_and_mistakes_need_no_torch():
     *shown, modules = done.stdout.splitlines()
     assert "tutorial" in "\n".join(shown)
     assert not {"torch", "numpy", "matplotlib"} & set(modules.split())
-    for mistake in (["speed"], ["--peers", "caffe"], ["--repeats", "0"], ["--batches", "64"], ["--plot", "x.doc"]):
+    for mistake in (["speed"], ["--peers", "caffe"], ["--repeats", "0"], ["--batches", "64"], ["--plot", "x.doc"],
+                    ["--isa", "sse"], ["--beside", "-1"]):  # fmt: skip
         with pytest.raises(SystemExit, match="2"):
             main(mistake)
 
@@ -159,12 +215,13 @@ def test_a_sweep_is_timed_from_the_command_to_its_end(checkout, tmp_path, capsys
 
 def test_a_bench_of_which_nothing_is_left_has_status_1(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(processes, "SCRIPTS", tmp_path / "nowhere")
+    monkeypatch.setattr(processes, "ENVIRONMENTS", tmp_path / "nowhere")
     monkeypatch.setattr(sweeps, "COMMANDS", {"broken": ("nowhere.py",), "too": ("nowhere.py",)})
     asked = ["peers", *SWEEP, "--peers", "ours", "--repeats", "1", "--output", str(tmp_path)]
     assert main(asked) == 1
     said = capsys.readouterr().out.splitlines()
     failed = [line.split(" failed: ")[0] for line in said if "failed" in line and "can't open file" in line]
-    assert sorted(failed) == ["broken", "ceiling", "ours", "too"]
+    assert sorted(failed) == ["broken", "ceiling", "ours", "sgd", "too"]
     (file,) = tmp_path.glob("*.json")
     record = json.loads(file.read_text(encoding="utf-8"))
     assert [cell["peers"] for cell in record["cells"]] == [sweep["entrants"] for sweep in record["sweeps"]] == [{}]
