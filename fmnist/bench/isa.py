@@ -80,6 +80,7 @@ class Peak:
 
     def __init__(self, isa: str, threads: int) -> None:
         self.isa, self.threads = isa, threads
+        self.best: float | None = None  # of all that were measured
 
     def __enter__(self) -> "Peak":
         self.loop = None
@@ -100,7 +101,9 @@ class Peak:
         """GFLOP/s of all threads together, now: the best of several. None if there is no loop."""
         if self.loop is None:
             return None
-        return max(self._once(self.loop, rounds) for _ in range(times))
+        now = max(self._once(self.loop, rounds) for _ in range(times))
+        self.best = max(now, self.best or 0.0)
+        return now
 
     def _once(self, loop: "ctypes._NamedFuncPointer", rounds: int) -> float:
         done: list[float] = []

@@ -96,7 +96,7 @@ def time_cell(
         shuffle = random.Random(asked.seed).shuffle
         for _ in range(asked.repeats):
             if peak and (now := peak.gflops()):
-                peaks.append(now)
+                peaks.append(now)  # what else runs on the machine only makes it lower: the best counts
             turns = list(timed)
             shuffle(turns)
             for name in turns:
@@ -109,7 +109,7 @@ def time_cell(
         for name in list(timed):
             with reported(name, timed):
                 timed[name].memory = timed[name].entrant.memory()
-    return summarise(cell, asked, timed, peaks)
+    return summarise(cell, asked, timed, max(peaks, default=None), peak.best if peak else None)
 
 
 def ceilings(cell: Cell) -> dict[str, Peer]:
@@ -121,12 +121,15 @@ def ceilings(cell: Cell) -> dict[str, Peer]:
 
 
 def summarise(
-    cell: Cell, asked: argparse.Namespace, timed: dict[str, Timed], peaks: Sequence[float] = ()
+    cell: Cell, asked: argparse.Namespace, timed: dict[str, Timed], peak: float | None, best: float | None
 ) -> dict[str, Any]:
-    """A cell's part of the record: medians and quartiles over the rounds, of seconds and of ratios within a round."""
+    """A cell's part of the record: medians and quartiles over the rounds, of seconds and of ratios within a round.
+
+    peak: float32 GFLOP/s while the cell was timed; best: of the whole bench, which nobody's product exceeds.
+    """
     names = [name for name in timed if name in cell.peers]
     seconds = {name: one.seconds for name, one in timed.items()}
-    metrics = metrics_of(cell, asked, timed, max(peaks, default=None))
+    metrics = metrics_of(cell, asked, timed, best)
     faster = {
         a: {b: quartiles([y / x for x, y in zip(seconds[a], seconds[b], strict=True)]) for b in names} for a in names
     }
@@ -134,7 +137,7 @@ def summarise(
     record: dict[str, Any] = {
         "work": cell.work, "model": cell.model, "hidden": cell.hidden, "batch": cell.batch, "rows": asked.rows,
         "n": asked.repeats, "epochs": max((len(one.entrant.losses) for one in timed.values()), default=0),
-        "checked_epoch": CHECKED, "isa": asked.isa, "peak": median(peaks) if peaks else None, "beside": asked.beside,
+        "checked_epoch": CHECKED, "isa": asked.isa, "peak": peak, "beside": asked.beside,
         "plain": min(forms, key=lambda name: median(seconds[name]), default=None),
         "peers": {name: metrics[name] for name in names}, "faster": faster,
         "ceilings": {name: metrics[name] for name in CEILINGS if name in metrics},

@@ -48,7 +48,8 @@ def _batch(cell: dict[str, Any]) -> str:
 def _cell(cell: dict[str, Any]) -> str:
     """A cell's table. x plain: the speed, that of plain PyTorch's best form is 1. ours is x: as fast as this peer."""
     per = "epoch and run" if cell["work"] == "stacks" else "epoch"
-    title = f"{cell['model']}, {_batch(cell)}, {cell['rows']:,} rows: ms per {per}, n = {cell['n']}"
+    isa = "" if cell.get("isa", "native") == "native" else f", {cell['isa']}"
+    title = f"{cell['model']}, {_batch(cell)}, {cell['rows']:,} rows{isa}: ms per {per}, n = {cell['n']}"
     beside = cell.get("beside", 0)
     rows = []
     for name, peer in sorted(cell["peers"].items(), key=lambda item: item[1]["median"]):
