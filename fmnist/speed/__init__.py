@@ -5,7 +5,9 @@ tape          a list of operations over kept buffers
 taped         how each layer and model is written on a tape
 taped_norms   how the normalising layers are written on a tape
 taped_losses  how each loss is written on a tape
-kernels       which kernels matrix products use
-integers      exact products of float32 matrices with 8-bit images; integers.c does the work
+kernels       which kernels do the work
+programs      operations of a tape put together into programs of the native library
+native        the native library, native/*.c, and its products with images, which skip black pixels
+integers      exact products of float32 matrices with 8-bit images on processors with AMX; integers.c does the work
 graphs        operations captured as CUDA graphs
 """

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fmnist.nn.layers import product_with_images
-from fmnist.speed.native import load, low_isa
+from fmnist.speed.native import isa, load
 
 LARGEST = 8_355_000.0  # the three digits reach 127 * (65,536 + 256 + 1) = 8,355,711
 LEAST = 1e-30  # stands for the largest element of a row of zeros
@@ -33,7 +33,7 @@ class _Memory:
 @functools.cache
 def library() -> Any:
     """The compiled integers.c; None where it was not compiled, or the processor lacks what it needs."""
-    if low_isa():
+    if isa():
         return None
     compiled = load("_integers")
     if compiled is None or not compiled.usable():

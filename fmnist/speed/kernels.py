@@ -46,7 +46,7 @@ def serving(device: torch.device, precision: str, rows: int, black: float) -> li
     plain path on AMD's processors with AVX-512, and as fast elsewhere. Where it rounds to bfloat16 (AMX) it is
     precision=bfloat16. [] leaves the precision to autograd.
     """
-    able = device.type == "cpu" and precision != "float64" and not native.low_isa()
+    able = device.type == "cpu" and precision != "float64" and native.isa() != "avx2"
     exact = able and medium_error() <= FLOAT32_ERROR
     if precision == "bfloat16":
         found = [Kernels("medium", "medium")] if able and not exact else []
@@ -74,7 +74,7 @@ def choose(
 
 def bfloat16_is_emulated(device: torch.device) -> bool:
     """Whether products in bfloat16 take many times as long as in float32: 70 to 100 times, measured with AVX2 alone."""
-    return device.type == "cpu" and (native.low_isa() or not torch.cpu._is_avx512_bf16_supported())
+    return device.type == "cpu" and (native.isa() == "avx2" or not torch.cpu._is_avx512_bf16_supported())
 
 
 @functools.cache

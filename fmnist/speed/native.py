@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fmnist import UserError
 from fmnist.nn.layers import product_with_images
 
 log = logging.getLogger("train")
@@ -49,9 +50,12 @@ class Instruction(ctypes.Structure):
     )  # fmt: skip
 
 
-def low_isa() -> bool:
-    """Whether FMNIST_ISA asks for no more than AVX2."""
-    return os.environ.get("FMNIST_ISA", "") == "avx2"
+def isa() -> str:
+    """What FMNIST_ISA asks for: no more than "avx2", no more than "avx512" (no AMX), or "" for all there is."""
+    asked = os.environ.get("FMNIST_ISA", "")
+    if asked not in ("", "avx2", "avx512"):
+        raise UserError(f"FMNIST_ISA must be avx2 or avx512, got {asked!r}")
+    return asked
 
 
 def load(name: str) -> Any:
@@ -74,7 +78,7 @@ def library() -> Any:
     if platform.machine() in ("x86_64", "AMD64"):
         if able not in ("AVX2", "AVX512"):
             return None
-        compiled = load("_native_avx2" if able == "AVX2" or low_isa() else "_native_avx512")
+        compiled = load("_native_avx2" if able == "AVX2" or isa() == "avx2" else "_native_avx512")
     else:
         compiled = load("_native")
     if compiled is not None:

@@ -13,7 +13,7 @@ import torch
 from helpers import make_config
 from speed.twins import CLASSIFIERS, MODELS, twins
 
-from fmnist import ROOT
+from fmnist import ROOT, UserError
 from fmnist.speed import integers, kernels, native
 from fmnist.speed.kernels import BLACK, FLOAT32_ERROR, ROWS, Kernels, choose, float32_products, medium_error, serving
 from fmnist.train.stack import Stack
@@ -135,6 +135,12 @@ def test_a_switch_hides_what_a_better_processor_has():
     )
     plain = replace(PLAIN, programs=native.library() is not None)
     assert json.loads(done.stdout) == [False, True, repr(plain), "None"]
+
+
+def test_a_switch_that_is_misspelt_is_a_mistake(monkeypatch):
+    monkeypatch.setenv("FMNIST_ISA", "avx1")
+    with pytest.raises(UserError, match="FMNIST_ISA must be avx2 or avx512, got 'avx1'"):
+        choose(CPU, "float32", 128)
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model["model"])

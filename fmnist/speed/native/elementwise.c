@@ -1,7 +1,7 @@
 /* Operations on each number by itself, a line of numbers at a time; and the exponential function that they need. */
 #include "native.h"
 
-enum { LINE = 64 };
+enum { LINE = 256 };
 
 /* exp(x) to float32's accuracy: 2^n exp(r) with n whole and |r| <= log(2) / 2; the polynomial is Cephes' expf. */
 INLINE float exponential(float x) {
@@ -88,27 +88,29 @@ static void line(int64_t code, float s, float *y, const float *a, const float *b
 
 /* Lines lie along the dimension in which the output is contiguous. Operands that are not so are gathered first. */
 void elementwise(const Instruction *one, Part part) {
-    const Operand *out = one->operand;
-    int along_rows = out->row == 1 || part.features == 1;
+    int along_rows = one->operand[0].row == 1 || part.features == 1;
     long lines = along_rows ? part.features : part.rows, length = along_rows ? part.rows : part.features;
+    long across[4], along[4];
+    const float *first[4], *from[4] = {0};
+    float gathered[4][LINE], *out = AT(float, one, 0, part);
+    for (int which = 0; which < 4; which++) {
+        const Operand *operand = one->operand + which;
+        first[which] = AT(const float, one, which, part);
+        across[which] = along_rows ? operand->feature : operand->row;
+        along[which] = along_rows ? operand->row : operand->feature;
+    }
     for (long i = 0; i < lines; i++)
         for (long start = 0; start < length; start += LINE) {
-            Part at = part;
-            *(along_rows ? &at.feature : &at.row) += i;
-            *(along_rows ? &at.row : &at.feature) += start;
             long n = least(LINE, length - start);
-            float gathered[3][LINE];
-            const float *from[3];
-            for (int which = 1; which < 4; which++) {
-                const Operand *operand = out + which;
-                if (!operand->at) continue;
-                from[which - 1] = AT(const float, one, which, at);
-                long step = along_rows ? operand->row : operand->feature;
-                if (step == 1) continue;
-                for (long j = 0; j < n; j++) gathered[which - 1][j] = from[which - 1][j * step];
-                from[which - 1] = gathered[which - 1];
+            for (int which = 1; which < 4 && first[which]; which++) {
+                const float *x = first[which] + i * across[which] + start * along[which];
+                from[which] = along[which] == 1 ? x : gathered[which];
+                if (along[which] == 0)
+                    for (long j = 0; j < n; j++) gathered[which][j] = *x;
+                else if (along[which] != 1)
+                    for (long j = 0; j < n; j++) gathered[which][j] = x[j * along[which]];
             }
-            line(one->code, one->number, AT(float, one, 0, at), from[0], from[1], from[2], n);
+            line(one->code, one->number, out + i * across[0] + start, from[1], from[2], from[3], n);
         }
 }
 
