@@ -6,6 +6,13 @@ void sum_rows(const Instruction *one, Part part) {
     const Operand *in = one->operand + 1;
     float *out = AT(float, one, 0, part), scale = one->number;
     const float *x = AT(const float, one, 1, part);
+    if (in->feature == 1 && in->row != 1 && one->operand[0].feature == 1 && !one->add) { /* what lies row by row */
+        for (long i = 0; i < part.features; i++) out[i] = 0.0f;
+        for (long j = 0; j < one->depth; j++)
+            for (long i = 0; i < part.features; i++) out[i] += x[j * in->row + i];
+        for (long i = 0; i < part.features; i++) out[i] *= scale;
+        return;
+    }
     for (long i = 0; i < part.features; i++) {
         float total = 0.0f;
         const float *from = x + i * in->feature;
