@@ -95,9 +95,12 @@ class Tape:
         return [operation for phase in self.phases for operation in phase]
 
     def __call__(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        self.phases[self.phase].append((f, args, kwargs))
-        if self.translate:
-            self.translated[self.phase] += self.translate(f, args, kwargs) or [Foreign((f, args, kwargs))]
+        self._write((f, args, kwargs), self.translate(f, args, kwargs) if self.translate else None)
+
+    def _write(self, operation: Operation, known: list[Known] | None) -> None:
+        """Add an operation. known: the instructions for it."""
+        self.phases[self.phase].append(operation)
+        self.translated[self.phase] += known or [Foreign(operation)]
 
     def end(self) -> None:
         """End a chunk."""
@@ -206,13 +209,16 @@ class Tape:
         elif a.dim() == 3 and a.shape[0] == 1:
             a, b, out = a[0], b[0], out[0]
         plain, accumulating = (torch.mm, torch.addmm) if a.dim() == 2 else (torch.bmm, torch.baddbmm)
-        f, given = (accumulating, (out, a, b)) if add else (plain, (a, b))
-        setting = self.kernels.thin if a.numel() * b.shape[-1] < THIN else self.kernels.wide
-        native_one = self.translate is not None and self.translate(f, given, {"out": out}) is not None
-        if not native_one and setting != self.settings[self.phase]:
+        operation = accumulating if add else plain, (out, a, b) if add else (a, b), {"out": out}
+        thin = a.numel() * b.shape[-1] < THIN
+        known = None
+        if self.translate and (thin or not self.kernels.integers):  # where AMX is, torch's own large ones are fast
+            known = self.translate(*operation)
+        setting = self.kernels.thin if thin else self.kernels.wide
+        if known is None and setting != self.settings[self.phase]:
             self(torch.set_float32_matmul_precision, setting)
             self.settings[self.phase] = setting
-        self(f, *given, out=out)
+        self._write(operation, known)
 
     def _product_with_images(
         self, a: Tensor, pixels: Tensor, along_pixels: bool, out: Tensor, add: bool, fixed: bool

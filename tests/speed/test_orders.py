@@ -7,6 +7,7 @@ import os
 from contextlib import ExitStack
 from unittest import mock
 
+import pytest
 import torch
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
@@ -16,11 +17,14 @@ from fmnist.data.batches import Batch
 from fmnist.nn.losses import Classification
 from fmnist.nn.optim import Flat, Optimizer
 from fmnist.nn.step import Step
+from fmnist.speed import native
+from fmnist.speed.kernels import Kernels
 from fmnist.speed.step import TapedStep
 
 ORDERS = int(os.environ.get("FMNIST_ORDERS", "250"))
 INPUTS = 4
 ROUNDING = 1e-11  # of a gradient, relative to its largest number
+FLOAT32 = 1e-5  # the same in float32
 SGD = {"momentum": 0.0, "nesterov": None, "weight_decay": None}
 
 
@@ -39,11 +43,11 @@ def batch_of(rows, runs, classes, seed):
     return Batch(x, labels, torch.zeros(x.shape, dtype=torch.uint8))
 
 
-def stepping(kind, made, loss, rows):
+def stepping(kind, made, loss, rows, precision="float64"):
     runs = len(made.noise.generators)
     optimizer = Optimizer("sgd", Flat(made.model), [SGD] * runs)
     given = (rows,) if kind is TapedStep else ()
-    return kind(made.model, Classification(loss), optimizer, "float64", *given)
+    return kind(made.model, Classification(loss), optimizer, precision, *given)
 
 
 def after_each(step, made, batches):
@@ -125,6 +129,16 @@ def assert_steps_as_autograd_does(order: list[Spec], runs: int, shared: bool, ch
             torch.testing.assert_close(ours[2], theirs[2], **close)
 
 
+TRIED = settings(
+    max_examples=ORDERS, derandomize=ORDERS <= 1000, database=None, suppress_health_check=list(HealthCheck),
+    report_multiple_bugs=False,
+)  # fmt: skip
+ORDER = given(
+    order=specs(2), runs=st.integers(1, 3), shared=st.booleans(), chunk=st.sampled_from([1000, 1000, 4, 7]),
+    rows=st.integers(2, 12), loss=st.sampled_from(["cross_entropy", "brier", "report", "report_rows"]),
+)  # fmt: skip
+
+
 def known(*layers, runs=1, shared=True, chunk=1000):
     """An order that was once done wrongly, or could be by a mistake that is easily made."""
     return example(order=[*layers], runs=runs, shared=shared, chunk=chunk, rows=9, loss="cross_entropy")
@@ -141,13 +155,28 @@ def known(*layers, runs=1, shared=True, chunk=1000):
 @known(("layer norm",), runs=2, shared=False)  # the output lies in memory as the data do
 @known(("linear", 4), ("constant",), ("linear", 3))
 @known(("doubled", 4), ("gelu",), ("doubled", 3), runs=2, chunk=4)
-@settings(
-    max_examples=ORDERS, derandomize=ORDERS <= 1000, database=None, suppress_health_check=list(HealthCheck),
-    report_multiple_bugs=False,
-)  # fmt: skip
-@given(
-    order=specs(2), runs=st.integers(1, 3), shared=st.booleans(), chunk=st.sampled_from([1000, 1000, 4, 7]),
-    rows=st.integers(2, 12), loss=st.sampled_from(["cross_entropy", "brier", "report", "report_rows"]),
-)  # fmt: skip
+@TRIED
+@ORDER
 def test_layers_in_any_order_step_as_autograd_does(order, runs, shared, chunk, rows, loss):
     assert_steps_as_autograd_does(order, runs, shared, chunk, rows, loss)
+
+
+@pytest.mark.skipif(native.library() is None, reason="not compiled for this processor")
+@TRIED
+@ORDER
+def test_layers_in_any_order_step_by_programs_as_without(order, runs, shared, chunk, rows, loss):
+    """In float32, where the native library does what it knows, in an order of its own."""
+    axes, found = () if shared else (runs,), []
+    for programs in (False, True):
+        made = make(order, INPUTS, runs, seed=7)
+        made.model.float()
+        batches = [batch_of(n, axes, made.width, n) for n in (rows, rows + 5)]
+        single = [batch._replace(x=batch.x.float()) for batch in batches]
+        kernels = Kernels(programs=programs)
+        with mock.patch("fmnist.nn.step.CHUNK", chunk), mock.patch("fmnist.speed.step.choose", return_value=kernels):
+            step = stepping(TapedStep, made, loss, rows, "float32")
+            found.append([gradient for gradient, *_ in after_each(step, made, [*single, single[0]])])
+    error = max(map(error_of, *found))
+    if not error <= FLOAT32:
+        event("rounding is amplified")
+        assert error <= 100 * 2.0**29 * rounding(order, runs, loss, batches)
