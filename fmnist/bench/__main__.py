@@ -15,6 +15,7 @@ from fmnist.bench.entrants import CEILINGS, PEERS, Peer, processors
 from fmnist.bench.isa import LEVELS, Peak, bound, flags
 from fmnist.bench.race import LOOSE, LOOSE_DEEP, Cell, startup, time_cell
 from fmnist.bench.show import plot, read, show
+from fmnist.bench.steps import plot_steps, time_step
 from fmnist.bench.sweeps import SWEEPS, time_sweep
 from fmnist.program.output import run_command
 from fmnist.program.version import commit
@@ -77,11 +78,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Time this project beside its peers: the same model, data and optimizer, in turns within one run.",
         epilog="peers: " + ", ".join(PEERS) + ". `make bench` sets up their environments; those missing are skipped.",
     )
-    works = ("peers", "startup", "models", "stacks", "sweep")
+    works = ("peers", "step", "startup", "models", "stacks", "sweep")
     parser.add_argument("work", nargs="*", metavar="WORK",
-                        help="peers (mlp1 and mlp2, all peers), startup (from the command to the first step), models "
-                        "(the other models, beside plain PyTorch), stacks (many runs at once, time per run, beside one "
-                        "plain run), sweep (whole commands, beside Hydra's); default: peers startup")  # fmt: skip
+                        help="peers (mlp1 and mlp2, all peers), step (where the time of our own step goes), startup "
+                        "(from the command to the first step), models (the other models, beside plain PyTorch), stacks "
+                        "(many runs at once, time per run, beside one plain run), sweep (whole commands, beside "
+                        "Hydra's); default: peers startup")  # fmt: skip
     parser.add_argument(
         "--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="PEER", help="only these peers"
     )
@@ -103,7 +105,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=300, metavar="S",
                         help="seconds that a program may take for an epoch, and a sweep for each of its runs; one that "
                         "takes longer is ended and left out (default: 300)")  # fmt: skip
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the times of `peers` (.png, .svg or .pdf)")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw the times of `peers`, or the parts of `step` (.png, .svg or .pdf)",
+    )
     parser.add_argument("--show", type=Path, metavar="RECORD", help="time nothing: show, and plot, an earlier record")
     asked = parser.parse_args(arguments)
     asked.work = asked.work or ["peers", "startup"]
@@ -132,7 +139,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     record: dict[str, Any] = {
         "date": now.isoformat(timespec="seconds"), "commit": commit(), "machine": machine(), "threads": asked.threads,
         "isa": asked.isa, "peak": None, "beside": asked.beside,
-        "versions": {}, "cells": [], "startup": {}, "sweeps": [],
+        "versions": {}, "cells": [], "steps": [], "startup": {}, "sweeps": [],
     }  # fmt: skip
     asked.output.mkdir(parents=True, exist_ok=True)
     file = asked.output / f"{now:%Y-%m-%d_%H%M%S}.json"
@@ -149,6 +156,12 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
             record["cells"].append(time_cell(cell, asked, record["versions"], peak))
             show({"cells": record["cells"][-1:]})
             keep()
+        for model, hidden in MODELS.items() if "step" in asked.work else ():
+            for name, batch in BATCHES.items():
+                if model in (asked.models or MODELS) and name in (asked.batches or BATCHES):
+                    record["steps"].append(time_step(model, hidden, batch, asked))
+                    show({"steps": record["steps"][-1:]})
+                    keep()
         time_commands(asked, record, keep)
     print(file)
     return record
@@ -184,7 +197,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             record = measure(asked)
         if asked.plot:
-            plot(record, asked.plot)
+            if record["cells"] or not record["steps"]:
+                plot(record, asked.plot)
+            else:
+                plot_steps(record["steps"], asked.plot)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

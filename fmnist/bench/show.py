@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from fmnist import UserError
+from fmnist.bench.steps import step_table
 from fmnist.bench.sweeps import STACKED
 from fmnist.report.tables import Table
 from fmnist.report.words import counted
@@ -25,7 +26,9 @@ IN_WORDS = {
 def read(file: Path) -> dict[str, Any]:
     """A record that the bench has written. Errors: UserError for any other file, OSError if it cannot be read."""
     try:
-        record: dict[str, Any] = {"sweeps": [], "startup": {}} | json.loads(file.read_text(encoding="utf-8"))
+        record: dict[str, Any] = {"sweeps": [], "startup": {}, "steps": []} | json.loads(
+            file.read_text(encoding="utf-8")
+        )
         record["cells"]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{file}: must be a record of `python -m fmnist.bench`") from None
@@ -35,6 +38,7 @@ def read(file: Path) -> dict[str, Any]:
 def show(record: dict[str, Any]) -> None:
     """Print all that is in a record."""
     tables = [_cell(cell) for cell in record.get("cells", [])]
+    tables += [step_table(step) for step in record.get("steps", [])]
     tables += [_startup(record["startup"])] if record.get("startup") else []
     tables += [_sweep(sweep) for sweep in record.get("sweeps", [])]
     for table in tables:

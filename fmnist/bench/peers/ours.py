@@ -1,7 +1,11 @@
 """This project: `fmnist.train.stack.Stack`, as `fmnist.train.engine` trains it; with --runs K, K runs at once."""
 
+import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import entrant
 
@@ -16,10 +20,16 @@ KINDS = {
 }  # fmt: skip
 
 
-def main() -> None:
-    work = entrant.arguments(
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    return entrant.arguments(
         kind=list(KINDS), precision=["float32", "bfloat16"], runs=["1", "10", "16"], orders=["shared", "own"]
     )
+
+
+@contextmanager
+def stack_of(work: argparse.Namespace) -> Iterator[Any]:
+    """Within it there is the stack, ready to train, as engine.fit trains it."""
     name = work.kind if work.kind in ("autoencoder", "vae") else "mlp"
     seeds = [work.seed + run for run in range(int(work.runs))]
     configs = [
@@ -32,34 +42,36 @@ def main() -> None:
         for seed in seeds
     ]  # fmt: skip
     read_ahead(configs[0].data.name, configs[0].data.dir)  # as train.py does, while torch is imported
-    from fmnist.train.engine import flushed_denormals
-
-    with flushed_denormals():  # as engine.fit does
-        serve(work, configs, seeds)
-
-
-def serve(work, configs, seeds) -> None:
     import torch
 
+    from fmnist.train.engine import flushed_denormals
     from fmnist.train.restore import assemble
 
-    torch.set_num_threads(work.threads)
-    stack = assemble(configs)
-    for run, seed in enumerate(seeds):
-        state = stack.weights(run)
-        matrices = [value for value in state.values() if value.dim() == 2]
-        for matrix, drawn in zip(matrices, entrant.initial([tuple(m.shape) for m in matrices], seed), strict=True):
-            matrix.copy_(torch.from_numpy(drawn))
-        stack.load_weights(run, state)
-    epoch = 0
+    with flushed_denormals():
+        torch.set_num_threads(work.threads)
+        stack = assemble(configs)
+        for run, seed in enumerate(seeds):
+            state = stack.weights(run)
+            matrices = [value for value in state.values() if value.dim() == 2]
+            for matrix, drawn in zip(matrices, entrant.initial([tuple(m.shape) for m in matrices], seed), strict=True):
+                matrix.copy_(torch.from_numpy(drawn))
+            stack.load_weights(run, state)
+        yield stack
 
-    def train() -> tuple[float, float | None]:
-        nonlocal epoch
-        epoch += 1
-        metrics = stack.train_epoch(epoch)
-        return metrics["train/loss"][0], metrics.get("train/accuracy", [None])[0]
 
-    entrant.serve(train, "torch", "fmnist", product=(torch.from_numpy, torch.mm))
+def main() -> None:
+    with stack_of(arguments()) as stack:
+        import torch
+
+        epoch = 0
+
+        def train() -> tuple[float, float | None]:
+            nonlocal epoch
+            epoch += 1
+            metrics = stack.train_epoch(epoch)
+            return metrics["train/loss"][0], metrics.get("train/accuracy", [None])[0]
+
+        entrant.serve(train, "torch", "fmnist", product=(torch.from_numpy, torch.mm))
 
 
 if __name__ == "__main__":
