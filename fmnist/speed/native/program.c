@@ -4,6 +4,7 @@
 int omp_get_num_threads(void), omp_get_thread_num(void); /* of torch's OpenMP, which is to be loaded before */
 
 enum { BLOCK = 64 }; /* rows of a batch that go through consecutive operations together: they stay in the caches */
+enum { LONG = 384 }; /* columns of a product with images for each thread; with so many they alone are shared: evenly */
 enum { FEW = 48 };   /* outputs; with fewer for each thread, threads share the columns of an operation too */
 
 static void (*const DO[])(const Instruction *, Part) = {
@@ -38,7 +39,7 @@ static void by_outputs(const Instruction *one, long me, long threads) {
             perform(one, (Part){run, 0, one->features, 0, one->rows});
         return;
     }
-    long across = threads;
+    long across = one->code == MULTIPLY_IMAGES && one->rows >= LONG * threads ? 1 : threads;
     while (across > 1 && (threads % across || one->features < across * FEW) && one->rows > 1) across--;
     long down = threads / across;
     long tall = parts(parts(one->features, across), LANES) * LANES, wide = parts(parts(one->rows, down), 16) * 16;
