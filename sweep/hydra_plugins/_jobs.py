@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus, _save_config
+from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from hydra_plugins._compose import Composer
 from omegaconf import DictConfig, open_dict, read_write
@@ -131,7 +132,7 @@ class Jobs:
         """Tell Hydra and the sweeper how a job ended."""
         job.error = error
         job.returned.status = JobStatus.COMPLETED if error is None else JobStatus.FAILED
-        job.returned.return_value = objective
+        job.returned.return_value = objective if error is None else CompactHydraException(error)  # as Hydra keeps it
         job.returned.overrides = list(job.overrides)
         job.returned.task_name = JobRuntime.instance().get("name")
         job.returned.working_dir = os.getcwd()

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from fmnist import UserError
 from fmnist.config.names import job_name
+from fmnist.launch.runs import writing_to
 from fmnist.record.files import locked, replacing
 
 FILE = "study.jsonl"
@@ -41,12 +42,13 @@ class Search:
         other values than the search began with.
         """
         self.directory, self.metric = directory, metric
-        directory.mkdir(parents=True, exist_ok=True)
         with ExitStack() as lock:
-            try:
-                lock.enter_context(locked(directory / f"{FILE}.pid", wait=False))
-            except BlockingIOError:
-                raise UserError(f"{directory} is being searched by another process") from None
+            with writing_to("hydra.sweep.dir", directory):
+                try:
+                    directory.mkdir(parents=True, exist_ok=True)
+                    lock.enter_context(locked(directory / f"{FILE}.pid", wait=False))
+                except BlockingIOError:
+                    raise UserError(f"{directory} is being searched by another process") from None
             self._load(directory, direction, may_change)
             self._lock = lock.pop_all()
 
