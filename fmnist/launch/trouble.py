@@ -53,8 +53,7 @@ def _too_large(error: BaseException) -> bool:
 
 
 def of_the_disk(text: str) -> bool:
-    """Whether it is the disk that a failed run tells of in its last words: the run is not to blame, and with room on the
-    disk it may train."""
+    """Whether a failed run's last words are the disk's: the run is not to blame, and with room it may train."""
     return text.endswith(tuple(map(os.strerror, DISK)))
 
 

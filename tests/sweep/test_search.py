@@ -102,7 +102,7 @@ def test_each_trial_has_one_line_that_says_what_it_tries_and_how_it_ended(sweep,
         assert words == f"lr={params['lr']:.6g} optim={params['optim']}"
         assert end.startswith({
             TrialState.COMPLETE: f"validation accuracy {value or 0:.4f}", TrialState.PRUNED: "pruned at ",
-            TrialState.FAIL: f"failed: ValueError: diverged",
+            TrialState.FAIL: "failed: ValueError: diverged",
         }[state])  # fmt: skip
     assert {state for state, *_ in trials} == {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
 
