@@ -61,8 +61,8 @@ def main() -> None:
             if any(artist.width != 2 for artist in artists):
                 raise UserError("only codes of two numbers can be compared: model.hidden=[...,2] or model.latent=2")
             arguments.out.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(arguments.out, "wb") as file:
-                compare(artists).savefig(file, dpi=110, format=arguments.out.suffix[1:])
+            with replacing(arguments.out, "wb") as stream:
+                compare(artists).savefig(stream, dpi=110, format=arguments.out.suffix[1:])
             print(printable(str(arguments.out)))
     except UserError as error:
         print(printable(f"error: {error}"), file=sys.stderr)

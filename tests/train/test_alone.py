@@ -8,7 +8,7 @@ import torch
 from helpers import FILES, SMALL, make_config, rows_of, write
 from training import KINDS, assert_valid, strict
 
-from fmnist.evaluate import evaluate
+from fmnist.evaluate import evaluate, table
 from fmnist.record.result import read_result, read_rows
 from fmnist.report import __main__ as report
 from fmnist.train import engine
@@ -96,12 +96,15 @@ ONE_CLASS = {
 
 
 @pytest.mark.parametrize("kind", ONE_CLASS)
-def test_a_metric_that_is_not_defined_is_null_and_the_run_can_be_read(kind, tmp_path, monkeypatch, capsys):
+def test_a_metric_that_is_not_defined_is_null_and_the_run_can_be_read(kind, tmp_path, monkeypatch, capsys, caplog):
+    caplog.set_level("INFO")
     where = idx(tmp_path / "data", 3, 2, classes=1, rows=20)
     knobs = {**ONE_CLASS[kind], **where, "epochs": 2, "batch_size": 8, "figures": False}
     directories = [tmp_path / "runs" / str(seed) for seed in (0, 1)]
     outcomes = engine.fit([make_config(**knobs, seed=seed) for seed in (0, 1)], directories)
     assert [outcome.error for outcome in outcomes] == [None, None]
+    assert " nan" not in caplog.text
+    assert "undefined" in caplog.text
     undefined = {"test/auroc"} if kind != "classifier" else {"surface/gradient_change"}
     for directory in directories:
         assert_valid(directory)
@@ -112,7 +115,11 @@ def test_a_metric_that_is_not_defined_is_null_and_the_run_can_be_read(kind, tmp_
             assert [json.loads(row)["surface/gradient_change"] for row in rows] == [None, None]
         assert not undefined & read_result(directory)["metrics"].keys()
         assert all(undefined.isdisjoint(row) for row in read_rows(directory))
-        assert evaluate(directory)["test/loss"] == read_result(directory)["metrics"]["test/loss"]
+        metrics = evaluate(directory)
+        assert metrics["test/loss"] == read_result(directory)["metrics"]["test/loss"]
+        if kind != "classifier":
+            assert "auroc undefined" in table(metrics)
+            assert "probe accuracy undefined" in table(metrics)
     monkeypatch.setattr("sys.argv", ["report", str(tmp_path / "runs")])
     report.main()
     assert (tmp_path / "runs" / "report" / "index.html").exists()
