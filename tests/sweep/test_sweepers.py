@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from fmnist import ROOT
 from fmnist.config.parse import parse
+from fmnist.launch.callbacks import own
 from fmnist.launch.manual import manual
 
 STUDIES = sorted(path.stem for path in (ROOT / "sweep" / "study").glob("*.yaml"))
@@ -81,8 +82,7 @@ hydra:
 
 
 def parse_job(launcher, overrides):
-    config = launcher.loader.load_sweep_config(launcher.config, overrides)
-    return parse({key: value for key, value in config.items() if key != "hydra"})
+    return parse(own(launcher.loader.load_sweep_config(launcher.config, overrides)))
 
 
 # No subnormal floats: torch may have been told to flush them
