@@ -156,8 +156,11 @@ class OptunaSweeper(Sweeper):
         return Path(self.config.hydra.sweep.dir)
 
     def _train(self, search: "Search", trials: list["Trial"]) -> None:
-        """Train a batch: all to each part of the epochs in prune_at, those that are not pruned then to the end."""
+        """Train a batch: all to each part of the epochs in prune_at, those that are not pruned then to the end. One that
+        tries what an earlier one has tried would train the same runs: it ends as that one has."""
         log.info(f"trials {trials[0].number} to {trials[-1].number} of {self.settings.n_trials}")
+        repeated = search.repeated(trials)
+        trials = [trial for trial in trials if trial not in repeated]
         for part in sorted(self.settings.prune_at):
             step = round(100 * part)
             behind = [trial for trial in trials if search.step(trial) < step]
@@ -174,6 +177,9 @@ class OptunaSweeper(Sweeper):
                 trials.remove(trial)
                 log.info(f"{search.in_words(trial)}  pruned at {step} %: worse than the median there")
         self._launch(search, trials, [])
+        for trial, earlier in repeated.items():
+            search.tell_as(trial, earlier)
+            log.info(f"{search.in_words(trial)}  the same as trial {earlier}: not trained again")
 
     def _launch(self, search: "Search", trials: list["Trial"], also: list[str]) -> list[tuple["Trial", float | None]]:
         """Train all runs of trials together, as far as `also` says. Each trial with what its runs have reached, or None
