@@ -16,8 +16,8 @@ from fmnist.config.parse import check_machine, parse
 from fmnist.launch.commands import command, curves, expanded, near, quoted
 from fmnist.launch.groups import stackable
 from fmnist.launch.machine import bound_threads, uncollected
-from fmnist.launch.manual import advise
-from fmnist.launch.runs import corrected
+from fmnist.launch.manual import advising
+from fmnist.launch.runs import corrected, reason_last
 from fmnist.launch.trouble import trouble
 from fmnist.program.output import lenient_output
 from fmnist.record.files import locked
@@ -43,7 +43,7 @@ def main(given: Any) -> float | None:
         bound_threads()
         with uncollected():  # torch comes with it: only now, when the config is known to be right
             from fmnist.train.engine import fit
-        with locked(directory / "train.log", wait=False), corrected(directory):
+        with locked(directory / "train.log", wait=False), corrected(directory), reason_last():
             (outcome,) = fit([config], [directory])
         if outcome.error is None:
             if settings.mode == RunMode.RUN:
@@ -75,5 +75,5 @@ def main(given: Any) -> float | None:
 if __name__ == "__main__":
     lenient_output(OSError)  # all that is printed is in train.log too
     sys.argv[1:] = expanded(sys.argv[1:])
-    advise(sys.argv[1:])
-    main()
+    with advising(sys.argv[1:]):
+        main()

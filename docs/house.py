@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"sources", "program"},
     "nn": {"config", "data"},
     "speed": {"data", "nn"},
-    "view": {"config", "data", "nn"},
+    "view": {"config", "record", "data", "nn"},
     "train": {"config", "record", "data", "nn", "speed", "view", "program"},
     "report": {"config", "record", "program"},
     "launch": {"config", "record", "sources", "data", "train", "report"},

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,8 @@ def with_test(dataset: Dataset, test: str | None, rows: slice) -> Dataset:
 
 def table(metrics: dict[str, Any]) -> str:
     """The metrics for a person: one line of totals, then a line for each class with what it was taken for."""
-    totals = metrics_in_words({tag: value for tag, value in metrics.items() if isinstance(value, float)})
+    numbers = {tag: nan if value is None else value for tag, value in metrics.items()}
+    totals = metrics_in_words({tag: value for tag, value in numbers.items() if isinstance(value, float)})
     if "test images" in metrics:
         totals = f"test images: {printable(metrics['test images'])}\n{totals}"
     if "recall" not in metrics:

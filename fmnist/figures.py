@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from fmnist import UserError
 from fmnist.nn.models import VAE, Autoencoder
 from fmnist.program.output import run_command
+from fmnist.record.files import replacing
 from fmnist.report.gallery import FORMATS
 from fmnist.report.tables import printable
 from fmnist.train.restore import restore
@@ -60,7 +61,8 @@ def main() -> None:
             if any(artist.width != 2 for artist in artists):
                 raise UserError("only codes of two numbers can be compared: model.hidden=[...,2] or model.latent=2")
             arguments.out.parent.mkdir(parents=True, exist_ok=True)
-            compare(artists).savefig(arguments.out, dpi=110)
+            with replacing(arguments.out, "wb") as stream:
+                compare(artists).savefig(stream, dpi=110, format=arguments.out.suffix[1:])
             print(printable(str(arguments.out)))
     except UserError as error:
         print(printable(f"error: {error}"), file=sys.stderr)

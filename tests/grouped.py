@@ -36,10 +36,13 @@ class Notes:
     """A listener that keeps what it is told."""
 
     def __init__(self):
-        self.epochs, self.ends = [], []
+        self.epochs, self.ends, self.halves = [], [], []
 
     def reached(self, runs, epoch):
         self.epochs.append((list(runs), epoch))
 
     def ended(self, run, outcome):
         self.ends.append(run)
+
+    def halved(self, runs, what, why):
+        self.halves.append((list(runs), what))

@@ -1,7 +1,7 @@
 """`python -m fmnist.figures`: the pictures of finished runs, into the runs or elsewhere."""
 
 import pytest
-from helpers import make_config, said
+from helpers import full_disk, make_config, said
 from training import data_kept, quick_disk  # noqa: F401 - fixtures that serve each test
 
 from fmnist import UserError, figures
@@ -58,6 +58,21 @@ def test_what_cannot_be_drawn_or_written_is_one_line(runs, monkeypatch, capsys):
         found, _, err = said(monkeypatch, capsys, figures.main, *arguments)
         assert (found, len(err.splitlines())) == (status, 1)
         assert err.startswith(message)
+
+
+def test_on_a_full_disk_the_line_names_the_file_and_what_was_drawn_before_stays(runs, monkeypatch, capsys):
+    both = ("--out", runs / "both.png")
+    assert said(monkeypatch, capsys, figures.main, runs / "a", runs / "b", *both)[0] == 0
+    before = {file: file.read_bytes() for file in runs.rglob("*.png")}
+    with full_disk(2000):
+        status, _, err = said(monkeypatch, capsys, figures.main, runs / "a")
+    first = runs / "a" / "figures" / "reconstructions.png"
+    assert (status, err) == (1, f"error: {first}: File too large (--folder and --out name other places)\n")
+    monkeypatch.setattr(figures, "draw", lambda *_: {})
+    with full_disk(2000):
+        status, _, err = said(monkeypatch, capsys, figures.main, runs / "a", runs / "b", *both)
+    assert (status, err) == (1, f"error: {both[1]}: File too large (--folder and --out name other places)\n")
+    assert {file: file.read_bytes() for file in runs.rglob("*.png")} == before
 
 
 def test_what_would_fail_or_overwrite_in_the_end_is_refused_before_anything_is_drawn(tmp_path, monkeypatch, capsys):

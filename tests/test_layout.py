@@ -12,7 +12,7 @@ from fmnist import ROOT
 
 MODULES = house.modules()
 ONLY_IN = {  # library: the modules that may import it
-    "hydra": {"train", "fmnist.config.names", "fmnist.launch.commands"},
+    "hydra": {"train", "fmnist.config.names", "fmnist.launch.commands", "fmnist.launch.manual"},
     "omegaconf": {"fmnist.config.parse", "fmnist.launch.manual", "fmnist.launch.callbacks"},
     "tensorboard": {"fmnist.record.board"},
     "torchvision": {"fmnist.view.pictures"},

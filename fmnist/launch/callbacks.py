@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fmnist import UserError
 from fmnist.config.parse import check_machine, parse
 from fmnist.launch.commands import curves, near, python
-from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, memory, parameters, steps, work
+from fmnist.launch.costs import PROCESS, SPEED, START, aside, data_memory, duration, memory, parameters, steps, work
 from fmnist.launch.runs import writing_to
 from fmnist.launch.trouble import trouble
 from fmnist.record.result import check_directory
@@ -46,9 +46,9 @@ class RefuseEarly(Callback):
                 directory = Path(config.hydra.run.dir)
             except OmegaConfBaseException:  # only known once the job runs: train.py checks it again then
                 return
-            check_directory(checked, directory, digest)
+            there = check_directory(checked, directory, digest)
             if not config.get("dry_run"):
-                _make(directory)
+                _make(directory, done=there is not None and there["status"] == "done")
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(2) from None
@@ -59,12 +59,19 @@ class RefuseEarly(Callback):
             str(config.hydra.sweep.subdir)
 
 
-def _make(directory: Path) -> None:
-    """Make a run's directory. Raises UserError where that cannot be done."""
-    with writing_to("hydra.run.dir", directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory) as file:
-            file.write(bytes(65536))  # there is room for Hydra's own files: it would say no reason
+def _make(directory: Path, done: bool = False) -> None:
+    """Make a run's directory. Raises UserError where that cannot be done. Where the run is done, the command ends then:
+    Hydra would write to the directory, and there is nothing to train."""
+    try:
+        with writing_to("hydra.run.dir", directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=directory) as file:
+                file.write(bytes(65536))  # there is room for Hydra's own files: it would say no reason
+    except UserError:
+        if not done:
+            raise
+        print(f"{directory} is done already: nothing to train\ncurves: {curves(directory)}")
+        raise SystemExit(0) from None
 
 
 class UpdateLeaderboard(Callback):
@@ -116,7 +123,7 @@ class DryRun(Callback):
         if not config.get("dry_run"):
             return
         checked = parse(own(config))
-        seconds = START + work(checked) / SPEED
+        seconds = START + aside([checked], 1, 1) + work(checked) / SPEED
         room = PROCESS + data_memory(checked) + memory(checked)
         print(
             f"{checked.model.name}: {parameters(checked):,} parameters, {checked.epochs:,} epochs, "

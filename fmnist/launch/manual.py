@@ -1,13 +1,17 @@
-"""What a user is told before Hydra reads the command: the text of --help, from the files in conf/, and quotes."""
+"""What a user is told in Hydra's place: the text of --help, from the files in conf/; quotes; knobs that are none."""
 
+import difflib
+import re
 import string
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from fmnist import ROOT
+from fmnist.config.parse import flat
 from fmnist.config.schema import GROUPS
 from fmnist.launch.commands import quoted_anew
 
@@ -31,16 +35,58 @@ def manual() -> str:
     return "\n\n".join(parts).replace("$", "$$")  # Hydra takes the text as a string.Template
 
 
-def advise(typed: Sequence[str]) -> None:
+@contextmanager
+def advising(typed: Sequence[str]) -> Iterator[None]:
     """Say how values are to be quoted that Hydra's grammar refuses. Where `--help` is all that is typed, print what
     Hydra would print, and end the command: Hydra lists all config groups first, for parts of a template that ours does
-    not have, which takes half a second more."""
+    not have, which takes half a second more. Within it a command that Hydra cannot compose is one line and status 2."""
     if typed in (["--help"], ["-h"]):
         config: Any = OmegaConf.load(CONF / "config.yaml")
         print(string.Template(config.hydra.help.template).substitute())
         raise SystemExit(0)
     if hint := quoted_anew(typed):
         print(hint, file=sys.stderr)
+    from hydra._internal import utils as internal
+    from hydra.errors import ConfigCompositionException
+
+    utils: Any = internal
+    report = utils.run_and_report  # it ends the command with several lines and status 1
+
+    def in_one_line(do: Callable[[], Any]) -> Any:
+        def told() -> Any:
+            try:
+                return do()
+            except ConfigCompositionException as error:
+                print(f"error: {_mistake(error)}", file=sys.stderr)
+                raise SystemExit(2) from None
+
+        return report(told)
+
+    utils.run_and_report = in_one_line
+    try:
+        yield
+    finally:
+        utils.run_and_report = report
+
+
+def _mistake(error: Any) -> str:
+    """What cannot be composed, and what is allowed instead."""
+    if options := getattr(error, "options", None):
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"{group} must be one of {', '.join(options)}, got {name}"
+    words = " ".join(str(error).splitlines()[:1])
+    found = re.fullmatch(r"Could not override '(.+)'\.", words)
+    if not found:
+        return words
+    group, _, key = found[1].partition(".")
+    paths = sorted((CONF / group).glob("*.yaml")) if group in GROUPS else []
+    files = {path.stem: [str(name) for name in OmegaConf.load(path)] for path in paths}
+    if owners := [f"{group}={name}" for name, file in files.items() if key in file]:
+        return f"{found[1]}: the {group} that is chosen has no such knob; {' and '.join(owners)} can have it"
+    plain: Any = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))
+    known = {*flat(plain), *GROUPS, *(f"{group}.{name}" for file in files.values() for name in file)}
+    close = difflib.get_close_matches(found[1], sorted(known), n=1)
+    return f"unknown knob {found[1]}: {f'did you mean {close[0]}?' if close else '--help lists those that there are'}"
 
 
 OmegaConf.register_new_resolver("manual", manual, replace=True)

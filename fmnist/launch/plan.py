@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fmnist.config.schema import Config
-from fmnist.launch.costs import PROCESS, SPEED, START, data_memory, duration, memory, steps, work
+from fmnist.launch.costs import PROCESS, SPEED, START, aside, data_memory, duration, memory, steps, work
 from fmnist.launch.groups import cut, groups, stacks
 from fmnist.launch.machine import USED, Machine
 from fmnist.launch.trouble import Unmeasured
@@ -83,7 +83,8 @@ def plan(
     all_stacks = stacks(configs, found, choice.sizes, choice.workers, max(room, 1.0))
     busy = min(tasks or choice.workers, len(all_stacks))
     speed = SPEED * (CUDA * busy if cuda else machine.cores * (busy if tasks else 1))
-    seconds = START + sum(w / (choice.speeds.get(place) or speed) for place, w in enumerate(works))
+    seconds = START + aside(configs, len(all_stacks), busy)
+    seconds += sum(w / (choice.speeds.get(place) or speed) for place, w in enumerate(works))
     largest = max(sum(memory(configs[run]) for run in one) for one in all_stacks)
     threads = None if cuda else max(1, machine.cores // (1 if tasks else busy))
     measured = bool(choice.speeds)

@@ -218,12 +218,14 @@ class Workers:
             how = self._remove(worker)
             reason = f"its worker process died ({how})"
             if how.startswith("signal") and len(task.runs) > 1 and not leaving:
-                self._halve(task, reason)
+                self._halve(task, reason, progress)
             else:
                 self._fail(task, reason, progress, leaving)
             return
         if kind == "reached":
             progress.reached([task.runs[place] for place in said[0]], said[1])
+        elif kind == "halved":
+            progress.halved([task.runs[place] for place in said[0]], *said[1:])
         elif kind == "ended":
             run = task.runs[said[0]]
             task.left.discard(run)
@@ -238,12 +240,15 @@ class Workers:
         for _, directory in task.directories_left():
             correct(directory, "interrupted", reason)
 
-    def _halve(self, task: Task, reason: str) -> None:
+    def _halve(self, task: Task, reason: str, progress: Progress) -> None:
         """Have the runs that a worker has left trained in smaller stacks, after all others: then there is more room."""
         self._interrupt(task, reason)
         for _, directory in task.directories_left():
             run_log(directory).info("a stack was cut off: %s; it is halved", reason)
-        self.waiting.extend(task.halves())
+        halves = task.halves()
+        if len(halves) > 1:
+            progress.halved([run for half in halves for run in half.runs], "was cut off", reason)
+        self.waiting.extend(halves)
 
     def _fail(self, task: Task, reason: str, progress: Progress, leaving: bool = False) -> None:
         """End the runs that a worker has left, or could not begin."""

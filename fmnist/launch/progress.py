@@ -20,17 +20,19 @@ class Progress:
     """Counts the epochs of a sweep's runs while they train, each run by its place.
 
     totals: the epochs that each run is to have in the end; begun: those that it has already; before: those of the runs
-    that were done when the sweep was started; ended: is called with a run and how it ended. clock: in seconds.
+    that were done when the sweep was started; ended: is called with a run and how it ended. clock: in seconds. names:
+    of the runs; by default their places.
     """
 
     def __init__(
         self, totals: Sequence[int], begun: Sequence[int], before: int, ended: Callable[[int, Outcome], None],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic, names: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.totals, self.before, self._ended, self.clock = totals, before, ended, clock
         self.epochs = list(map(min, begun, totals))  # a run may be beyond where it is now to pause
         self.start, self.started = sum(self.epochs), clock()
         self.said = self.started
+        self.names = names or [str(run) for run in range(len(totals))]
         self.finished: set[int] = set()
         self.closing = ExitStack()
         self.bar: Any = None
@@ -55,6 +57,12 @@ class Progress:
         self.finished.add(run)
         self.reached([run], self.totals[run])
         self._ended(run, outcome)
+
+    def halved(self, runs: Sequence[int], what: str, why: str) -> None:
+        """These runs, which trained as one stack, go on in two: say so. what: has become of the stack."""
+        first, last, small = self.names[runs[0]], self.names[runs[-1]], len(runs) // 2
+        halves = f"stacks of {small} and {len(runs) - small}"
+        log.warning(f"a stack of {len(runs)} runs, {first} to {last}, {what}: they go on as {halves} ({why})")
 
     def look(self) -> None:
         """Say how far it has come, if there is no bar and the last line was a minute ago. To be called often."""

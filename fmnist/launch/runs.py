@@ -75,6 +75,23 @@ def corrected(directory: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def reason_last() -> Iterator[None]:
+    """Within it the console is not told why a run has failed, but its log is: the command's last line says it."""
+    consoles = [each for each in logging.getLogger().handlers if not isinstance(each, logging.FileHandler)]
+
+    def kept(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("failed: ")
+
+    for console in consoles:
+        console.addFilter(kept)
+    try:
+        yield
+    finally:
+        for console in consoles:
+            console.removeFilter(kept)
+
+
 def give_up(directory: Path, status: str, reason: str, trace: str = "") -> Outcome:
     """End a run for something that happened around it: its log says what, and its record no longer that it trains.
 

@@ -2,12 +2,14 @@
 them the whole stack of runs, in memory."""
 
 import errno
+import os
 import traceback
 from dataclasses import dataclass
 
 from fmnist import UserError
 
 SHORT = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of memory; of open files, in this process or on this machine
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # full, at its quota, read-only, broken
 # What torch says where it raises no error of its own kind for it, and Python where there is no room for a thread.
 TOO_LITTLE = (
     "can't allocate memory", "Cannot allocate memory", "not enough memory", "out of memory", "std::bad_alloc",
@@ -48,6 +50,11 @@ def _too_large(error: BaseException) -> bool:
     if isinstance(error, RuntimeError | ImportError):
         return any(words in str(error) for words in TOO_LITTLE)
     return isinstance(error, MemoryError)
+
+
+def of_the_disk(text: str) -> bool:
+    """Whether a failed run's last words are the disk's: the run is not to blame, and with room it may train."""
+    return text.endswith(tuple(map(os.strerror, DISK)))
 
 
 class Unmeasured(Exception):

@@ -33,11 +33,16 @@ class Listener(Protocol):
     def ended(self, run: int, outcome: Outcome) -> None:
         """This run has failed, is done or is paused."""
 
+    def halved(self, runs: Sequence[int], what: str, why: str) -> None:
+        """A stack of these runs goes on in halves. what: has become of it; why: what was met."""
+
 
 class _Silent:
     def reached(self, runs: Sequence[int], epoch: int) -> None: ...
 
     def ended(self, run: int, outcome: Outcome) -> None: ...
+
+    def halved(self, runs: Sequence[int], what: str, why: str) -> None: ...
 
 
 def train_group(
@@ -138,6 +143,8 @@ class _Group:
         for run in runs:
             correct(self.directories[run], "interrupted", wrong.text, was=("running", "failed"))
             self.logs[run].info("a stack %s (%s): it is halved", what, wrong.text)
+        if len(runs) > 1:
+            self.listener.halved(runs, what, wrong.text)
 
 
 class _Counter:
@@ -189,6 +196,9 @@ class _Sender:
 
     def ended(self, run: int, outcome: Outcome) -> None:
         self._send("ended", run, outcome)
+
+    def halved(self, runs: Sequence[int], what: str, why: str) -> None:
+        self._send("halved", list(runs), what, why)
 
     def _send(self, *message: Any) -> None:
         try:

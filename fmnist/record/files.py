@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import functools
 import logging
 import os
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import IO, Any
 log = logging.getLogger(__name__)
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what file systems without locks answer
+_told: set[int] = set()  # the devices of those of which a warning has said so
 
 
 @contextmanager
@@ -69,12 +69,11 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            _warn_of_no_locks(path.parent)
+            if (device := os.fstat(descriptor).st_dev) not in _told:
+                _told.add(device)
+                log.warning(
+                    f"{path.parent}: its file system knows no locks: do not start two commands that write there"
+                )
         yield
     finally:
         os.close(descriptor)
-
-
-@functools.cache
-def _warn_of_no_locks(folder: Path) -> None:
-    log.warning(f"{folder}: its file system knows no locks: do not start two commands that write there")

@@ -131,10 +131,10 @@ def check_directory(
 
 
 def metrics_in_words(metrics: dict[str, float]) -> str:
-    """Metrics for a person: "train loss 0.41 accuracy 0.85  validation loss ..."."""
+    """Metrics for a person: "train loss 0.41 accuracy 0.85  validation loss ..."; nan is "undefined"."""
     groups: dict[str, list[str]] = {}
     for tag, value in metrics.items():
         group, _, name = tag.partition("/")
         if name:
-            groups.setdefault(group, []).append(f"{name} {value:.4f}")
+            groups.setdefault(group, []).append(f"{name} {'undefined' if math.isnan(value) else f'{value:.4f}'}")
     return "  ".join(f"{group} {' '.join(names)}" for group, names in groups.items())

@@ -5,6 +5,7 @@ FMNIST_ISA=avx2 hides what a better processor has, as ATEN_CPU_CAPABILITY=avx2 d
 """
 
 import functools
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +19,9 @@ FLOAT32_ERROR = 1e-5  # largest error, relative to the largest element, that sti
 THIN = 1_300_000  # multiply-adds of a product below which the plain path is faster: its calls cost less
 ROWS = 32  # of a batch; with as many or more, whole grey levels are faster
 BLACK = 0.3  # share of black pixels; with as many or more, skipping them is faster
+
+# Where memory is short torch says so in this way too, and then raises an error, which is told.
+warnings.filterwarnings("ignore", "mkldnn_matmul failed")
 
 
 @dataclass(frozen=True)

@@ -118,12 +118,9 @@ def _conclude(stack: Stack, runs: Sequence[Run]) -> list[Outcome]:
     metrics = final(stack)
     for run in runs:
         if run.error is None and run.config.figures and not run.kind.classifies:
-            try:
-                from fmnist.view.pictures import illustrate  # matplotlib comes with it
+            from fmnist.view.pictures import illustrate  # matplotlib comes with it
 
-                illustrate(stack, run.index, run.directory / "figures", run.record.mirror, run.epoch)
-            except Exception as error:  # the run is trained: it does not fail for want of a picture
-                run.record.log.warning(f"a picture could not be drawn: {type(error).__name__}: {error}")
+            illustrate(stack, run.index, run.directory / "figures", run.record.mirror, run.epoch, run.record.log)
     by_run = [{tag: values[run.index] for tag, values in metrics.items()} for run in runs]
     return [run.finish(own, stack.dataset.classes) for run, own in zip(runs, by_run, strict=True)]
 

@@ -1,6 +1,8 @@
 """Pictures of autoencoders: reconstructions, samples, interpolations, latent spaces."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -8,10 +10,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional
 
 from fmnist.data.dataset import Split, as_input, derive
 from fmnist.nn.models import VAE, Autoencoder
 from fmnist.nn.step import evaluating
+from fmnist.record.files import replacing
 from fmnist.view.measure import Seen, codes
 
 # Ten colours that stay apart for the colour-blind (Paul Tol's "muted" scheme and a dark grey).
@@ -28,33 +32,55 @@ class Board(Protocol):
     def embedding(self, codes: Tensor, labels: list[str], thumbnails: Tensor) -> None: ...
 
 
-def illustrate(stack: Seen, run: int, folder: Path, board: Board, epoch: int) -> None:
-    """Draw all pictures of one run of a stack into `folder`, and show them and the codes of some test images."""
-    for name, file in draw(stack, run, folder).items():
-        board.picture(f"figures/{name}", file, epoch)
-    dataset = stack.dataset
-    some = Split(dataset.test.images[:SHOWN], dataset.test.labels[:SHOWN])
-    thumbnails = as_input(some.images, torch.float32).view(-1, 1, dataset.height, dataset.width)
-    names = [dataset.names[label] for label in some.labels.tolist()]
-    board.embedding(codes(stack, some)[run], names, thumbnails)
+def illustrate(stack: Seen, run: int, folder: Path, board: Board, epoch: int, log: logging.Logger) -> None:
+    """Draw all pictures of one run of a stack into `folder`, and show them and the codes of some test images. One that
+    cannot be drawn is a warning that names it: the run is trained, and does not fail for want of a picture."""
+    with _warning(log, "figures"):
+        for name, figure in _pictures(Artist(stack, run)).items():
+            with _warning(log, f"figures/{name}.png"):
+                board.picture(f"figures/{name}", _write(figure, name, folder), epoch)
+    with _warning(log, "TensorBoard's projector"):
+        dataset = stack.dataset
+        some = Split(dataset.test.images[:SHOWN], dataset.test.labels[:SHOWN])
+        thumbnails = as_input(some.images, torch.float32).view(-1, 1, dataset.height, dataset.width)
+        across, down = max(0, dataset.height - dataset.width), max(0, dataset.width - dataset.height)
+        squares = functional.pad(thumbnails, (0, across, 0, down))  # it draws no others
+        board.embedding(codes(stack, some)[run], [dataset.names[label] for label in some.labels.tolist()], squares)
+
+
+@contextmanager
+def _warning(log: logging.Logger, name: str) -> Iterator[None]:
+    """Make a warning of what keeps a picture from being drawn."""
+    try:
+        yield
+    except Exception as error:
+        log.warning(f"{name} could not be drawn: {type(error).__name__}: {error}")
 
 
 def draw(stack: Seen, run: int, folder: Path) -> dict[str, Path]:
-    """Write all pictures of one run of a stack into `folder`. Returns their files by name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    artist = Artist(stack, run)
-    drawn = {"reconstructions": artist.reconstructions(), "interpolation": artist.interpolation()}
+    """Write all pictures of one run of a stack into `folder`. Returns their files by name. An OSError names one."""
+    return {name: _write(figure, name, folder) for name, figure in _pictures(Artist(stack, run)).items()}
+
+
+def _pictures(artist: "Artist") -> dict[str, Callable[[], Figure]]:
+    """What there is to draw of a run, by name."""
+    drawn = {"reconstructions": artist.reconstructions, "interpolation": artist.interpolation}
     if artist.model.corrupt:
-        drawn["denoised"] = artist.denoised()
+        drawn["denoised"] = artist.denoised
     if isinstance(artist.model, VAE):
-        drawn["samples"] = artist.samples()
+        drawn["samples"] = artist.samples
     if artist.width == 2:
-        drawn |= {"map": artist.map(), "plane": artist.plane()}
-    files = {}
-    for name, figure in drawn.items():
-        files[name] = folder / f"{name}.png"
-        figure.savefig(files[name], dpi=110)
-    return files
+        drawn |= {"map": artist.map, "plane": artist.plane}
+    return drawn
+
+
+def _write(figure: Callable[[], Figure], name: str, folder: Path) -> Path:
+    """Draw a picture into a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.png"
+    with replacing(file, "wb") as stream:
+        figure().savefig(stream, dpi=110)
+    return file
 
 
 class Artist:

@@ -24,6 +24,7 @@ class Composer:
         self.parser = OverridesParser.create()
         self.parsed: dict[str, Override] = {}
         self.composed: dict[tuple[str, ...], bytes] = {}
+        self.chooses: dict[str, bool] = {}
         self.repository: Any = None
 
     def __call__(self, overrides: Sequence[str]) -> DictConfig:
@@ -47,7 +48,8 @@ class Composer:
         config: DictConfig = pickle.loads(self.composed[key])  # several times faster than a deep copy
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
         config.hydra.overrides.task = [text for text in overrides if text not in own]
-        config.hydra.overrides.hydra = [*self.master.hydra.overrides.hydra, *own]
+        if own:
+            config.hydra.overrides.hydra = [*self.master.hydra.overrides.hydra, *own]
         how = config.hydra.job.config.override_dirname
         config.hydra.job.override_dirname = get_overrides_dirname(
             [override for override in parsed if not override.is_hydra_override()], kv_sep=how.kv_sep,
@@ -64,4 +66,7 @@ class Composer:
         """By the rule of Hydra's defaults list."""
         if self.repository is None:
             self.repository = CachingConfigRepository(self.loader.repository)  # type: ignore[attr-defined]
-        return not isinstance(override.value(), dict) and bool(self.repository.group_exists(override.key_or_group))
+        key = override.key_or_group
+        if key not in self.chooses:  # it looks for folders
+            self.chooses[key] = bool(self.repository.group_exists(key))
+        return not isinstance(override.value(), dict) and self.chooses[key]

@@ -8,9 +8,10 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus, _save_config
+from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from hydra_plugins._compose import Composer
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, grammar_parser, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import UserError
@@ -68,6 +69,7 @@ class Jobs:
     ) -> None:
         self.context, self.task, self.master, self.sweep, self.conclude = context, task, master, sweep, conclude
         self.compose = Composer(context.config_loader, master)
+        self.parsed: dict[str, Any] = {}
 
     def config(self, overrides: Sequence[str], number: int) -> DictConfig:
         """A job's composed config; ${hydra:...} means it from now on."""
@@ -77,20 +79,29 @@ class Jobs:
             config.hydra.job.num = number
         HydraConfig.instance().cfg = config  # type: ignore[assignment]  # set_config would copy it
         with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
-            config.hydra.runtime.output_dir = str(self.sweep / str(config.hydra.sweep.subdir))
+            config.hydra.runtime.output_dir = str(self.sweep / str(self._subdir(config.hydra.sweep)))
         return config
+
+    def _subdir(self, sweep: DictConfig) -> Any:
+        """`sweep.subdir`. What it interpolates is parsed once for all jobs: that takes longer than to resolve it."""
+        node: Any = sweep._get_node("subdir")
+        if not node._is_interpolation():
+            return sweep.subdir
+        text = node._value()
+        if text not in self.parsed:
+            self.parsed[text] = grammar_parser.parse(text)
+        return sweep.resolve_parse_tree(self.parsed[text], node=node, key="subdir")
 
     def make(self, overrides: Sequence[str], number: int) -> Job:
         """Compose a job, check it, and see what is there of it already; nothing is written."""
         from fmnist.config.parse import check_machine, parse
-        from fmnist.launch.callbacks import own
 
         job = Job(number, overrides, str(number), self.sweep / str(number), Returned(self.conclude), ours=False)
         try:
             config = self.config(overrides, number)
-            job.name = str(config.hydra.sweep.subdir)
-            job.directory = self.sweep / job.name
-            job.checked = parse(own(config))
+            job.directory = Path(config.hydra.runtime.output_dir)
+            job.name = os.path.relpath(job.directory, self.sweep)
+            job.checked = parse(_plain(config))
             if config.hydra.job.env_set != self.master.hydra.job.env_set:
                 raise UserError("hydra.job.env_set must be the same for all jobs of a sweep with this launcher")
             job.epoch, job.done, objective = _begun(job)
@@ -131,7 +142,7 @@ class Jobs:
         """Tell Hydra and the sweeper how a job ended."""
         job.error = error
         job.returned.status = JobStatus.COMPLETED if error is None else JobStatus.FAILED
-        job.returned.return_value = objective
+        job.returned.return_value = objective if error is None else CompactHydraException(error)  # as Hydra keeps it
         job.returned.overrides = list(job.overrides)
         job.returned.task_name = JobRuntime.instance().get("name")
         job.returned.working_dir = os.getcwd()
@@ -140,6 +151,13 @@ class Jobs:
         """Tell Hydra's callbacks that a job has ended."""
         config = self.config(job.overrides, job.number)
         self.context.callbacks.on_job_end(config=config, job_return=job.returned)
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    """A composed config without Hydra's own part, as plain values; no copy is made of it, which takes long."""
+    nodes = {str(key): config._get_node(key) for key in config if key != "hydra"}
+    return {key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else config[key]
+            for key, node in nodes.items()}  # fmt: skip
 
 
 def refuse_shared_directories(jobs: Sequence[Job]) -> None:

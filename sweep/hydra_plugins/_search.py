@@ -2,7 +2,7 @@
 
 import random
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from fmnist import UserError
 from fmnist.config.names import job_name
+from fmnist.launch.runs import writing_to
 from fmnist.record.files import locked, replacing
 
 FILE = "study.jsonl"
@@ -41,12 +42,13 @@ class Search:
         other values than the search began with.
         """
         self.directory, self.metric = directory, metric
-        directory.mkdir(parents=True, exist_ok=True)
         with ExitStack() as lock:
-            try:
-                lock.enter_context(locked(directory / f"{FILE}.pid", wait=False))
-            except BlockingIOError:
-                raise UserError(f"{directory} is being searched by another process") from None
+            with writing_to("hydra.sweep.dir", directory):
+                try:
+                    directory.mkdir(parents=True, exist_ok=True)
+                    lock.enter_context(locked(directory / f"{FILE}.pid", wait=False))
+                except BlockingIOError:
+                    raise UserError(f"{directory} is being searched by another process") from None
             self._load(directory, direction, may_change)
             self._lock = lock.pop_all()
 
@@ -147,6 +149,24 @@ class Search:
         """The last step that was reported, -1 if none."""
         last = self.optuna.get_trials(deepcopy=False)[trial.number].last_step
         return -1 if last is None else last
+
+    def repeated(self, trials: Iterable[Trial]) -> dict[Trial, int]:
+        """Those of the trials that try what an earlier one has tried, each with the number of the first that did."""
+        first: dict[tuple[str, ...], int] = {}
+        for known in self.optuna.get_trials(deepcopy=False):
+            first.setdefault(tuple(self.overrides(known)), known.number)
+        found = {trial: first[tuple(self.overrides(trial))] for trial in trials}
+        return {trial: number for trial, number in found.items() if number != trial.number}
+
+    def tell_as(self, trial: Trial, earlier: int) -> None:
+        """Tell Optuna that a trial ends as an earlier one has."""
+        known = self.optuna.get_trials(deepcopy=False)[earlier]
+        if known.state == TrialState.FAIL:
+            self.tell_failed(trial, known.user_attrs.get("error", "its log says why"))
+        else:
+            for step, value in known.intermediate_values.items():
+                trial.report(value, step)
+            self.optuna.tell(trial, known.value if known.state == TrialState.COMPLETE else None, known.state)
 
     def tell(self, trial: Trial, value: float) -> None:
         """Tell Optuna what a trial has reached that is done."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -24,6 +25,7 @@ from fmnist import UserError
 from fmnist.config.schema import NOT_HASHED
 from fmnist.launch.commands import near
 from fmnist.launch.runs import LOG, correct
+from fmnist.launch.trouble import of_the_disk, trouble
 from fmnist.record.result import read_result
 
 if TYPE_CHECKING:
@@ -154,8 +156,11 @@ class OptunaSweeper(Sweeper):
         return Path(self.config.hydra.sweep.dir)
 
     def _train(self, search: "Search", trials: list["Trial"]) -> None:
-        """Train a batch: all to each part of the epochs in prune_at, those that are not pruned then to the end."""
+        """Train a batch: all to each part of the epochs in prune_at, those that are not pruned then to the end. One that
+        tries what an earlier one has tried would train the same runs: it ends as that one has."""
         log.info(f"trials {trials[0].number} to {trials[-1].number} of {self.settings.n_trials}")
+        repeated = search.repeated(trials)
+        trials = [trial for trial in trials if trial not in repeated]
         for part in sorted(self.settings.prune_at):
             step = round(100 * part)
             behind = [trial for trial in trials if search.step(trial) < step]
@@ -172,6 +177,9 @@ class OptunaSweeper(Sweeper):
                 trials.remove(trial)
                 log.info(f"{search.in_words(trial)}  pruned at {step} %: worse than the median there")
         self._launch(search, trials, [])
+        for trial, earlier in repeated.items():
+            search.tell_as(trial, earlier)
+            log.info(f"{search.in_words(trial)}  the same as trial {earlier}: not trained again")
 
     def _launch(self, search: "Search", trials: list["Trial"], also: list[str]) -> list[tuple["Trial", float | None]]:
         """Train all runs of trials together, as far as `also` says. Each trial with what its runs have reached, or None
@@ -186,18 +194,29 @@ class OptunaSweeper(Sweeper):
         count = len(search.space.seeds)
         with quiet(self.launcher) if not self.config.hydra.verbose else ExitStack():
             results = self.launcher.launch(jobs, initial_job_idx=trials[0].number * count)
-        return [(trial, self._ended(search, trial, results[place * count :][:count]))
-                for place, trial in enumerate(trials)]  # fmt: skip
+        ended = [(trial, self._ended(search, trial, results[place * count :][:count]))
+                 for place, trial in enumerate(trials)]  # fmt: skip
+        for trial, reached in ended:
+            if isinstance(reached, str):
+                print(
+                    f"error: trial {trial.number}: {reached}; once this is mended the same command goes on",
+                    file=sys.stderr,
+                )
+                raise SystemExit(1)
+        return [(trial, reached) for trial, reached in ended if not isinstance(reached, str)]
 
     @staticmethod
-    def _ended(search: "Search", trial: "Trial", results: Sequence[JobReturn]) -> float | None:
+    def _ended(search: "Search", trial: "Trial", results: Sequence[JobReturn]) -> float | str | None:
         """The mean of what the runs of a trial have reached. If one has failed, or all are done, the search is told and
-        there is nothing more to reach: None."""
+        there is nothing more to reach: None. Where the disk is to blame the search is told nothing: what the disk has
+        said."""
         reached: list[float] = []
         for run, directory, result in zip(search.space.seeds, search.directories(trial), results, strict=True):
             value = result.return_value if result.status == JobStatus.COMPLETED else None
             if value is None or not math.isfinite(value):
-                why = ": ".join([*([" ".join(run)] if run else []), reason(directory)])
+                why = ": ".join([*([" ".join(run)] if run else []), reason(directory, result)])
+                if of_the_disk(why):
+                    return why
                 abandon(search, trial, f"the run of trial {trial.number} with another seed has failed")
                 search.tell_failed(trial, why)
                 log.info(f"{search.in_words(trial)}  failed: {why}")
@@ -221,12 +240,15 @@ def waits(search: "Search", trial: "Trial") -> bool:
     return bool(found & {"paused", "pruned"})
 
 
-def reason(directory: Path) -> str:
-    """Why a run has failed."""
+def reason(directory: Path, result: JobReturn) -> str:
+    """Why a run has failed: what its launcher says, or else its record, where there are such."""
     try:
         recorded = read_result(directory) or {}
     except UserError as error:
         return str(error)
+    told = result._return_value
+    if isinstance(told, Exception):
+        return str(told) if isinstance(told, CompactHydraException) else trouble(told).text
     return recorded.get("error") or f"{near(directory / LOG)} says why"
 
 

@@ -196,7 +196,8 @@ class StackedLauncher(BasicLauncher):
             log.info(f"{finished}/{len(todo)} {job.name}  {_how(job, outcome)}")
             self.jobs.call_back(job)
 
-        with Progress([job.checked.last_epoch for job in todo], [job.epoch for job in todo], before, ended) as progress:
+        names, totals = [job.name for job in todo], [job.checked.last_epoch for job in todo]
+        with Progress(totals, [job.epoch for job in todo], before, ended, names=names) as progress:
             stopped = self.team.train(tasks, chosen.workers, chosen.threads, progress)
         if stopped:
             self._interrupted(128 + stopped)

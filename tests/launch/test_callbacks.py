@@ -33,6 +33,13 @@ def test_a_run_directory_without_room_is_refused_before_hydra_writes_to_it(tmp_p
     assert not list((tmp_path / "run").iterdir())
 
 
+def test_a_finished_run_that_cannot_be_written_is_done_already(tmp_path, capsys):
+    with full_disk(60_000), pytest.raises(SystemExit) as ended:
+        _make(tmp_path, done=True)
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"{tmp_path} is done already: nothing to train\ncurves: ")
+
+
 @pytest.mark.parametrize("swept", [False, True])
 def test_paths_mean_what_they_meant_where_the_command_was_typed_whatever_chdir_does(swept, tmp_path):
     (tmp_path / "data").mkdir()

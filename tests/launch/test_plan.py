@@ -92,9 +92,21 @@ def test_the_measured_pace_decides(pace, workers, threads, stack):
 def test_the_estimate_follows_from_the_pace_and_from_what_is_done_already():
     steps = 60 * 375  # of a run
     chosen = plan.plan(MANY, FOUR, pace=Paces(lambda workers, runs: 0.01 * runs))
-    assert chosen.seconds == pytest.approx(plan.START + 32 * steps * 0.01 / 4)
+    stacks = len(chosen.stacks)
+    assert chosen.seconds == pytest.approx(plan.START + plan.aside(MANY, stacks, 4) + 32 * steps * 0.01 / 4)
     begun = plan.plan(MANY, FOUR, pace=Paces(lambda workers, runs: 0.01 * runs), begun=[15] * 16 + [60] * 16)
-    assert begun.seconds == pytest.approx(plan.START + 16 * 0.75 * steps * 0.01 / 4)
+    assert begun.seconds == pytest.approx(plan.START + plan.aside(MANY, stacks, 4) + 16 * 0.75 * steps * 0.01 / 4)
+
+
+def test_the_estimate_grows_with_runs_stacks_and_pictures_however_little_they_train():
+    def estimate(count, stack, **knobs):
+        configs = [make_config(seed=seed, epochs=1, **knobs, **{"data.limit": 50}) for seed in range(count)]
+        return plan.plan(configs, FOUR, stack=stack).seconds
+
+    assert estimate(400, 16) > 2 * estimate(40, 16)
+    assert estimate(40, 1) > estimate(40, 16)
+    drawn, plain = (estimate(40, 16, model="autoencoder", figures=figures) for figures in (True, False))
+    assert drawn > 2 * plain
 
 
 def test_each_group_gets_stacks_of_its_own_size():

@@ -51,6 +51,9 @@ class Watched:
     def ended(self, run, outcome):
         self.counted.ended(run, outcome)
 
+    def halved(self, *said):
+        self.counted.halved(*said)
+
     def look(self):
         self.counted.look()
 

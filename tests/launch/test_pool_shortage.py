@@ -143,7 +143,7 @@ def status_of(folder, name):
     return result["status"], result["error"]
 
 
-def test_a_worker_that_is_killed_costs_the_one_run_that_is_too_large(monkeypatch, tmp_path):
+def test_a_worker_that_is_killed_costs_the_one_run_that_is_too_large(monkeypatch, tmp_path, caplog):
     def dies(configs):
         return "signal 9" if "c" in configs else ""
 
@@ -154,6 +154,10 @@ def test_a_worker_that_is_killed_costs_the_one_run_that_is_too_large(monkeypatch
     assert stage.train("abcd", "ef") == dict.fromkeys("abdef") | {"c": KILLED}
     given = [stack for puppet in puppets for stack in puppet.given]
     assert ["".join(stack) for stack in given] == ["abcd", "ef", "ab", "cd", "c", "d"]  # what is halved comes last
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"a stack of 4 runs, 0 to 3, was cut off: they go on as stacks of 2 and 2 ({KILLED})",
+        f"a stack of 2 runs, 2 to 3, was cut off: they go on as stacks of 1 and 1 ({KILLED})",
+    ]  # fmt: skip
     assert status_of(tmp_path, "c") == ("interrupted", KILLED)
     log = (tmp_path / "c" / "train.log").read_text(encoding="utf-8")
     assert log.endswith(f"error: {KILLED}\n")
@@ -268,3 +272,14 @@ class Interrupted:
 
     def send_signal(self, sig):
         """Nothing is done with it."""
+
+
+def test_a_worker_that_halves_its_stack_has_it_said(monkeypatch, tmp_path, caplog):
+    class Halving(Puppet):
+        def send(self, message):
+            self.theirs.send(("halved", [0, 1, 2], "does not fit", "too little memory"))
+            super().send(message)
+
+    assert Stage(monkeypatch, tmp_path, Halving()).train("abc") == dict.fromkeys("abc")
+    words = "a stack of 3 runs, 0 to 2, does not fit: they go on as stacks of 1 and 2 (too little memory)"
+    assert caplog.messages == [words]

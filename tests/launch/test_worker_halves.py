@@ -43,12 +43,14 @@ def test_a_stack_that_does_not_fit_is_collected_before_its_halves_begin(error, t
 
     monkeypatch.setattr(Stack, "__init__", noted)
     monkeypatch.setattr(Stack, "train_epoch", small)
+    notes = Notes()
     gc.disable()  # it must not happen by chance
     try:
-        outcomes = train_group(configs, directories)
+        outcomes = train_group(configs, directories, listener=notes)
     finally:
         gc.enable()
     assert [outcome.error for outcome in outcomes] == [None] * 3
+    assert notes.halves == [([0, 1, 2], "does not fit"), ([1, 2], "does not fit")]
     assert there[:2] == [0, 0]  # the first half began when nothing was left of the whole
     assert states[1] == ["interrupted"] * 3  # those that wait do not say that they failed
     assert [result_of(directory)["status"] for directory in directories] == ["done"] * 3

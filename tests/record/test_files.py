@@ -69,3 +69,17 @@ def test_a_folder_that_cannot_be_read_fails_no_write(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "open", refused)
     replaced(tmp_path)
     assert (tmp_path / "text").stat().st_size == 9000
+
+
+def test_a_file_system_without_locks_is_one_warning_whatever_is_locked(tmp_path, monkeypatch, caplog):
+    def none(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    monkeypatch.setattr("fmnist.record.files._told", set())
+    for name in ("sweep/run-0", "sweep/run-1", "sweep"):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        with locked(tmp_path / name / "train.log"):
+            pass
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{tmp_path / 'sweep' / 'run-0'}: its file system knows no locks")

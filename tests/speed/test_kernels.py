@@ -180,3 +180,11 @@ def test_bfloat16_steps_are_float32_ones_but_for_their_rounding(dataset, monkeyp
     assert distance < 20 * ERROR  # of some products one after another
     assert distance > ERROR / 20 if rounds else distance < FLOAT32_ERROR
     assert rounded.dtype == torch.float32
+
+
+def test_what_torch_says_of_short_memory_before_it_fails_is_not_shown():
+    code = (
+        "import fmnist.speed.kernels, warnings; warnings.warn('mkldnn_matmul failed, switching to baddbmm:could not')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import sys
 from dataclasses import asdict
 
 import pytest
@@ -58,6 +59,24 @@ def test_jobs_do_not_keep_their_composed_configs(jobs):
     made += [make(jobs, seed) for seed in range(3, 23)]
     assert [job.name for job in made] == [f"seed-{seed}" for seed in range(23)]
     assert alive() == before
+
+
+def test_a_further_job_takes_few_calls_of_functions(jobs):
+    """They were 44,000 a job, in Hydra's and OmegaConf's code: 10,000 jobs took minutes."""
+    calls = 0
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += event == "call"
+
+    made = [make(jobs, seed) for seed in range(3)]
+    sys.setprofile(count)
+    try:
+        made += [make(jobs, seed) for seed in range(3, 23)]
+    finally:
+        sys.setprofile(None)
+    assert [job.error for job in made] == [None] * 23
+    assert calls / 20 < 14_000
 
 
 def test_a_finished_run_needs_neither_its_data_nor_its_device(jobs, tmp_path):

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from fmnist import ROOT
 from fmnist.config.parse import parse
+from fmnist.launch.callbacks import own
 from fmnist.launch.manual import manual
 
 STUDIES = sorted(path.stem for path in (ROOT / "sweep" / "study").glob("*.yaml"))
@@ -81,8 +82,14 @@ hydra:
 
 
 def parse_job(launcher, overrides):
-    config = launcher.loader.load_sweep_config(launcher.config, overrides)
-    return parse({key: value for key, value in config.items() if key != "hydra"})
+    return parse(own(launcher.loader.load_sweep_config(launcher.config, overrides)))
+
+
+def test_a_knob_of_another_choice_is_one_line_in_a_sweep_too(sweep, capsys):
+    assert sweep("-m", "optim.momentum=0.1,0.2") == 2
+    why = "the optim that is chosen has no such knob; optim=muon and optim=sgd can have it"
+    assert capsys.readouterr().err == f"error: optim.momentum: {why}\n"
+    assert sweep.launcher.jobs == []
 
 
 # No subnormal floats: torch may have been told to flush them
@@ -155,11 +162,13 @@ def test_what_cannot_be_combined_is_one_line_and_leaves_nothing(arguments, messa
     (["seed=0,1", "model=mlp1,mlp9"], "mlp9"),
     (["model=mlp1,deep", "model.depth=3"], "model.depth"),
     (["hydra.sweeper.points=[{lr:1},{droput:0.1}]"], "droput"),
-    (["study=nothing"], "study/nothing"),
+    (["study=nothing"], "study must be one of "),
 ])  # fmt: skip
 def test_what_cannot_be_composed_is_found_before_anything_starts(arguments, named, sweep, capsys, tmp_path):
-    assert sweep("-m", *arguments) == 1
-    assert named in capsys.readouterr().err
+    assert sweep("-m", *arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert named in line
     assert not sweep.launcher.batches
     assert not list(tmp_path.iterdir())
 

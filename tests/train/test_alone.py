@@ -8,7 +8,7 @@ import torch
 from helpers import FILES, SMALL, make_config, rows_of, write
 from training import KINDS, assert_valid, strict
 
-from fmnist.evaluate import evaluate
+from fmnist.evaluate import evaluate, table
 from fmnist.record.result import read_result, read_rows
 from fmnist.report import __main__ as report
 from fmnist.train import engine
@@ -50,7 +50,7 @@ def test_the_kinds_of_runs_have_every_metric_that_is_taken_once(tmp_path):
 
 def test_a_run_that_diverged_has_no_pictures(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr("fmnist.view.pictures.draw", lambda stack, run, folder: drawn.append(run) or {})
+    monkeypatch.setattr("fmnist.view.pictures.illustrate", lambda stack, run, *_: drawn.append(run))
     configs = [make_config(**{**SIZES, **KINDS["code"], "figures": True, "lr": lr}) for lr in (1e-3, 1e38)]
     engine.fit(configs, [tmp_path / "good", tmp_path / "bad"])
     assert drawn == [0]
@@ -96,12 +96,15 @@ ONE_CLASS = {
 
 
 @pytest.mark.parametrize("kind", ONE_CLASS)
-def test_a_metric_that_is_not_defined_is_null_and_the_run_can_be_read(kind, tmp_path, monkeypatch, capsys):
+def test_a_metric_that_is_not_defined_is_null_and_the_run_can_be_read(kind, tmp_path, monkeypatch, capsys, caplog):
+    caplog.set_level("INFO")
     where = idx(tmp_path / "data", 3, 2, classes=1, rows=20)
     knobs = {**ONE_CLASS[kind], **where, "epochs": 2, "batch_size": 8, "figures": False}
     directories = [tmp_path / "runs" / str(seed) for seed in (0, 1)]
     outcomes = engine.fit([make_config(**knobs, seed=seed) for seed in (0, 1)], directories)
     assert [outcome.error for outcome in outcomes] == [None, None]
+    assert " nan" not in caplog.text
+    assert "undefined" in caplog.text
     undefined = {"test/auroc"} if kind != "classifier" else {"surface/gradient_change"}
     for directory in directories:
         assert_valid(directory)
@@ -112,7 +115,11 @@ def test_a_metric_that_is_not_defined_is_null_and_the_run_can_be_read(kind, tmp_
             assert [json.loads(row)["surface/gradient_change"] for row in rows] == [None, None]
         assert not undefined & read_result(directory)["metrics"].keys()
         assert all(undefined.isdisjoint(row) for row in read_rows(directory))
-        assert evaluate(directory)["test/loss"] == read_result(directory)["metrics"]["test/loss"]
+        metrics = evaluate(directory)
+        assert metrics["test/loss"] == read_result(directory)["metrics"]["test/loss"]
+        if kind != "classifier":
+            assert "auroc undefined" in table(metrics)
+            assert "probe accuracy undefined" in table(metrics)
     monkeypatch.setattr("sys.argv", ["report", str(tmp_path / "runs")])
     report.main()
     assert (tmp_path / "runs" / "report" / "index.html").exists()
@@ -122,13 +129,15 @@ def test_a_metric_that_is_not_defined_is_null_and_the_run_can_be_read(kind, tmp_
 @pytest.mark.parametrize(("model", "height", "width"), [
     ("autoencoder", 2, 1), ("autoencoder", 1, 1), ("vae", 2, 1), ("vae", 1, 5),
 ])  # fmt: skip
-def test_pictures_of_images_of_any_shape_take_nothing_from_a_run(model, height, width, tmp_path, capsys):
+def test_pictures_of_images_of_any_shape_are_drawn(model, height, width, tmp_path, caplog):
     where = idx(tmp_path / "data", height, width, classes=2)
     (outcome,) = engine.fit([make_config(**{"model": model, "model.hidden": [3], **where, "epochs": 1})], [tmp_path])
     assert outcome.error is None
     assert read_result(tmp_path)["status"] == "done"
-    assert "Traceback" not in capsys.readouterr().err
+    assert not [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert (tmp_path / "figures" / "reconstructions.png").exists()
+    (sprite,) = tmp_path.glob("**/sprite.png")  # of the projector
+    assert sprite.stat().st_size
 
 
 @pytest.mark.parametrize("knobs", [
@@ -144,14 +153,21 @@ def test_pictures_of_few_test_images_take_nothing_from_a_run(knobs, tmp_path):
     assert rows_of(tmp_path)
 
 
-def test_a_picture_that_cannot_be_drawn_is_a_warning(tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize(("where", "name"), [
+    ("fmnist.view.pictures.Artist.interpolation", "figures/interpolation.png"),
+    ("fmnist.view.pictures.Artist.__init__", "figures"),
+    ("fmnist.record.board.Mirror.embedding", "TensorBoard's projector"),
+])  # fmt: skip
+def test_a_picture_that_cannot_be_drawn_is_a_warning_that_names_it(where, name, tmp_path, monkeypatch, caplog):
     def broken(*_):
         raise IndexError("there is no such image")
 
-    monkeypatch.setattr("fmnist.view.pictures.draw", broken)
+    monkeypatch.setattr(where, broken)
     config = make_config(**{**SIZES, **KINDS["code"], "figures": True})
     (outcome,) = engine.fit([config], [tmp_path])
     assert outcome.error is None
     assert read_result(tmp_path)["status"] == "done"
     (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert warning.getMessage() == "a picture could not be drawn: IndexError: there is no such image"
+    assert warning.getMessage() == f"{name} could not be drawn: IndexError: there is no such image"
+    others = {"reconstructions", "interpolation", "map", "plane"} if name != "figures" else set()
+    assert {file.stem for file in tmp_path.glob("figures/*")} == others - {name.removeprefix("figures/")[:-4]}
