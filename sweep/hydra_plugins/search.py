@@ -156,8 +156,8 @@ class OptunaSweeper(Sweeper):
         return Path(self.config.hydra.sweep.dir)
 
     def _train(self, search: "Search", trials: list["Trial"]) -> None:
-        """Train a batch: all to each part of the epochs in prune_at, those that are not pruned then to the end. One that
-        tries what an earlier one has tried would train the same runs: it ends as that one has."""
+        """Train a batch: all to each part of the epochs in prune_at, those that are not pruned then to the end. A trial
+        that tries what an earlier one has tried would train the same runs: it ends as that one has."""
         log.info(f"trials {trials[0].number} to {trials[-1].number} of {self.settings.n_trials}")
         repeated = search.repeated(trials)
         trials = [trial for trial in trials if trial not in repeated]
