@@ -42,13 +42,12 @@ def config_hash(config: Config) -> str:
 def parse(given: Any) -> Config:
     """A DictConfig or a dict of plain values -> Config. Raises UserError with one line for the first mistake found."""
     try:
-        plain = OmegaConf.to_container(given, resolve=True) if OmegaConf.is_config(given) else dict(given)
+        plain: Any = OmegaConf.to_container(given, resolve=True) if OmegaConf.is_config(given) else dict(given)
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from None
-    assert isinstance(plain, dict)
     for key in ASIDE:
         plain.pop(key, None)
-    groups = {group: _group(group, plain.pop(group, None)) for group in GROUPS}
+    groups = {group: pickle.loads(_group(group, pickle.dumps(plain.pop(group, None)))) for group in GROUPS}
     for name in ("anomaly", "augment"):
         inner = plain.get(name) or {}
         if not isinstance(inner, dict) or any(isinstance(value, dict | list) for value in inner.values()):
@@ -60,17 +59,14 @@ def parse(given: Any) -> Config:
     return config
 
 
-def _group(group: str, plain: Any) -> Any:
+@functools.lru_cache  # thousands of jobs have few groups
+def _group(group: str, pickled: bytes) -> bytes:
+    plain = pickle.loads(pickled)
     name: Any = plain.get("name") if isinstance(plain, dict) else plain
     if not isinstance(plain, dict) or not _known(name, GROUPS[group]):
         raise UserError(f"{group}.name must be one of {', '.join(GROUPS[group])}, got {name!r}")
     entry = GROUPS[group][name]
-    return pickle.loads(_pickled(entry.config if isinstance(entry, Kind) else entry, pickle.dumps(plain), f"{group}."))
-
-
-@functools.lru_cache  # thousands of jobs have few groups
-def _pickled(schema: type, plain: bytes, prefix: str) -> bytes:
-    return pickle.dumps(_typed(schema, pickle.loads(plain), prefix))
+    return pickle.dumps(_typed(entry.config if isinstance(entry, Kind) else entry, plain, f"{group}."))
 
 
 def _known(name: Any, table: Collection[str]) -> bool:
@@ -118,8 +114,7 @@ def _check(name: str, element: Any, allowed: str | Collection[str] | None, value
 
 
 def _kind(annotation: Any) -> str:
-    text = getattr(annotation, "__name__", None) or str(annotation)
-    text = str(annotation) if "[" in str(annotation) or "|" in str(annotation) else text
+    text = annotation.__name__ if type(annotation) is type else str(annotation)
     names = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a name",
              "list[int]": "a list of whole numbers", "list[float]": "a list of numbers",
              "dict[str, float | None]": "names with numbers"}  # fmt: skip
@@ -127,26 +122,27 @@ def _kind(annotation: Any) -> str:
     return names[base] + (" or null" if base != text else "")
 
 
-def _interval(allowed: str) -> tuple[float, float]:
-    low, high = allowed[1:-1].split(",")
-    return float(low), float(high)
+def _interval(allowed: str) -> tuple[float, float, float]:
+    low, high, step = map(float, f"{allowed[1:-1]}, 0".split(",")[:3])
+    return low, high, step  # 0: any number between
 
 
 def _allows(allowed: str | Collection[str], value: Any) -> bool:
     if not isinstance(allowed, str):
         return _known(value, allowed)
-    low, high = _interval(allowed)
+    low, high, step = _interval(allowed)
     above = value >= low if allowed[0] == "[" else value > low
     below = value <= high if allowed[-1] == "]" else value < high
-    return bool(above and below and math.isfinite(value))
+    return bool(above and below and math.isfinite(value) and not (step and value % step))
 
 
 def _describe(allowed: str | Collection[str]) -> str:
     if not isinstance(allowed, str):
         return f"one of {', '.join(allowed)}"
-    low, high = _interval(allowed)
+    low, high, step = _interval(allowed)
     if high == math.inf:
-        return f"at least {low:g}" if allowed[0] == "[" else f"greater than {low:g} and finite"
+        whole = "a whole number of " if step else ""
+        return f"{whole}at least {low:g}" if allowed[0] == "[" else f"greater than {low:g} and finite"
     return f"in {allowed}"
 
 
@@ -216,8 +212,6 @@ def _check_augment(config: Config) -> None:
         if not _known(name, AUGMENTATIONS):
             raise UserError(f"unknown knob augment.{name}: there are {', '.join(AUGMENTATIONS)}")
         _check(f"augment.{name}", strength, AUGMENTATIONS[name], strength)
-        if name in ("shift", "cutout") and strength and strength % 1:
-            raise UserError(f"augment.{name} must be a whole number of pixels, got {strength}")
     config.augment = {name: config.augment[name] for name in AUGMENTATIONS if config.augment.get(name)}
 
 

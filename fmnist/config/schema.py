@@ -9,7 +9,7 @@ from typing import Any
 
 
 def knob(default: Any, allowed: str | Collection[str] | None = None, per_run: bool = False, before: Any = None) -> Any:
-    """A field with what it allows: an interval such as "[0, 1)" or a collection of names.
+    """A field with what it allows: an interval such as "[0, 1)", in steps "[0, inf, 1)", or a collection of names.
 
     per_run: whether the runs of one stack may differ in it (it must be null in all or in none of them). before: the
     value that says what runs did before there was this knob, where that is not its default.
@@ -20,14 +20,14 @@ def knob(default: Any, allowed: str | Collection[str] | None = None, per_run: bo
     return field(default=default, metadata=metadata)
 
 
-POSITIVE, COUNT, FRACTION, AT_LEAST_0 = "(0, inf)", "[1, inf)", "[0, 1)", "[0, inf)"
+POSITIVE, COUNT, FRACTION, AT_LEAST_0, WHOLE = "(0, inf)", "[1, inf)", "[0, 1)", "[0, inf)", "[0, inf, 1)"
 INITS = ("he", "glorot", "report", "report_weights", "report_biases")
 # Lists and dicts of names can be added to: see fmnist/ideas/.
 ACTIVATIONS = ["relu", "leaky_relu", "gelu", "silu", "sigmoid", "tanh", "identity"]
 NORMS = ["batch", "layer"]
 CLASS_LOSSES = ["cross_entropy", "brier", "report", "report_rows"]
 IMAGE_LOSSES = ["mae", "mse", "bce"]
-AUGMENTATIONS = {"shift": "[0, inf)", "flip": "[0, 1]", "cutout": "[0, inf)", "mixup": "[0, inf)"}
+AUGMENTATIONS = {"shift": WHOLE, "flip": "[0, 1]", "cutout": WHOLE, "mixup": AT_LEAST_0}
 
 
 @dataclass

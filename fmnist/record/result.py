@@ -3,13 +3,14 @@
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from fmnist import UserError
 from fmnist.config.parse import config_hash, flat, parse
-from fmnist.config.schema import BEFORE, NOT_HASHED, Config, Knobs
+from fmnist.config.schema import AUGMENTATIONS, BEFORE, NOT_HASHED, WHOLE, Config, Knobs
 from fmnist.record.files import replacing
 
 RENAMED = {"test/gaps": "test/holes"}  # tags of older records
@@ -88,8 +89,12 @@ def of_run(directory: Path) -> Config:
 
 
 def _recorded_config(result: dict[str, Any]) -> Config:
-    """The config of a record. A knob that is younger than the record gets the value that says what the run did."""
-    return parse(BEFORE | result["config"] | {"device": "auto"})
+    """The config of a record, as one says today what the run did: with younger knobs, and whole numbers of pixels."""
+    config = BEFORE | result["config"] | {"device": "auto"}
+    with suppress(AttributeError, TypeError):  # where it is damaged, parse says how
+        config["augment"] = {name: value and value // 1 if AUGMENTATIONS.get(name) == WHOLE else value
+                             for name, value in config.get("augment", {}).items()}  # fmt: skip
+    return parse(config)
 
 
 def recorded_data(directory: Path) -> str | None:

@@ -238,3 +238,22 @@ def test_the_command_of_the_best_trial_is_short_in_the_project_and_complete_else
     assert line.startswith(
         f"{in_shell(sys.executable, str(ROOT / 'train.py'))} data=idx \"data.dir='/a (b)/é, c'\" lr="
     )
+
+
+def test_a_proposal_that_equals_an_earlier_one_takes_its_result_and_trains_nothing(sweep, tmp_path, capsys):
+    def objective(job):
+        return {"adam": 0.5, "sgd": 0.6}.get(job["optim"]) or ValueError("diverged")
+
+    space = "optim=adam,sgd,lion"
+    asked = [*OPTUNA, *settings(n_trials=12, n_jobs=4), space]
+    assert sweep(*asked, objective=objective) == 0
+    launched = [job["optim"] for job in map(as_dict, sweep.launcher.jobs) if "until" not in job]
+    assert len(launched) == len(set(launched)) <= 3
+    trials = trials_in(tmp_path / "here", (space,))
+    by_choice = {params["optim"]: {(state, value) for state, value, chosen, _ in trials if chosen == params}
+                 for *_, params, _ in trials}  # fmt: skip
+    assert all(len(ends) == 1 for ends in by_choice.values())
+    assert len(trials) == 12
+    said = [line for line in lines_of(capsys) if line.endswith(": not trained again")]
+    assert len(said) == 12 - len(by_choice)
+    assert "  the same as trial 0: " in "".join(said)

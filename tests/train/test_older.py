@@ -6,6 +6,7 @@ import pytest
 from helpers import SMALL, Crash, assert_same_run, crash_in, make_config, rows_of
 
 from fmnist import UserError
+from fmnist.config import schema
 from fmnist.evaluate import evaluate
 from fmnist.record import checkpoint
 from fmnist.record.result import check_directory, of_run
@@ -74,6 +75,16 @@ def test_a_finished_run_of_an_older_schema_is_read_and_not_trained_again(tmp_pat
     assert evaluate(tmp_path)["test/loss"] == recorded["test/loss"]
     crash_in(monkeypatch, 1)
     assert typed(tmp_path, skip=True).metrics == recorded
+
+
+def test_a_run_with_a_strength_that_is_refused_today_goes_on_as_what_it_did(tmp_path, monkeypatch):
+    typed(tmp_path / "straight", **{"augment.shift": 1, "augment.flip": 0.5})
+    with monkeypatch.context() as patch:  # as it was
+        patch.setitem(schema.AUGMENTATIONS, "shift", schema.AT_LEAST_0)
+        crash(patch, tmp_path / "stopped", **{"augment.shift": 1.5, "augment.flip": 0.5})
+    assert of_run(tmp_path / "stopped").augment == {"shift": 1.0, "flip": 0.5}
+    typed(tmp_path / "stopped", **{"augment.shift": 1, "augment.flip": 0.5})
+    assert_same_run(tmp_path / "straight", tmp_path / "stopped")
 
 
 @pytest.mark.parametrize(("knobs", "message"), [
