@@ -55,6 +55,17 @@ class Task:
         return Task(configs, directories, [self.runs[place] for place in places])
 
 
+def halved(task: Task, reason: str, progress: Progress) -> list[Task]:
+    """The runs of a task that was cut off, as tasks with half of them each. Their logs and the progress say why."""
+    for _, directory in task.directories_left():
+        correct(directory, "interrupted", reason)
+        run_log(directory).info("a stack was cut off: %s; it is halved", reason)
+    halves = task.halves()
+    if len(halves) > 1:
+        progress.halved([run for half in halves for run in half.runs], "was cut off", reason)
+    return halves
+
+
 class Worker:
     """One process; see fmnist.launch.worker for what it does. device: the cuda device that it trains on, if any.
 
@@ -218,7 +229,7 @@ class Workers:
             how = self._remove(worker)
             reason = f"its worker process died ({how})"
             if how.startswith("signal") and len(task.runs) > 1 and not leaving:
-                self._halve(task, reason, progress)
+                self.waiting.extend(halved(task, reason, progress))  # after all others: then there is more room
             else:
                 self._fail(task, reason, progress, leaving)
             return
@@ -239,16 +250,6 @@ class Workers:
         """Correct the records of the runs that a worker has left: they must not say that they train."""
         for _, directory in task.directories_left():
             correct(directory, "interrupted", reason)
-
-    def _halve(self, task: Task, reason: str, progress: Progress) -> None:
-        """Have the runs that a worker has left trained in smaller stacks, after all others: then there is more room."""
-        self._interrupt(task, reason)
-        for _, directory in task.directories_left():
-            run_log(directory).info("a stack was cut off: %s; it is halved", reason)
-        halves = task.halves()
-        if len(halves) > 1:
-            progress.halved([run for half in halves for run in half.runs], "was cut off", reason)
-        self.waiting.extend(halves)
 
     def _fail(self, task: Task, reason: str, progress: Progress, leaving: bool = False) -> None:
         """End the runs that a worker has left, or could not begin."""

@@ -11,7 +11,7 @@ import re
 import shlex
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,22 +120,18 @@ class Array:
 
     def train(self, tasks: Sequence[Any], workers: int, threads: int | None, progress: Any) -> int | None:
         """See Workers.train. Epochs count when a stack has ended. A signal ends all tasks, and their runs are saved."""
-        from fmnist.report.words import counted
         from fmnist.train.signals import catching
 
         self._refuse_if_queued()
-        jobs = self._submit(tasks, workers, threads)
-        arrays = list(dict.fromkeys(job.job_id.split("_")[0] for job in jobs))
-        log.info(f"SLURM {'job' if len(arrays) == 1 else 'jobs'} {', '.join(arrays)}: {counted(len(jobs), 'task')}; "
-                 f"their logs are in {self.folder.parent}")  # fmt: skip
-        waiting = dict(zip(jobs, tasks, strict=True))
-        with catching(lambda caught: subprocess.run(["scancel", *arrays])) as caught:
+        waiting = self._submit(tasks, workers, threads)
+        with catching(lambda caught: _cancel(waiting)) as caught:
             while waiting:
                 for job in [job for job in waiting if job.done(force_check=bool(caught))]:
                     task = waiting.pop(job)
-                    if not caught:
-                        for run, outcome in zip(task.runs, self._outcomes(job, task), strict=True):
-                            progress.ended(run, outcome)
+                    if not caught and (smaller := self._end(job, task, progress)):
+                        waiting |= self._submit(smaller, workers, threads)
+                        if caught:  # meanwhile
+                            _cancel(waiting)
                 progress.look()
                 time.sleep(REFRESH if waiting else 0)
         return caught[0] if caught else None
@@ -150,9 +146,11 @@ class Array:
                 raise CompactHydraException(f"SLURM job {job} still trains this sweep: wait for it, or scancel {job}")
             time.sleep(REFRESH / 4)
 
-    def _submit(self, tasks: Sequence[Any], workers: int, threads: int | None) -> list[Any]:
-        """The jobs of submitit, one a task. SLURM bounds the size of an array: more tasks are several arrays."""
+    def _submit(self, tasks: Sequence[Any], workers: int, threads: int | None) -> dict[Any, Any]:
+        """The tasks by their jobs of submitit. SLURM bounds the size of an array: more tasks are several arrays."""
         from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        from fmnist.report.words import counted
 
         most = _largest_array()
         parts = [tasks[start : start + most] for start in range(0, len(tasks), most)]
@@ -163,10 +161,12 @@ class Array:
                 given = [t.configs for t in part], [t.directories for t in part], [threads for _ in part]
                 jobs += executor.map_array(StackTask(), *given)
         except (FailedJobError, FailedSubmissionError) as error:
-            if jobs:  # of the arrays before
-                subprocess.run(["scancel", *{job.job_id.split("_")[0] for job in jobs}])
+            _cancel(jobs)  # of the arrays before
             raise CompactHydraException(f"SLURM refuses the job array: {error}") from None
-        return jobs
+        arrays = _arrays(jobs)
+        log.info(f"SLURM {'job' if len(arrays) == 1 else 'jobs'} {', '.join(arrays)}: {counted(len(jobs), 'task')}; "
+                 f"their logs are in {self.folder.parent}")  # fmt: skip
+        return dict(zip(jobs, tasks, strict=True))
 
     def _executor(self, at_once: int) -> Any:
         """Submitit's executor with the settings of this launcher; at_once: tasks of an array that run at a time."""
@@ -187,28 +187,51 @@ class Array:
         executor.update_parameters(**{name if name in common else f"slurm_{name}": given[name] for name in given})
         return executor
 
-    def _outcomes(self, job: Any, task: Any) -> list[Any]:
-        """How the runs of a stack have ended, by its task or, where that was killed, by their records."""
+    def _end(self, job: Any, task: Any, progress: Any) -> list[Any]:
+        """Tell how the runs of a stack have ended, by its task or, where that was killed, by their records. If it was
+        killed for want of memory, those that have not ended are to go on as the tasks that this gives."""
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
+        from fmnist.launch.pool import halved
+        from fmnist.launch.runs import give_up
+
         try:
-            outcomes: list[Any] = job.result()
-            return outcomes
+            for run, outcome in zip(task.runs, job.result(), strict=True):
+                progress.ended(run, outcome)
+            return []
         except (FailedJobError, UncompletedJobError):
             died = f"SLURM job {job.job_id} ended as {job.state} without a result ({job.paths.stderr})"
-        return [_recorded(directory, died) for directory in task.directories]
+        for run, directory in task.directories_left():
+            if (recorded := _recorded(directory)) is not None:
+                task.left.discard(run)
+                progress.ended(run, recorded)
+        if job.state == "OUT_OF_MEMORY" and len(task.runs) > 1:
+            return halved(task, died, progress)
+        for run, directory in task.directories_left():
+            progress.ended(run, give_up(directory, "interrupted", died))
+        return []
 
 
-def _recorded(directory: Path, died: str) -> Any:
-    """How a run has ended by its record, or else that its task died: a fmnist.record.result.Outcome."""
-    from fmnist.launch.runs import give_up
+def _recorded(directory: Path) -> Any:
+    """How a run has ended by its record, if it has: a fmnist.record.result.Outcome."""
     from fmnist.record.result import Outcome, read_result
 
     with suppress(UserError):  # of a record that is damaged: it says nothing
         result = read_result(directory)
         if result is not None and result["status"] in ("done", "failed"):
             return Outcome(result.get("objective"), result.get("metrics", {}), result.get("error"))
-    return give_up(directory, "interrupted", died)
+    return None
+
+
+def _arrays(jobs: Iterable[Any]) -> list[str]:
+    """The arrays that jobs of submitit belong to."""
+    return [*dict.fromkeys(job.job_id.split("_")[0] for job in jobs)]
+
+
+def _cancel(jobs: Iterable[Any]) -> None:
+    """End the arrays of these jobs."""
+    if arrays := _arrays(jobs):
+        subprocess.run(["scancel", *arrays])
 
 
 def _queued() -> set[str]:

@@ -24,7 +24,7 @@ class Job:
 
     def __init__(self, number, given, result):
         self.job_id, self.given, self._result = number, given, result
-        self.state, self.paths = "FAILED", SimpleNamespace(stderr="logs/err")
+        self.state, self.paths = Executor.state, SimpleNamespace(stderr="logs/err")
 
     def done(self, force_check):
         return True
@@ -38,7 +38,12 @@ class Job:
 class Executor:
     """Submitit's, as far as the launcher asks it; `arrays` has what was submitted."""
 
-    arrays, refuse_from, answer = [], 99, staticmethod(lambda configs: [Outcome(0.5, {}) for _ in configs])
+    state, arrays, refuse_from, answer = (
+        "FAILED",
+        [],
+        99,
+        staticmethod(lambda configs: [Outcome(0.5, {}) for _ in configs]),
+    )
 
     def __init__(self, folder, cluster, slurm_max_num_timeout):
         self.folder, self.parameters = folder, {}
@@ -136,6 +141,37 @@ def test_runs_of_a_task_that_was_killed_are_told_by_their_records(slurm, monkeyp
     assert '"interrupted"' in (slurm / "0" / "result.json").read_text(encoding="utf-8")
     for run in (0, 1, 3):
         assert (slurm / str(run) / "train.log").read_text(encoding="utf-8").endswith(f"error: {died.format(run)}\n")
+
+
+def test_a_stack_that_was_killed_for_want_of_memory_goes_on_in_halves(slurm, monkeypatch, caplog):
+    def answer(configs):
+        return FailedJobError("killed") if len(configs) > 2 else [Outcome(0.5, {}) for _ in configs]
+
+    monkeypatch.setattr(Executor, "state", "OUT_OF_MEMORY")
+    monkeypatch.setattr(Executor, "answer", staticmethod(answer))
+    (slurm / "0").mkdir()
+    text = '{"status": "done", "objective": 0.25, "error": null, "config": {}, "config_hash": "x", "epoch": 3}'
+    (slurm / "0" / "result.json").write_text(text, encoding="utf-8")
+    task, ended = (
+        Task([make_config(seed=run) for run in range(5)], [slurm / str(run) for run in range(5)], range(5)),
+        {},
+    )
+    with Progress([60] * 5, [0] * 5, 0, ended.__setitem__) as progress:
+        assert Array(QUEUE, {}).train([task], 6, 2, progress) is None
+    assert {run: (outcome.objective, outcome.error) for run, outcome in sorted(ended.items())} == {
+        run: (0.5 if run else 0.25, None) for run in range(5)
+    }
+    assert [[config.seed for config in stack] for _, stacks, _ in Executor.arrays for stack in stacks] == [
+        [0, 1, 2, 3, 4], [1, 2], [3, 4],
+    ]  # fmt: skip
+    died = "SLURM job 100_0 ended as OUT_OF_MEMORY without a result (logs/err)"
+    assert f"a stack of 4 runs, 1 to 4, was cut off: they go on as stacks of 2 and 2 ({died})" in caplog.messages
+
+
+def test_a_single_run_that_was_killed_for_want_of_memory_fails(slurm, monkeypatch):
+    monkeypatch.setattr(Executor, "state", "OUT_OF_MEMORY")
+    monkeypatch.setattr(Executor, "answer", staticmethod(lambda configs: FailedJobError("killed")))
+    assert train(slurm, 1)[0].error == "SLURM job 100_0 ended as OUT_OF_MEMORY without a result (logs/err)"
 
 
 def test_what_a_cluster_says_may_have_any_bytes(slurm):
