@@ -17,7 +17,7 @@ ONLY_IN = {  # library: the modules that may import it
     "tensorboard": {"fmnist.record.board"},
     "torchvision": {"fmnist.view.pictures"},
     "matplotlib": {"fmnist.view.pictures", "fmnist.figures", "fmnist.report.plots", "fmnist.report.landscapes",
-                   "fmnist.bench.show"},
+                   "fmnist.bench.show", "fmnist.bench.steps"},
     "scipy": {"fmnist.report.intervals"},
     "PIL": {"fmnist.sources.convert"},
     "markdown": {"fmnist.report.page"},

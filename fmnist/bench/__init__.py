@@ -4,6 +4,7 @@ entrants  the peers, and an entrant: one of them as a running program that is ti
 isa       the instruction set of all entrants, and the processor's float32 peak
 beside    busy loops, beside which entrants are timed
 race      one piece of work, done by many entrants in turns; starts from the command to the first step
+steps     where the time of our own step goes, as tables and as a picture
 sweeps    whole sweeps, beside Hydra's own launchers
 show      a record as tables and as a picture
 peers/    the programs; each runs alone, in an environment of its own, and imports nothing from this package
