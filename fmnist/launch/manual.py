@@ -57,7 +57,8 @@ def advising(typed: Sequence[str]) -> Iterator[None]:
             try:
                 return do()
             except ConfigCompositionException as error:
-                print(f"error: {_mistake(error)}", file=sys.stderr)
+                several = ": several values need -m (--multirun)" if "--multirun" in str(error) else ""
+                print(f"error: {_mistake(error)}{several}", file=sys.stderr)
                 raise SystemExit(2) from None
 
         return report(told)

@@ -72,7 +72,7 @@ def script_of_ones_own(folder: Path) -> None:
 
 CASES = {
     "a comma without -m": Case(
-        "hydra-ecosystem/hydra/issues/126", (f"train {WORK} seed=0,1",), 1, "--multirun", done=0),
+        "hydra-ecosystem/hydra/issues/126", (f"train {WORK} seed=0,1",), 2, "--multirun", done=0),
     "= in the name of a sweep": Case(
         "hydra-ecosystem/hydra/issues/1314", (f"train {SWEEP} 'hydra.sweep.dir=\"a=b\"'", "fmnist.report a=b"), done=2),
     "lists in the names of runs": Case(
