@@ -57,8 +57,7 @@ def advising(typed: Sequence[str]) -> Iterator[None]:
             try:
                 return do()
             except ConfigCompositionException as error:
-                several = ": several values need -m (--multirun)" if "--multirun" in str(error) else ""
-                print(f"error: {_mistake(error)}{several}", file=sys.stderr)
+                print(f"error: {_mistake(error)}", file=sys.stderr)
                 raise SystemExit(2) from None
 
         return report(told)
@@ -78,7 +77,7 @@ def _mistake(error: Any) -> str:
     words = " ".join(str(error).splitlines()[:1])
     found = re.fullmatch(r"Could not override '(.+)'\.", words)
     if not found:
-        return words
+        return words + (": several values need -m (--multirun)" if "--multirun" in str(error) else "")
     group, _, key = found[1].partition(".")
     paths = sorted((CONF / group).glob("*.yaml")) if group in GROUPS else []
     files = {path.stem: [str(name) for name in OmegaConf.load(path)] for path in paths}

@@ -7,7 +7,7 @@ import subprocess
 
 from fmnist import ROOT
 
-CODE = ("train.py", "conf", "sweep", "fmnist/*.py", "fmnist/*.c")  # what decides a run, as git names it
+CODE = ("train.py", "conf", "sweep", "fmnist/*.py", "fmnist/*.c", "fmnist/*.h")  # what decides a run, as git names it
 
 
 @functools.cache

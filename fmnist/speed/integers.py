@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fmnist.nn.layers import product_with_images
-from fmnist.speed.native import isa, load
+from fmnist.speed.native import evaluated, isa, load
 
 LARGEST = 8_355_000.0  # the three digits reach 127 * (65,536 + 256 + 1) = 8,355,711
 LEAST = 1e-30  # stands for the largest element of a row of zeros
@@ -73,13 +73,10 @@ class Digits:
             raise MemoryError("not enough memory for a product with images")
 
 
+def _multiply(a: Tensor, *given: Any, **more: Any) -> None:
+    Digits(a.shape, torch.empty).multiply(a, *given, **more)
+
+
 def product(a: Tensor, images: Tensor) -> Tensor:
-    """a @ images.mT / 255, (*runs, n, images), of a (*runs, n, m) and uint8 images: (*runs, images, m), or (images, m)
-    for all runs."""
-    if a.dtype != torch.float32 or a.device.type != "cpu" or torch.is_grad_enabled() or library() is None:
-        return product_with_images(a, images)
-    by_run = a.reshape(-1, *a.shape[-2:])
-    out = torch.empty(*a.shape[:-1], images.shape[-2])
-    pixels = images if images.dim() == 2 else images.reshape(-1, *images.shape[-2:])
-    Digits(by_run.shape, torch.empty).multiply(by_run, pixels, out, along_pixels=True, add=False)
-    return out
+    """See `native.evaluated`. By whole grey levels."""
+    return product_with_images(a, images) if library() is None else evaluated(_multiply, a, images)

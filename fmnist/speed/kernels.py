@@ -1,7 +1,7 @@
-"""Which kernels matrix products use here: decided by what the processor can do, by exactness and by fixed rules.
+"""Which kernels do the work here: decided by what the processor can do, by exactness and by fixed rules.
 
 Nothing is timed: two runs of one config on one machine use the same kernels, whatever else the machine is doing.
-FMNIST_ISA=avx2 hides what a better processor has, as ATEN_CPU_CAPABILITY=avx2 does for torch.
+FMNIST_ISA=avx2 or avx512 hides what a better processor has, as ATEN_CPU_CAPABILITY=avx2 does for torch.
 """
 
 import functools
@@ -35,6 +35,11 @@ class Kernels:
     integers: bool = False
     black: bool = False
     programs: bool = False
+
+    @property
+    def of_pixels(self) -> bool:
+        """Whether products with images take their pixels."""
+        return self.integers or self.black
 
 
 def black_share(images: Tensor) -> float:

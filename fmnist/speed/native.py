@@ -10,7 +10,7 @@ import importlib.util
 import logging
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from fmnist.nn.layers import product_with_images
 
 log = logging.getLogger("train")
 
-# In the order of native.h and elementwise.c.
+# In the order of native/native.h.
 CODES = {
     name: code for code, name in enumerate((
         "multiply", "multiply_images", "sum_rows", "sum_features", "log_softmax", "scatter", "accumulate",
@@ -117,13 +117,18 @@ def multiply_images(a: Tensor, images: Tensor, out: Tensor, along_pixels: bool, 
     Program([of_images(a, images, out, along_pixels, add)], ())()
 
 
-def product(a: Tensor, images: Tensor) -> Tensor:
+def evaluated(multiply: Callable[..., None], a: Tensor, images: Tensor) -> Tensor:
     """a @ images.mT / 255, (*runs, n, images), of a (*runs, n, m) and uint8 images: (*runs, images, m), or (images, m)
-    for all runs. Black pixels are skipped."""
-    if a.dtype != torch.float32 or a.device.type != "cpu" or torch.is_grad_enabled() or library() is None:
+    for all runs; by a function such as `multiply_images`, or by autograd where that is asked for."""
+    if a.dtype != torch.float32 or a.device.type != "cpu" or torch.is_grad_enabled():
         return product_with_images(a, images)
     by_run = a.reshape(-1, *a.shape[-2:]).contiguous()
-    out = torch.empty(*a.shape[:-1], images.shape[-2])
+    out = torch.empty(*by_run.shape[:-1], images.shape[-2])
     pixels = images if images.dim() == 2 else images.reshape(-1, *images.shape[-2:])
-    multiply_images(by_run, pixels, out.view(-1, *out.shape[-2:]), along_pixels=True, add=False)
-    return out
+    multiply(by_run, pixels, out, along_pixels=True, add=False)
+    return out.view(*a.shape[:-1], -1)
+
+
+def product(a: Tensor, images: Tensor) -> Tensor:
+    """See `evaluated`. Black pixels are skipped."""
+    return product_with_images(a, images) if library() is None else evaluated(multiply_images, a, images)

@@ -93,12 +93,12 @@ def crossed(first: Any, second: Any) -> bool:
 
 def programs(operations: Sequence[Known | Foreign]) -> list[Operation]:
     """Operations that do the same, in an order that makes few programs with few groups."""
-    left, found, list_, tensors = list(operations), list[Operation](), list[Instruction](), list[Tensor]()
+    left, found, instructions, tensors = list(operations), list[Operation](), list[Instruction](), list[Tensor]()
 
     def end() -> None:
-        if list_:
-            found.append((Program(list_, tuple(tensors)), (), {}))
-            list_.clear()
+        if instructions:
+            found.append((Program(instructions, tuple(tensors)), (), {}))
+            instructions.clear()
             tensors.clear()
 
     while left:
@@ -111,7 +111,7 @@ def programs(operations: Sequence[Known | Foreign]) -> list[Operation]:
                 found.append(each.operation)
             else:
                 each.instruction.alone, each.instruction.waits = each.kind == ALONE, place == 0
-                list_.append(each.instruction)
+                instructions.append(each.instruction)
                 tensors.extend(each.tensors)
     end()
     return found
@@ -180,11 +180,11 @@ class Translator:
         """Where x (runs, ..), (.., ..) or (features,) lies. rows_axis: which of its last two dimensions is the rows."""
         if x.dim() < 2:
             return Operand(x.data_ptr(), 0, x.stride(0) if x.dim() else 0, 0)
-        run = x.stride(0) if x.dim() == 3 else 0
+        run = x.stride(0) if x.dim() == 3 and len(x) > 1 else 0  # of a single run as where there is no such dimension
         return Operand(x.data_ptr(), run, x.stride(-3 - rows_axis), x.stride(rows_axis))
 
 
-def elementwise(self: Translator, name: str, out: Tensor, args: Sequence[Any], more: Mapping[str, Any]) -> Any:
+def elementwise(translate: Translator, name: str, out: Tensor, args: Sequence[Any], more: Mapping[str, Any]) -> Any:
     """One that computes each number of out from those at its place."""
     tensors = [each for each in args if isinstance(each, Tensor)][name == "copy" :]  # it does not read what it is
     numbers = [float(each) for each in args if not isinstance(each, Tensor)]
@@ -197,28 +197,28 @@ def elementwise(self: Translator, name: str, out: Tensor, args: Sequence[Any], m
         return None
     if out.dtype == torch.float64 and name in ("add", "addcmul") and out is tensors[0] and out.dim() == 1:
         fits = all(_plain(x) and x.shape == out.shape for x in tensors[1:])
-        return [self.make("accumulate", out, tensors[1:], number)] if fits else None
+        return [translate.make("accumulate", out, tensors[1:], number)] if fits else None
     if not all(map(_plain, (out, *tensors))) or len(tensors) > 3:
         return None
     inputs = [tensor.expand(out.shape) for tensor in tensors]
-    axis = self.batch_axis(out)
+    axis = translate.batch_axis(out)
     rows_axis = -2 if axis is None else axis
     if out.dim() > 1:
         across = out.stride(rows_axis) == 1 or out.shape[-3 - rows_axis] == 1  # as elementwise.c decides
         line = rows_axis if across else -3 - rows_axis
         if out.shape[line] > 1 and out.stride(line) != 1:
             return None
-    mapped = [x for x in tensors if x.untyped_storage().data_ptr() in self.batch_step]
-    local = axis is not None and all(self.batch_axis(x) == axis for x in mapped)
-    kind = (out.shape[0] if out.dim() == 3 else 1, self.rows) if local else ALONE
-    return [self.make(name, out, inputs, number, rows_axis, kind)]
+    mapped = [x for x in tensors if x.untyped_storage().data_ptr() in translate.batch_step]
+    local = axis is not None and all(translate.batch_axis(x) == axis for x in mapped)
+    kind = (out.shape[0] if out.dim() == 3 else 1, translate.rows) if local else ALONE
+    return [translate.make(name, out, inputs, number, rows_axis, kind)]
 
 
 def _plain(x: Tensor) -> bool:
     return x.dtype == torch.float32 and x.device.type == "cpu" and 1 <= x.dim() <= 3
 
 
-def product(self: Translator, name: str, out: Tensor, args: Sequence[Any], more: Mapping[str, Any]) -> Any:
+def product(translate: Translator, name: str, out: Tensor, args: Sequence[Any], more: Mapping[str, Any]) -> Any:
     """out = a @ b, or out += a @ b, where out is the first argument."""
     add = len(args) == 3
     if add and args[0] is not out:
@@ -230,16 +230,16 @@ def product(self: Translator, name: str, out: Tensor, args: Sequence[Any], more:
         out, a, b = out.mT, b.mT, a.mT
     if (out.stride(-1) != 1 and out.shape[-1] > 1) or 1 not in b.stride()[-2:]:
         return None
-    axis, of_a, of_b = map(self.batch_axis, (out, a, b))
-    kind = (out.shape[0] if out.dim() == 3 else 1, self.rows)
+    axis, of_a, of_b = map(translate.batch_axis, (out, a, b))
+    kind = (out.shape[0] if out.dim() == 3 else 1, translate.rows)
     local = (axis == -1 and of_a is None and of_b in (-1, None)) or (axis == -2 and of_b is None and of_a in (-2, None))
-    found = self.make("multiply", out, [], rows_axis=-1, kind=kind if local else ALONE, depth=a.shape[-1], add=add)
+    found = translate.make("multiply", out, [], rows_axis=-1, kind=kind if local else ALONE, depth=a.shape[-1], add=add)
     found.instruction.turned = int(axis == -2)
-    found.instruction.operand[1], found.instruction.operand[2] = self.operand(a, -1), self.operand(b, -1)
+    found.instruction.operand[1], found.instruction.operand[2] = translate.operand(a, -1), translate.operand(b, -1)
     return [Known(found.instruction, (out, a, b), found.kind)]
 
 
-def sums(self: Translator, name: str, out: Tensor, args: Sequence[Any], more: Mapping[str, Any]) -> Any:
+def sums(translate: Translator, name: str, out: Tensor, args: Sequence[Any], more: Mapping[str, Any]) -> Any:
     """Sums and means over rows, over features, or over both."""
     x, dims = args
     dims = (dims,) if isinstance(dims, int) else tuple(dims)
@@ -248,34 +248,34 @@ def sums(self: Translator, name: str, out: Tensor, args: Sequence[Any], more: Ma
     if more.get("keepdim"):
         out = out.squeeze(dims[0])
     if dims in ((-2,), (-1,)):
-        count, axis = x.shape[dims[0]], self.batch_axis(x)
+        count, axis = x.shape[dims[0]], translate.batch_axis(x)
         scale = 1 / count if name == "mean" else 1.0
         if axis == -3 - dims[0]:  # the rows remain
             if dims == (-2,):
                 return None
-            kind = (len(x), self.rows)
-            return [self.make("sum_features", out[:, :, None], [x], scale, kind=kind, depth=count)]
-        return [self.make("sum_rows", out[:, None, :], [x], scale, depth=count)] if dims == (-2,) else None
-    if dims == (1, 2) and name == "sum" and self.batch_axis(x) == -2:
-        by_row = torch.empty(len(x), self.rows, 1)
-        first = self.make("sum_features", by_row, [x], 1.0, kind=(len(x), self.rows), depth=x.shape[-1])
-        return [first, self.make("sum_rows", out[:, None, None], [by_row], 1.0, depth=self.rows)]
+            kind = (len(x), translate.rows)
+            return [translate.make("sum_features", out[:, :, None], [x], scale, kind=kind, depth=count)]
+        return [translate.make("sum_rows", out[:, None, :], [x], scale, depth=count)] if dims == (-2,) else None
+    if dims == (1, 2) and name == "sum" and translate.batch_axis(x) == -2:
+        by_row = torch.empty(len(x), translate.rows, 1)
+        first = translate.make("sum_features", by_row, [x], 1.0, kind=(len(x), translate.rows), depth=x.shape[-1])
+        return [first, translate.make("sum_rows", out[:, None, None], [by_row], 1.0, depth=translate.rows)]
     return None
 
 
-def log_softmax(self: Translator, name: str, out: Tensor, args: Sequence[Any], more: Mapping[str, Any]) -> Any:
+def log_softmax(translate: Translator, name: str, out: Tensor, args: Sequence[Any], more: Mapping[str, Any]) -> Any:
     """Over the features, which are dimension -2."""
     x, dim = args[:2]
-    fits = dim == -2 and all(_plain(y) and self.batch_axis(y) == -1 and y.stride(-1) == 1 for y in (x, out))
-    return [self.make(name, out, [x], 0.0, -1, (len(x), self.rows))] if fits and x.dim() == 3 else None
+    fits = dim == -2 and all(_plain(y) and translate.batch_axis(y) == -1 and y.stride(-1) == 1 for y in (x, out))
+    return [translate.make(name, out, [x], 0.0, -1, (len(x), translate.rows))] if fits and x.dim() == 3 else None
 
 
-def scatter(self: Translator, name: str, out: Tensor, args: Sequence[Any], more: Mapping[str, Any]) -> Any:
+def scatter(translate: Translator, name: str, out: Tensor, args: Sequence[Any], more: Mapping[str, Any]) -> Any:
     """out[run, label of the row, row] += share of the row: the index varies along the rows alone."""
     _, dim, index, share = args
-    if dim != -2 or index.shape[-2] != 1 or self.batch_axis(out) != -1 or not _plain(share) or out.dim() != 3:
+    if dim != -2 or index.shape[-2] != 1 or translate.batch_axis(out) != -1 or not _plain(share) or out.dim() != 3:
         return None
-    return [self.make("scatter", out, [index, share], 0.0, -1, (len(out), self.rows))]
+    return [translate.make("scatter", out, [index, share], 0.0, -1, (len(out), translate.rows))]
 
 
 RULES: dict[str, Callable[..., Any]] = {

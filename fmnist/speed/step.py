@@ -49,7 +49,7 @@ class TapedStep(Step):
             return
         self.one_chunk = not in_chunks(self.model, self.criterion)
         only_products = isinstance(self.criterion, Classification) and multiplies_only(self.model)
-        self.takes_pixels = (self.kernels.integers or self.kernels.black) and only_products
+        self.takes_pixels = self.kernels.of_pixels and only_products
         for layer in self.model.modules():
             if isinstance(layer, Linear) and self.takes_pixels:
                 layer.of_images = native.product if self.kernels.black else integers.product
@@ -69,7 +69,7 @@ class TapedStep(Step):
         sizes = [chunk.x.shape[-2] for chunk in chunks]
         tape = Tape(kernels, self.optimizer.flat.data.dtype, self.totals, self.arenas, sizes, self.capture)
         for number, (x, labels, pixels, mix) in enumerate(chunks):
-            tape.start(number, x, pixels if kernels.integers or kernels.black else None)
+            tape.start(number, x, pixels if kernels.of_pixels else None)
             output, back = write(self.model, tape, x)
             back(write_loss(self.criterion, tape, output, x, labels, tape.rows, mix))
             for frozen in (p.grad for p in self.model.parameters() if p.grad is not None and not p.requires_grad):

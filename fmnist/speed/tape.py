@@ -64,11 +64,10 @@ class Tape:
         self.kernels, self.dtype, self.totals, self.sizes, self.rows = kernels, dtype, totals, sizes, sum(sizes)
         self.arenas, self.arena = arenas, arenas.chunk
         self.arena.at = 0
-        self.phases: list[list[Operation]] = [[]]
+        self.phases: list[list[Any]] = [[]]  # operations; where they are translated, Known and Foreign until `compile`
         self.settings: list[str | None] = ["highest"]  # of float32 products at the end of each phase, where it is known
         self.digits: dict[int, Digits] = {}
         self.translate = Translator() if kernels.programs else None
-        self.translated: list[list[Known | Foreign]] = [[]]
         self.capture, self.warm = capture, False
         self.captured: list[Operation] = []
 
@@ -99,8 +98,7 @@ class Tape:
 
     def _write(self, operation: Operation, known: list[Known] | None) -> None:
         """Add an operation. known: the instructions for it."""
-        self.phases[self.phase].append(operation)
-        self.translated[self.phase] += known or [Foreign(operation)]
+        self.phases[self.phase] += known or [Foreign(operation) if self.translate else operation]
 
     def end(self) -> None:
         """End a chunk."""
@@ -110,7 +108,7 @@ class Tape:
     def compile(self) -> None:
         """Put consecutive operations that the native library knows into programs, where the tape has them."""
         if self.translate:
-            self.phases = [programs(phase) for phase in self.translated]
+            self.phases, self.translate = [programs(phase) for phase in self.phases], None
 
     def barrier(self) -> None:
         """What this chunk writes after it is done only when all chunks have done what they wrote before it."""
@@ -119,7 +117,6 @@ class Tape:
         self.phase += 1
         if self.phase == len(self.phases):
             self.phases.append([])
-            self.translated.append([])
             self.settings.append(None)
 
     @torch.no_grad()

@@ -7,8 +7,6 @@ void run(const Instruction *list, long count);
 
 static const char *unable(void) { return NULL; }
 
-enum { THRESHOLD_BACKWARD_CODE = ELEMENTWISE + 9, ADD_CODE = ELEMENTWISE + 1, CLAMP_CODE = ELEMENTWISE + 8 };
-
 static Operand by_feature(void *at, long features, long rows) { return (Operand){at, features * rows, rows, 1}; }
 static Operand matrix(void *at, long rows, long columns) { return (Operand){at, rows * columns, columns, 1}; }
 static Operand turned(Operand x) { return (Operand){x.at, x.run, x.row, x.feature}; }
@@ -30,14 +28,14 @@ static void step(long runs, long rows, long pixels_, long hidden, long classes, 
     Operand of_bias = {(char *)bias, hidden, 1, 0}, of_row = {(char *)means, rows, 0, 1};
     const Instruction program[] = {
         {MULTIPLY_IMAGES, 1, 0, 1, runs, hidden, rows, pixels_, 0, 0, {H, matrix(w, hidden, pixels_), images}},
-        {ADD_CODE, 0, 1, 0, runs, hidden, rows, 0, 0, 1, {H, H, of_bias}},
-        {CLAMP_CODE, 0, 0, 0, runs, hidden, rows, 0, 0, 0, {H, H}},
+        {ADD, 0, 1, 0, runs, hidden, rows, 0, 0, 1, {H, H, of_bias}},
+        {CLAMP_MIN, 0, 0, 0, runs, hidden, rows, 0, 0, 0, {H, H}},
         {SUM_FEATURES, 0, 0, 0, runs, 1, rows, hidden, 0, 1.0 / (double)hidden, {of_row, H}},
         {MULTIPLY, 0, 0, 0, runs, classes, rows, hidden, 0, 0, {Z, V, H}},
         {LOG_SOFTMAX, 0, 0, 0, runs, classes, rows, 0, 0, 0, {Z, Z}},
         {SCATTER, 0, 0, 0, runs, classes, rows, 0, 0, 0, {Z, {(char *)label, rows, 0, 1}, {(char *)share, rows, 0, 1}}},
         {MULTIPLY, 0, 0, 0, runs, hidden, rows, classes, 0, 0, {G, turned(V), Z}},
-        {THRESHOLD_BACKWARD_CODE, 0, 0, 0, runs, hidden, rows, 0, 0, 0, {G, G, H}},
+        {THRESHOLD_BACKWARD, 0, 0, 0, runs, hidden, rows, 0, 0, 0, {G, G, H}},
         {MULTIPLY, 1, 1, 0, runs, classes, hidden, rows, 0, 0, {matrix(dv, classes, hidden), Z, turned(H)}},
         {MULTIPLY_IMAGES, 1, 0, 0, runs, hidden, pixels_, rows, 0, 0, {matrix(dw, hidden, pixels_), G, images}},
         {SUM_ROWS, 1, 0, 0, runs, hidden, 1, rows, 0, 1, {{(char *)db, hidden, 1, 0}, G}},
@@ -100,7 +98,7 @@ static void step(long runs, long rows, long pixels_, long hidden, long classes, 
 
 /* Every elementwise operation, on lines along rows and along features: only memory is judged here. */
 static void elements(long runs, long features, long rows, int by_row) {
-    for (int code = ELEMENTWISE; code < ELEMENTWISE + 24; code++) {
+    for (int code = COPY; code < CODES; code++) {
         Operand operand[4];
         for (int i = 0; i < 4; i++) {
             operand[i] = by_feature(floats(runs * features * rows), features, rows);

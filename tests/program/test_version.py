@@ -20,7 +20,7 @@ def checkout(tmp_path, monkeypatch):
     """A repository that looks like this one, in the place of this one, and its commit."""
     folder = tmp_path / "checkout"
     for name in ("train.py", "README.md", "fmnist/nn/layers.py", "fmnist/speed/integers.c", "conf/config.yaml",
-                 "sweep/study/lr.yaml"):  # fmt: skip
+                 "fmnist/speed/native/native.h", "sweep/study/lr.yaml"):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("1\n", encoding="utf-8")
     (folder / ".gitignore").write_text("/outputs/\n", encoding="utf-8")
@@ -33,7 +33,8 @@ def checkout(tmp_path, monkeypatch):
 
 CHANGES = {
     "train.py": "+", "fmnist/nn/layers.py": "+", "fmnist/speed/integers.c": "+", "conf/config.yaml": "+",
-    "sweep/study/lr.yaml": "+", "README.md": "",  # these are tracked, those that follow are new
+    "fmnist/speed/native/native.h": "+", "sweep/study/lr.yaml": "+",
+    "README.md": "",  # these are tracked, those that follow are new
     "fmnist/ideas/mine.py": "+", "conf/experiment/mine.yaml": "+", "sweep/study/mine.yaml": "+", "notes.py": "",
     "fmnist/notes.txt": "", "outputs/run/result.json": "",
 }  # fmt: skip

@@ -135,3 +135,15 @@ def test_a_step_is_one_program_but_for_what_counts_or_draws(dataset, monkeypatch
     ((written, _),) = stack.step.tapes.values()
     assert sorted(between) == outside
     assert len(written.phases[0]) == len(outside) + 1
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_threads_wait_twice_in_a_step(dataset, monkeypatch, runs):
+    """Before the rows of the batch go through all layers and back, and before the gradients that sum over rows."""
+    monkeypatch.setattr("fmnist.speed.step.choose", lambda *_: Kernels(programs=True, black=True))
+    configs = [make_config(**CLASSIFIERS[0], batch_size=64, seed=seed) for seed in range(runs)]
+    stack = Stack(configs, dataset, torch.device("cpu"))
+    stack.step.gradient(next(stack.feed.epoch(1)))
+    ((written, _),) = stack.step.tapes.values()
+    first, *others = [one for f, _, _ in written.operations if isinstance(f, native.Program) for one in f.list]
+    assert [one.alone for one in (first, *others) if one.waits] == [1, 0, 1]

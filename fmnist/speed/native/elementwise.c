@@ -46,12 +46,6 @@ INLINE float hyperbolic_tangent(float x) {
     return __builtin_fabsf(x) < 0.625f ? near : far;
 }
 
-enum { /* in the order of fmnist/speed/programs.py */
-    COPY = ELEMENTWISE, ADD, SUBTRACT, TIMES, ADD_PRODUCT, PLUS, SCALE, RECIPROCAL_ROOT, CLAMP_MIN, THRESHOLD_BACKWARD,
-    LEAKY_RELU, LEAKY_RELU_BACKWARD, EXP, LOG, NEGATE, ABSOLUTE, SIGN, SIGMOID, SIGMOID_BACKWARD, TANH, TANH_BACKWARD,
-    SILU, SILU_BACKWARD, LERP,
-};
-
 /* y = f(a, b, c) for n numbers; s is a number of the operation. */
 static void line(int64_t code, float s, float *y, const float *a, const float *b, const float *c, long n) {
     switch (code) {

@@ -93,8 +93,13 @@ typedef struct { long run, feature, features, row, rows; } Part;
     ((type *)(instruction)->operand[which].at + (part).run * (instruction)->operand[which].run +                       \
      (part).feature * (instruction)->operand[which].feature + (part).row * (instruction)->operand[which].row)
 
-/* The codes are those of fmnist/speed/programs.py. */
-enum { MULTIPLY, MULTIPLY_IMAGES, SUM_ROWS, SUM_FEATURES, LOG_SOFTMAX, SCATTER, ACCUMULATE, ELEMENTWISE };
+/* The codes, in the order of fmnist/speed/native.py. From COPY on an operation computes each number by itself. */
+enum {
+    MULTIPLY, MULTIPLY_IMAGES, SUM_ROWS, SUM_FEATURES, LOG_SOFTMAX, SCATTER, ACCUMULATE,
+    COPY, ADD, SUBTRACT, TIMES, ADD_PRODUCT, PLUS, SCALE, RECIPROCAL_ROOT, CLAMP_MIN, THRESHOLD_BACKWARD, LEAKY_RELU,
+    LEAKY_RELU_BACKWARD, EXP, LOG, NEGATE, ABSOLUTE, SIGN, SIGMOID, SIGMOID_BACKWARD, TANH, TANH_BACKWARD, SILU,
+    SILU_BACKWARD, LERP, CODES,
+};
 
 void multiply(const Instruction *, Part);
 void multiply_images(const Instruction *, Part);

@@ -11,10 +11,8 @@ static void (*const DO[])(const Instruction *, Part) = {
     multiply, multiply_images, sum_rows, sum_features, log_softmax, scatter, accumulate, elementwise,
 };
 
-int lanes(void) { return LANES; }
-
 static void perform(const Instruction *one, Part part) {
-    if (part.features > 0 && part.rows > 0) DO[one->code < ELEMENTWISE ? one->code : ELEMENTWISE](one, part);
+    if (part.features > 0 && part.rows > 0) DO[least(one->code, COPY)](one, part);
 }
 
 /* Rows of the batch from operation to operation: a thread waits for nobody. */

@@ -1,53 +1,39 @@
 /* Sums over rows and over features; numbers added at places that labels name. */
 #include "native.h"
 
-/* out (features) = the sum of x over all rows, times a number, or that is added to it. */
-void sum_rows(const Instruction *one, Part part) {
-    const Operand *in = one->operand + 1;
-    float *out = AT(float, one, 0, part), scale = one->number;
-    const float *x = AT(const float, one, 1, part);
-    if (in->feature == 1 && in->row != 1 && one->operand[0].feature == 1 && !one->add) { /* what lies row by row */
-        for (long i = 0; i < part.features; i++) out[i] = 0.0f;
+/* out (kept, each `to` after the one before) = the sums of so many numbers, times a number, or they are added to it. x: the
+ * numbers, in steps from sum to sum and along a sum. Where the sums lie side by side, all of them grow at a time. */
+static void sum(const Instruction *one, float *out, long to, const float *x, long step, long along, long kept) {
+    float scale = one->number;
+    if (step == 1 && to == 1 && along != 1 && !one->add) {
+        for (long i = 0; i < kept; i++) out[i] = 0.0f;
         for (long j = 0; j < one->depth; j++)
-            for (long i = 0; i < part.features; i++) out[i] += x[j * in->row + i];
-        for (long i = 0; i < part.features; i++) out[i] *= scale;
+            for (long i = 0; i < kept; i++) out[i] += x[j * along + i];
+        for (long i = 0; i < kept; i++) out[i] *= scale;
         return;
     }
-    for (long i = 0; i < part.features; i++) {
+    for (long i = 0; i < kept; i++) {
         float total = 0.0f;
-        const float *from = x + i * in->feature;
-        if (in->row == 1) {
+        const float *from = x + i * step;
+        if (along == 1) {
 #pragma omp simd reduction(+ : total)
             for (long j = 0; j < one->depth; j++) total += from[j];
         } else
-            for (long j = 0; j < one->depth; j++) total += from[j * in->row];
-        float *to = out + i * one->operand[0].feature;
-        *to = (one->add ? *to : 0.0f) + total * scale;
+            for (long j = 0; j < one->depth; j++) total += from[j * along];
+        out[i * to] = (one->add ? out[i * to] : 0.0f) + total * scale;
     }
 }
 
-/* out (rows) = the sum of x over all features, times a number. */
+/* out (features): sums over all rows. */
+void sum_rows(const Instruction *one, Part part) {
+    const Operand *out = one->operand, *x = out + 1;
+    sum(one, AT(float, one, 0, part), out->feature, AT(const float, one, 1, part), x->feature, x->row, part.features);
+}
+
+/* out (rows): sums over all features. */
 void sum_features(const Instruction *one, Part part) {
-    const Operand *in = one->operand + 1;
-    float *out = AT(float, one, 0, part), scale = one->number;
-    const float *x = AT(const float, one, 1, part);
-    if (in->row == 1 && one->operand[0].row == 1) {
-        for (long j = 0; j < part.rows; j++) out[j] = 0.0f;
-        for (long i = 0; i < one->depth; i++)
-            for (long j = 0; j < part.rows; j++) out[j] += x[i * in->feature + j];
-        for (long j = 0; j < part.rows; j++) out[j] *= scale;
-        return;
-    }
-    for (long j = 0; j < part.rows; j++) {
-        float total = 0.0f;
-        const float *from = x + j * in->row;
-        if (in->feature == 1) {
-#pragma omp simd reduction(+ : total)
-            for (long i = 0; i < one->depth; i++) total += from[i];
-        } else
-            for (long i = 0; i < one->depth; i++) total += from[i * in->feature];
-        out[j * one->operand[0].row] = total * scale;
-    }
+    const Operand *out = one->operand, *x = out + 1;
+    sum(one, AT(float, one, 0, part), out->row, AT(const float, one, 1, part), x->row, x->feature, part.rows);
 }
 
 /* out (features, rows)[label of the row] += share of the row. */
