@@ -74,7 +74,7 @@ test-ray: data .ray/ready ## a sweep under Ray, in an environment of its own
 PEERS := $(foreach name,tensorflow jax jax-old torch libxsmm,.bench/$(name)/ready)
 DRIVER := fmnist/bench/peers/libxsmm_train.c
 
-bench: data $(PEERS) ## set up the peers and time this project beside them (an hour)
+bench: data $(PEERS) ## set up the peers and time this project beside them (an hour or more)
 	$(BIN)/python -m fmnist.bench
 
 .bench/%/ready: fmnist/bench/peers/requirements-%.txt $(READY)
