@@ -49,7 +49,8 @@ fuzz-layers: data ## 10,000 random layer orders, the tape against autograd
 
 test-gpu: data ## what needs a GPU: tests over devices, CUDA graphs, the bench; one line where there is none
 	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
-	  FMNIST_CUDA_GRAPHS=1 $(BIN)/python -m pytest tests/nn tests/speed tests/train tests/data && $(BIN)/python -m fmnist.bench models --repeats 3; \
+	  $(BIN)/python -m pytest tests/nn tests/speed tests/train tests/data && \
+	  $(BIN)/python -m fmnist.bench peers models stacks --device cuda --repeats 3; \
 	else echo "there is no GPU here: nothing to test"; fi
 
 test-habits: data ## the same commands in the habits of others: locales, read-only places, no account, limits (needs root)

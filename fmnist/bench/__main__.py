@@ -6,12 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fmnist import ROOT, UserError
-from fmnist.bench.entrants import CEILINGS, PEERS, Peer, processors
+from fmnist.bench.entrants import CEILINGS, ON_GPU, PEERS, Peer, processors
 from fmnist.bench.isa import LEVELS, Peak, bound, flags
 from fmnist.bench.race import LOOSE, LOOSE_DEEP, Cell, startup, time_cell
 from fmnist.bench.show import plot, read, show
@@ -44,6 +45,8 @@ def available(peers: dict[str, Peer]) -> dict[str, Peer]:
 def cells(asked: argparse.Namespace) -> list[Cell]:
     """What the command line asks to be timed."""
     found, chosen = [], available({name: PEERS[name] for name in asked.peers})
+    if asked.device != "cpu":
+        chosen = {n: peer.given("--device", asked.device) for n, peer in chosen.items() if peer.script in ON_GPU}
     for work in asked.work:
         if work == "peers":
             found += [Cell(work, m, MODELS[m], b, chosen) for m in MODELS for b in BATCHES.values()]
@@ -60,7 +63,7 @@ def cells(asked: argparse.Namespace) -> list[Cell]:
                         peers[title] = chosen[name].given("--runs", str(runs), "--orders", orders, runs=runs)
                 found.append(Cell(work, model, hidden, batch, peers, loose=loose))
     return [
-        cell for cell in found
+        replace(cell, device=asked.device) for cell in found
         if (not asked.models or cell.model.split()[0] in asked.models)
         and (not asked.batches or cell.batch in [BATCHES[b] for b in asked.batches])
     ]  # fmt: skip
@@ -96,6 +99,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
                         help="processors for each program (default: all)")  # fmt: skip
     parser.add_argument("--isa", choices=LEVELS, default="native",
                         help="the instruction set of all entrants alike; those that do not obey are named")  # fmt: skip
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu",
+                        help="cuda: this project beside plain PyTorch on a GPU (peers, models, stacks)")  # fmt: skip
     parser.add_argument("--beside", type=int, default=0, metavar="N",
                         help="time entrants of peers, models and stacks beside N busy loops too")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, batch orders and turns (default: 0)")
@@ -113,11 +118,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--show", type=Path, metavar="RECORD", help="time nothing: show, and plot, an earlier record")
     asked = parser.parse_args(arguments)
-    asked.work = asked.work or ["peers", "startup"]
+    asked.work = asked.work or (["peers", "startup"] if asked.device == "cpu" else ["peers"])
     if unknown := set(asked.work) - set(works):
         parser.error(f"WORK must be one of {', '.join(works)}, got {', '.join(sorted(unknown))}")
     if min(asked.repeats, asked.rows, asked.threads, asked.runs, asked.epochs, asked.limit) < 1:
         parser.error("--repeats, --rows, --threads, --runs, --epochs and --limit must be at least 1")
+    if asked.device != "cpu" and (others := set(asked.work) - {"peers", "models", "stacks"}):
+        parser.error(f"--device {asked.device} is for peers, models and stacks, not for {', '.join(sorted(others))}")
     if asked.beside < 0:
         parser.error("--beside must be at least 0")
     if asked.plot and asked.plot.suffix not in FORMATS:
@@ -139,7 +146,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     record: dict[str, Any] = {
         "date": now.isoformat(timespec="seconds"), "commit": commit(), "machine": machine(), "threads": asked.threads,
         "isa": asked.isa, "peak": None, "beside": asked.beside,
-        "versions": {}, "cells": [], "steps": [], "startup": {}, "sweeps": [],
+        "device": asked.device, "versions": {}, "cells": [], "steps": [], "startup": {}, "sweeps": [],
     }  # fmt: skip
     asked.output.mkdir(parents=True, exist_ok=True)
     file = asked.output / f"{now:%Y-%m-%d_%H%M%S}.json"

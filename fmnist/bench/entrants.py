@@ -82,6 +82,9 @@ CEILINGS = {
 }
 
 
+ON_GPU = ("ours", "plain")  # scripts that take --device
+
+
 def processors() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

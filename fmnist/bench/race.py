@@ -54,6 +54,7 @@ class Cell:
     peers: dict[str, Peer]
     noisy: bool = False
     loose: float = LOOSE
+    device: str = "cpu"
 
 
 @dataclass
@@ -114,7 +115,7 @@ def time_cell(
 
 def ceilings(cell: Cell) -> dict[str, Peer]:
     """What runs beside the peers and does less than they: a step's products alone, and hand-written kernels' SGD."""
-    if cell.work != "peers":
+    if cell.work != "peers" or cell.device != "cpu":
         return {}
     sgd = CEILINGS if cell.model == "mlp1" else {}
     return {"ceiling": Peer("ceiling")} | {name: peer for name, peer in sgd.items() if peer.python.exists()}
@@ -138,7 +139,7 @@ def summarise(
         "work": cell.work, "model": cell.model, "hidden": cell.hidden, "batch": cell.batch, "rows": asked.rows,
         "n": asked.repeats, "epochs": max((len(one.entrant.losses) for one in timed.values()), default=0),
         "checked_epoch": CHECKED, "isa": asked.isa, "peak": peak, "beside": asked.beside,
-        "plain": min(forms, key=lambda name: median(seconds[name]), default=None),
+        "device": cell.device, "plain": min(forms, key=lambda name: median(seconds[name]), default=None),
         "peers": {name: metrics[name] for name in names}, "faster": faster,
         "ceilings": {name: metrics[name] for name in CEILINGS if name in metrics},
     }  # fmt: skip

@@ -53,6 +53,7 @@ def _cell(cell: dict[str, Any]) -> str:
     """A cell's table. x plain: the speed, that of plain PyTorch's best form is 1. ours is x: as fast as this peer."""
     per = "epoch and run" if cell["work"] == "stacks" else "epoch"
     isa = "" if cell.get("isa", "native") == "native" else f", {cell['isa']}"
+    isa += ", on a GPU" if cell.get("device", "cpu") != "cpu" else ""
     title = f"{cell['model']}, {_batch(cell)}, {cell['rows']:,} rows{isa}: ms per {per}, n = {cell['n']}"
     beside = cell.get("beside", 0)
     rows = []

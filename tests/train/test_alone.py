@@ -116,7 +116,8 @@ def test_a_metric_that_is_not_defined_is_null_and_the_run_can_be_read(kind, tmp_
         assert not undefined & read_result(directory)["metrics"].keys()
         assert all(undefined.isdisjoint(row) for row in read_rows(directory))
         metrics = evaluate(directory)
-        assert metrics["test/loss"] == read_result(directory)["metrics"]["test/loss"]
+        # a GPU's products depend on how many runs are in the stack
+        assert metrics["test/loss"] == pytest.approx(read_result(directory)["metrics"]["test/loss"])
         if kind != "classifier":
             assert "auroc undefined" in table(metrics)
             assert "probe accuracy undefined" in table(metrics)

@@ -52,8 +52,9 @@ def test_a_stack_is_its_solos(name, model, tmp_path):
     engine.fit(configs, [tmp_path / f"stack{run}" for run in range(len(configs))])
     for run, config in enumerate(configs):
         engine.fit([config], [tmp_path / f"solo{run}"])
-        # rounding grows over the steps, with batch norm faster: seen 1.2e-9 with products spread over two threads
-        assert_same_run(tmp_path / f"stack{run}", tmp_path / f"solo{run}", rel=1e-7, abs=1e-7)
+        # rounding grows over the steps, with batch norm faster: seen 1.2e-9 with products spread over two threads, and
+        # 1.3e-7 on an H200
+        assert_same_run(tmp_path / f"stack{run}", tmp_path / f"solo{run}", rel=1e-6, abs=1e-6)
 
 
 COMPOSITIONS = list(itertools.product((None, 0.5), (None, True), (None, True), (None, 0.25), (None, 0.2)))

@@ -20,7 +20,7 @@ def state(directory):
 
 
 def equal(one, other):
-    return all(torch.equal(one[name], other[name]) for name in one.keys() | other.keys())
+    return all(torch.equal(one[name].cpu(), other[name].cpu()) for name in one.keys() | other.keys())
 
 
 def test_training_does_not_notice_the_average(tmp_path):

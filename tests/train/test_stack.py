@@ -21,7 +21,8 @@ STACKS = {
     "dropout": [{"dropout": 0.5}, {"dropout": 0.0}, {"dropout": 0.2}],
     "smoothing": [{"label_smoothing": 0.1}, {"label_smoothing": 0.0}],
     "schedules": [{"schedule": "cosine"}, {"schedule": "one_cycle"}, {"schedule": "constant"}],
-    "optimizer": [{"optim.betas": [0.8, 0.9]}, {"optim.weight_decay": 0.1, "optim.eps": 1e-6}],
+    # the gradient of a bias before batch norm is rounding alone, and decay with a small eps would make steps of it
+    "optimizer": [{"optim.betas": [0.8, 0.9]}, {"optim.weight_decay": 0.1, "optim.eps": 1e-3}],
     "clipping": [{"grad_clip": 0.1}, {"grad_clip": None}],
     "initial weights": [{"init": "glorot", "init_scale": 0.1}, {"init": "report"}],
     "selection": [{"select": "best", "seed": 3}, {"select": "last", "patience": 1}],
@@ -205,7 +206,8 @@ def test_select_decides_which_weights_are_tested(tmp_path):
     for outcome, file, key in ((outcomes[0], "last/last.pt", "weights"), (outcomes[1], "best/best.pt", "weights")):
         stack = Stack(configs[:1], dataset, torch.device("cpu"))
         stack.load_weights(0, checkpoint.load(tmp_path / file)[key])
-        assert stack.measure("test", dataset.test)["test/accuracy"][0] == outcome.metrics["test/accuracy"]
+        (accuracy,) = stack.measure("test", dataset.test)["test/accuracy"]
+        assert accuracy == pytest.approx(outcome.metrics["test/accuracy"])  # which a GPU may have measured
     assert outcomes[0].metrics["test/loss"] != outcomes[1].metrics["test/loss"]
 
 

@@ -23,7 +23,11 @@ KINDS = {
 def arguments() -> argparse.Namespace:
     """The command line."""
     return entrant.arguments(
-        kind=list(KINDS), precision=["float32", "bfloat16"], runs=["1", "10", "16"], orders=["shared", "own"]
+        kind=list(KINDS),
+        precision=["float32", "bfloat16"],
+        runs=["1", "10", "16"],
+        orders=["shared", "own"],
+        device=["cpu", "cuda"],
     )
 
 
@@ -37,7 +41,7 @@ def stack_of(work: argparse.Namespace) -> Iterator[Any]:
             "model": {"name": name, "hidden": work.hidden}, "optim": {"name": "adam"}, "seed": seed,
             "data": {"name": "fashion", "dir": str(work.data.parent), "limit": round(work.rows / 0.8)},
             "batch_size": None if work.full else work.batch, "schedule": "constant", "precision": work.precision,
-            "order_seed": seed if work.orders == "own" else work.seed, "device": "cpu", **KINDS[work.kind],
+            "order_seed": seed if work.orders == "own" else work.seed, "device": work.device, **KINDS[work.kind],
         })
         for seed in seeds
     ]  # fmt: skip

@@ -135,17 +135,18 @@ def stepped(form: str, kind: str, model: nn.Module) -> Step:
 
 
 def main() -> None:
-    work = entrant.arguments(kind=KINDS, form=FORMS)
+    work = entrant.arguments(kind=KINDS, form=FORMS, device=["cpu", "cuda"])
     torch.set_num_threads(work.threads)
     torch.manual_seed(work.seed)
-    x, labels = map(torch.from_numpy, entrant.load(work))
+    x, labels = (torch.from_numpy(part).to(work.device) for part in entrant.load(work))
     model = build(work.kind, work.hidden)
     start(model, work.seed)
+    model.to(work.device)
     step = stepped(work.form, work.kind, model)
 
     def train() -> tuple[float, float | None]:
-        total, measured = torch.zeros(()), torch.zeros(())
-        order = [] if work.full else torch.randperm(work.rows).split(work.batch)
+        total, measured = (torch.zeros((), device=work.device) for _ in range(2))
+        order = [] if work.full else torch.randperm(work.rows, device=work.device).split(work.batch)
         for batch_x, batch_labels in [(x, labels)] if work.full else ((x[rows], labels[rows]) for rows in order):
             loss, sums = step(batch_x, batch_labels)
             total += loss * len(batch_x)
