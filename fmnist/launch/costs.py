@@ -14,7 +14,7 @@ from fmnist import UserError
 from fmnist.config.schema import Config, kind
 from fmnist.sources import fetch, idx
 
-CHUNK = 6_000  # rows whose activations are counted: generously, those of a chunk of fmnist.nn.step
+CHUNK = 6_000  # rows whose activations are counted: generously, those of a chunk of fmnist.nn.step on a CPU
 STATES = 5  # numbers kept per parameter: itself, its gradient, two moments, the best so far
 PROCESS = 0.5e9  # bytes of a process before it has any data: Python and torch
 SPEED = 4e10  # multiply-adds a second of a core, where nothing is measured

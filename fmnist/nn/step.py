@@ -12,8 +12,13 @@ from fmnist.nn.losses import Criterion
 from fmnist.nn.optim import Optimizer
 from fmnist.nn.totals import Totals
 
-CHUNK = 2000  # rows whose activations stay in the caches; a larger batch is worked through in such chunks
-MEASURED = 1000  # the same in evaluation; it must not depend on the runs, whose noise is drawn chunk by chunk
+MEASURED = 1000  # rows that are worked through at a time in evaluation
+
+
+def chunk_rows(device: torch.device) -> int:
+    """Rows of a batch that are worked through at a time: on a CPU those whose activations stay in its caches; more on
+    a GPU, where the number of operations counts. The runs may not change it: their noise is drawn chunk by chunk."""
+    return 2000 if device.type == "cpu" else 16_000
 
 
 def couples_rows(model: nn.Module, criterion: Criterion) -> bool:
@@ -59,9 +64,8 @@ class Step:
     def chunks(self, batch: Batch) -> Iterator[Batch]:
         """The chunks of rows that a batch is worked through in."""
         rows = batch.x.shape[-2]
-        size = rows if self.one_chunk else CHUNK
-        for start in range(0, rows, size):
-            yield batch.chunk(start, min(start + size, rows))
+        size = rows if self.one_chunk else chunk_rows(batch.x.device)
+        return (batch.chunk(start, start + size) for start in range(0, rows, size))
 
     def settings(self) -> dict[str, Any]:
         """What decides the last bits of a step. It is recorded, and a resumed run is given it again."""
@@ -88,11 +92,10 @@ def outputs(
 ) -> Iterator[tuple[Any, Tensor, Tensor]]:
     """The model's output in evaluation mode, chunk by chunk, with the rows it belongs to: (output, x, labels)."""
     rows = len(x) if criterion.couples_rows else MEASURED
-    for start in range(0, len(x), rows):
-        chunk = slice(start, start + rows)
+    for chunk, targets in zip(torch.split(x, rows), torch.split(labels, rows), strict=True):
         with evaluating(model), autocast(x.device, precision):
-            output = model(x[chunk])
-        yield output, x[chunk], labels[chunk]
+            output = model(chunk)
+        yield output, chunk, targets
 
 
 @torch.no_grad()

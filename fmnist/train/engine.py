@@ -171,11 +171,10 @@ def _opening(run: Run) -> str:
     dataset, device = run.stack.dataset, run.stack.optimizer.flat.data.device
     held_out = len(dataset.validation.labels) if dataset.validation else 0
     weights = sum(p.numel() for p in run.stack.model.parameters()) // len(run.stack.configs)
-    precision = run.config.precision
     going_on = f", going on after epoch {run.epoch}" if run.epoch else ""
     slow = ", which this processor emulates: expect many times the time of float32"
     return (
         f"{run.config.model.name}: {weights:,} parameters, {len(dataset.train.labels):,} training, {held_out:,} "
-        f"validation and {len(dataset.test.labels):,} test images, {precision} on {device}"
-        f"{slow if precision == 'bfloat16' and bfloat16_is_emulated(device) else ''}{going_on}"
+        f"validation and {len(dataset.test.labels):,} test images, {run.config.precision} on {device}"
+        f"{slow if run.config.precision == 'bfloat16' and bfloat16_is_emulated(device) else ''}{going_on}"
     )

@@ -16,7 +16,7 @@ from fmnist.config.schema import Config
 from fmnist.data.dataset import Dataset, Split, as_input
 from fmnist.nn.losses import Criterion, bernoulli
 from fmnist.nn.models import VAE, Autoencoder
-from fmnist.nn.step import CHUNK, MEASURED, evaluating, outputs
+from fmnist.nn.step import MEASURED, evaluating, outputs
 from fmnist.view.metrics import auroc, holes
 
 log = logging.getLogger("train")
@@ -51,7 +51,7 @@ def negative_iwae(model: VAE, x: Tensor, samples: int) -> Tensor:
     features), in nats: (K,). It is never above the negative ELBO, and nearer to -log p(x) the more samples it has."""
     total = torch.zeros((), device=x.device)
     with evaluating(model):
-        for chunk in torch.split(x, CHUNK):
+        for chunk in torch.split(x, 2 * MEASURED):
             mean, log_variance = model.posterior(chunk)
             weights = []
             for _ in range(samples):

@@ -14,7 +14,7 @@ from fmnist.train.stack import Stack
 
 
 def test_chunks_add_up(dataset, monkeypatch):
-    monkeypatch.setattr("fmnist.nn.step.CHUNK", 50)  # of 160 rows: the last chunk is shorter
+    monkeypatch.setattr("fmnist.nn.step.chunk_rows", lambda device: 50)  # of 160 rows: the last chunk is shorter
     for model in MODELS:
         knobs = {**model, "precision": "float64", "batch_size": None, "dropout": 0.3, "skip": True}
         assert_same_steps([make_config(**knobs, seed=seed) for seed in range(2)], dataset)
@@ -23,7 +23,7 @@ def test_chunks_add_up(dataset, monkeypatch):
 @pytest.mark.parametrize("runs", [1, 3])
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model["model"])
 def test_batch_norm_sees_all_rows_through_the_chunks(dataset, monkeypatch, model, runs):
-    monkeypatch.setattr("fmnist.nn.step.CHUNK", 50)  # the reference is not cut
+    monkeypatch.setattr("fmnist.nn.step.chunk_rows", lambda device: 50)  # the reference is not cut
     features = torch.tensor([0.0, 1.5, 2.0])  # a mask that does not depend on the order in which it is drawn
     monkeypatch.setattr(Noise, "keep_mask", lambda self, out, *_: out.copy_(
         features[torch.arange(out.shape[-2], device=out.device) % 3, None]))  # fmt: skip
@@ -68,7 +68,7 @@ def coupled(logits, labels):
     ({"loss": "coupled"}, nn.Identity, 1),
 ])  # fmt: skip
 def test_batches_are_cut_where_rows_do_not_see_one_another_or_wait(dataset, monkeypatch, knobs, layer, chunks):
-    monkeypatch.setattr("fmnist.nn.step.CHUNK", 50)
+    monkeypatch.setattr("fmnist.nn.step.chunk_rows", lambda device: 50)
     monkeypatch.setitem(CLASSIFICATION, "coupled", coupled)
     monkeypatch.setattr("fmnist.nn.losses.COUPLING", {*COUPLING, "coupled"})
     original = Parts.hidden

@@ -33,7 +33,7 @@ class StandIn:
 def test_captured_steps_are_the_steps(dataset, monkeypatch, model, refused):
     stand_in = StandIn(refused)
     monkeypatch.setattr("fmnist.speed.step.capture_on", lambda device: stand_in)
-    monkeypatch.setattr("fmnist.nn.step.CHUNK", 50)
+    monkeypatch.setattr("fmnist.nn.step.chunk_rows", lambda device: 50)
     monkeypatch.setattr("fmnist.data.batches.GATHERED", 64)  # so that each pair of buffers is used many times
     for batch_size in (None, 80):
         knobs = {**model, "precision": "float64", "batch_size": batch_size, "dropout": 0.3, "skip": True}

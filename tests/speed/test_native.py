@@ -183,7 +183,7 @@ def test_products_for_evaluation_are_those_of_the_formula(shared):
 @pytest.mark.parametrize("runs", [1, 3])
 @pytest.mark.parametrize("model", [{**CLASSIFIERS[0], "norm": "batch"}, AUTOENCODERS[1]], ids=lambda m: m["model"])
 def test_the_number_of_threads_does_not_matter(dataset, monkeypatch, model, runs):
-    monkeypatch.setattr("fmnist.nn.step.CHUNK", 70)
+    monkeypatch.setattr("fmnist.nn.step.chunk_rows", lambda device: 70)
     kernels, before, found = Kernels(black=True, programs=True), torch.get_num_threads(), []
     monkeypatch.setattr("fmnist.speed.step.choose", lambda *_: kernels)
     for threads in (1, 2, 3, 4):

@@ -41,7 +41,7 @@ class Unknown(nn.Module):
 @pytest.mark.parametrize("layer", [Unknown, lambda: nn.ReLU(inplace=True), lambda: nn.Softplus(beta=2)],
                          ids=["learnt", "written over its input", "torch's"])  # fmt: skip
 def test_a_layer_without_a_rule_goes_by_autograd(dataset, monkeypatch, chunk, layer):
-    monkeypatch.setattr("fmnist.nn.step.CHUNK", chunk)
+    monkeypatch.setattr("fmnist.nn.step.chunk_rows", lambda device: chunk)
     after_each_hidden_layer(monkeypatch, layer)
     assert_same_steps([make_config(**KNOBS, **{"model.activation": "gelu"})], dataset)
 
@@ -77,7 +77,7 @@ TOYS = {"erf": torch.erf, "sin": torch.sin, "softsign": nn.functional.softsign}
 @pytest.mark.parametrize("chunk", [6000, 30])
 @pytest.mark.parametrize("name", [*ACTIVATIONS, *TOYS])
 def test_an_activation_needs_no_more_than_its_function(dataset, monkeypatch, name, chunk):
-    monkeypatch.setattr("fmnist.nn.step.CHUNK", chunk)
+    monkeypatch.setattr("fmnist.nn.step.chunk_rows", lambda device: chunk)
     f = TOYS.get(name) or ACTIVATIONS[name].f
     config = make_config(**CLASSIFIERS[0], precision="float64", batch_size=64)
     config.model.activation = "tried"
@@ -105,7 +105,7 @@ class Wild(nn.Module):
 
 @pytest.mark.parametrize("chunk", [6000, 30])
 def test_what_needs_no_gradient_stays_as_it_is(dataset, monkeypatch, chunk):
-    monkeypatch.setattr("fmnist.nn.step.CHUNK", chunk)
+    monkeypatch.setattr("fmnist.nn.step.chunk_rows", lambda device: chunk)
     config = make_config(**CLASSIFIERS[0], precision="float64", batch_size=64)
     found = []
     for kind in (TapedStep, Step):
@@ -140,7 +140,7 @@ def cubed(logits, x):
     (CLASSIFIERS[0], CLASSIFICATION, hinge), (AUTOENCODERS[0], RECONSTRUCTION, cubed),
 ], ids=["classification", "reconstruction"])  # fmt: skip
 def test_a_loss_without_a_rule_goes_by_autograd(dataset, monkeypatch, model, table, loss, chunk, runs):
-    monkeypatch.setattr("fmnist.nn.step.CHUNK", chunk)
+    monkeypatch.setattr("fmnist.nn.step.chunk_rows", lambda device: chunk)
     monkeypatch.setitem(table, "tried", loss)
     configs = [make_config(**model, precision="float64", batch_size=64, seed=seed) for seed in range(runs)]
     for config in configs:
@@ -165,7 +165,7 @@ class Tempered(MLP):
 
 @pytest.mark.parametrize("chunk", [6000, 30])
 def test_a_class_that_computes_something_else_is_not_given_the_rule_of_its_base(dataset, monkeypatch, chunk):
-    monkeypatch.setattr("fmnist.nn.step.CHUNK", chunk)
+    monkeypatch.setattr("fmnist.nn.step.chunk_rows", lambda device: chunk)
     with monkeypatch.context() as patch:
         patch.setattr("fmnist.nn.losses.Classification", Weighted)
         assert_same_steps([make_config(**KNOBS)], dataset)

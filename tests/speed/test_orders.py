@@ -99,7 +99,7 @@ def assert_steps_as_autograd_does(order: list[Spec], runs: int, shared: bool, ch
     slow = stepping(Step, made[0], loss, rows)
     ties = counting_ties(slow)
     with ExitStack() as stack:
-        stack.enter_context(mock.patch("fmnist.nn.step.CHUNK", chunk))
+        stack.enter_context(mock.patch("fmnist.nn.step.chunk_rows", return_value=chunk))
         if slow.one_chunk and not fast.one_chunk:
             stack.enter_context(mock.patch("fmnist.nn.noise.Noise.keep_mask", of_features))
             stack.enter_context(mock.patch("speed.orders.Jitter.forward", lambda self, x: 1.1 * x))
@@ -173,7 +173,10 @@ def test_layers_in_any_order_step_by_programs_as_without(order, runs, shared, ch
         batches = [batch_of(n, axes, made.width, n) for n in (rows, rows + 5)]
         single = [batch._replace(x=batch.x.float()) for batch in batches]
         kernels = Kernels(programs=programs)
-        with mock.patch("fmnist.nn.step.CHUNK", chunk), mock.patch("fmnist.speed.step.choose", return_value=kernels):
+        with (
+            mock.patch("fmnist.nn.step.chunk_rows", return_value=chunk),
+            mock.patch("fmnist.speed.step.choose", return_value=kernels),
+        ):
             step = stepping(TapedStep, made, loss, rows, "float32")
             found.append([gradient for gradient, *_ in after_each(step, made, [*single, single[0]])])
     error = max(map(error_of, *found))

@@ -40,7 +40,7 @@ def whole(request, monkeypatch):
 def test_whole_grey_levels_give_the_gradient_of_float32(dataset, monkeypatch, whole, model, runs, switches, batch):
     """In float32 with chunks, against autograd in float64: as near to it as float32 products are. And so in evaluation;
     where the network takes the pixels as they are, too."""
-    monkeypatch.setattr("fmnist.nn.step.CHUNK", 70)
+    monkeypatch.setattr("fmnist.nn.step.chunk_rows", lambda device: 70)
     monkeypatch.setattr(Noise, "keep_mask", lambda self, out, *_: out.fill_(1.2))
     monkeypatch.setattr(Noise, "normal", lambda self, out: out.fill_(0.1))
     knobs = {**model, **(switches if model["model"] != "linear" else {}), "batch_size": None if batch is None else 90}

@@ -93,7 +93,7 @@ def test_any_operations_in_the_order_of_programs_do_what_they_do_one_by_one(aske
 ], ids=str)  # fmt: skip
 def test_programs_step_as_autograd_does(dataset, monkeypatch, model, switches, batch, runs):
     """As near to autograd in float64 as the same tape is without programs."""
-    monkeypatch.setattr("fmnist.nn.step.CHUNK", 70)
+    monkeypatch.setattr("fmnist.nn.step.chunk_rows", lambda device: 70)
     monkeypatch.setattr("fmnist.nn.noise.Noise.normal", lambda self, out: out.fill_(0.3))
     monkeypatch.setattr("fmnist.nn.noise.Noise.keep_mask", lambda self, out, *_: out.fill_(1.2))  # chunk by chunk
     knobs = {**model, **(switches if model["model"] != "linear" else {}), "batch_size": batch}

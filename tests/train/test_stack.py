@@ -142,7 +142,7 @@ def test_parameter_counts(knobs, parameters):
 def test_chunks_change_nothing_but_rounding(monkeypatch, tmp_path):
     config = make_config(**MODELS["mlp"], **{**SMALL, "batch_size": None})
     engine.fit([config], [tmp_path / "whole"])
-    monkeypatch.setattr("fmnist.nn.step.CHUNK", 7)  # 480 rows: the last chunk is shorter
+    monkeypatch.setattr("fmnist.nn.step.chunk_rows", lambda device: 7)  # 480 rows: the last chunk is shorter
     engine.fit([config], [tmp_path / "chunks"])
     assert_same_run(tmp_path / "whole", tmp_path / "chunks", rel=1e-9, abs=1e-9)
 
