@@ -163,8 +163,8 @@ ERROR = 2.0**-9  # half a unit in the last of bfloat16's 8 digits, relative
 @pytest.mark.parametrize("way", ["autograd", "tape"])
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model["model"])
 def test_bfloat16_steps_are_float32_ones_but_for_their_rounding(dataset, monkeypatch, model, way):
-    """Autograd rounds. The tape may where "medium" rounds (AMX), though oneDNN does small products in float32 even there;
-    elsewhere it must be float32 itself."""
+    """Autograd rounds. The tape may where "medium" rounds (AMX), though oneDNN does small products in float32 even
+    there; elsewhere it must be float32 itself."""
     knobs = {**model, "batch_size": 64}
     exact = twins([make_config(**knobs, precision="float64")], dataset)[0]
     monkeypatch.setattr("fmnist.speed.step.choose", lambda *_: ROUNDING if way == "tape" else None)
