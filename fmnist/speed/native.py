@@ -24,7 +24,7 @@ log = logging.getLogger("train")
 # In the order of native/native.h.
 CODES = {
     name: code for code, name in enumerate((
-        "multiply", "multiply_images", "sum_rows", "sum_features", "log_softmax", "scatter", "accumulate",
+        "multiply", "multiply_images", "sum_rows", "sum_features", "log_softmax", "scatter", "accumulate", "adam",
         "copy", "add", "sub", "mul", "addcmul", "plus", "scale", "rsqrt", "clamp_min", "threshold_backward",
         "leaky_relu", "leaky_relu_backward", "exp", "log", "neg", "abs", "sign", "sigmoid", "sigmoid_backward", "tanh",
         "tanh_backward", "silu", "silu_backward", "lerp",
@@ -46,7 +46,7 @@ class Instruction(ctypes.Structure):
     _fields_ = (
         ("code", ctypes.c_int64), ("alone", ctypes.c_int64), ("waits", ctypes.c_int64), ("turned", ctypes.c_int64),
         ("runs", ctypes.c_int64), ("features", ctypes.c_int64), ("rows", ctypes.c_int64), ("depth", ctypes.c_int64),
-        ("add", ctypes.c_int64), ("number", ctypes.c_double), ("operand", Operand * 4),
+        ("add", ctypes.c_int64), ("number", ctypes.c_double), ("operand", Operand * 5),
     )  # fmt: skip
 
 

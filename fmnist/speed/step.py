@@ -1,5 +1,6 @@
 """The training step made fast: written on a tape once for each pair of input buffers, replayed ever after."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +18,7 @@ from fmnist.speed.kernels import Kernels, choose
 from fmnist.speed.tape import Arenas, Tape
 from fmnist.speed.taped import in_chunks, multiplies_only, write
 from fmnist.speed.taped_losses import write_loss
+from fmnist.speed.update import Update
 
 
 class TapedStep(Step):
@@ -32,7 +34,7 @@ class TapedStep(Step):
         """rows: of a batch. black: the share of black pixels in the images, see `kernels.black_share`."""
         super().__init__(model, criterion, optimizer, precision)
         self.rows, self.black = rows, black
-        self.tapes = dict[tuple[int, int, torch.Size], tuple[Tape, Batch]]()
+        self.tapes = dict[tuple[int, int, torch.Size, bool], tuple[Tape, Batch]]()
         self.arenas, self.capture = Arenas(optimizer.flat.data.device), capture_on(optimizer.flat.data.device)
         self.go_on_with({})
 
@@ -45,6 +47,7 @@ class TapedStep(Step):
         known = {name: value for name, value in settings.items() if name in Kernels.__dataclass_fields__}
         before = Kernels(**known) if known else None
         self.kernels = choose(self.optimizer.flat.data.device, self.precision, self.rows, self.black, before)
+        self.update = Update.of(self.optimizer) if self.kernels and self.kernels.programs else None
         if self.kernels is None:
             return
         self.one_chunk = not in_chunks(self.model, self.criterion)
@@ -54,17 +57,30 @@ class TapedStep(Step):
             if isinstance(layer, Linear) and self.takes_pixels:
                 layer.of_images = native.product if self.kernels.black else integers.product
 
+    def __call__(self, batch: Batch, lr: Sequence[float], clip: Sequence[float | None]) -> None:
+        """See Step. Where it can be, the update is part of the tape's last program."""
+        if self.update is None or any(limit is not None for limit in clip):
+            super().__call__(batch, lr, clip)
+            return
+        self.update.prepare(lr)
+        self._replay(batch, self.update)
+
     def gradient(self, batch: Batch) -> None:
         """See Step."""
         if self.kernels is None:
             super().gradient(batch)
-            return
-        key = (batch.x.data_ptr(), batch.labels.data_ptr(), batch.x.shape)
+        else:
+            self._replay(batch, None)
+
+    def _replay(self, batch: Batch, update: Update | None) -> None:
+        key = (batch.x.data_ptr(), batch.labels.data_ptr(), batch.x.shape, update is not None)
         if key not in self.tapes:
-            self.tapes[key] = self._write(batch, self.kernels), batch  # holding the buffers keeps their addresses
+            self.tapes[key] = self._write(batch, update), batch  # holding the buffers keeps their addresses
         self.tapes[key][0].replay()
 
-    def _write(self, batch: Batch, kernels: Kernels) -> Tape:
+    def _write(self, batch: Batch, update: Update | None) -> Tape:
+        kernels = self.kernels
+        assert kernels is not None
         chunks = list(self.chunks(batch))
         sizes = [chunk.x.shape[-2] for chunk in chunks]
         tape = Tape(kernels, self.optimizer.flat.data.dtype, self.totals, self.arenas, sizes, self.capture)
@@ -75,5 +91,5 @@ class TapedStep(Step):
             for frozen in (p.grad for p in self.model.parameters() if p.grad is not None and not p.requires_grad):
                 tape(frozen.zero_)
             tape.end()
-        tape.compile()
+        tape.compile(update.instructions if update else ())
         return tape

@@ -105,9 +105,11 @@ class Tape:
         for f, args, kwargs in self.last:
             self(f, *args, **kwargs)
 
-    def compile(self) -> None:
-        """Put consecutive operations that the native library knows into programs, where the tape has them."""
+    def compile(self, last: Sequence[Known] = ()) -> None:
+        """Put consecutive operations that the native library knows into programs, where the tape has them. last: what
+        is to be done at the end."""
         if self.translate:
+            self.phases[-1] += last
             self.phases, self.translate = [programs(phase) for phase in self.phases], None
 
     def barrier(self) -> None:

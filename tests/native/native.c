@@ -110,6 +110,33 @@ static void elements(long runs, long features, long rows, int by_row) {
     }
 }
 
+/* Adam's update of a block of each run, with numbers of each run's own. */
+static void update(long runs, long size) {
+    float *block[4];
+    double *by = room(8 * 7 * runs), *before[4];
+    Instruction one = {ADAM, 1, 0, 0, runs, size, 1, 0, 0, 0, {[4] = {(char *)by, 7, 0, 0}}};
+    for (long i = 0; i < 7 * runs; i++) by[i] = 0.1 * (double)(1 + i % 7) + 0.01 * (double)(i / 7);
+    for (int which = 0; which < 4; which++) {
+        block[which] = floats(runs * size), before[which] = malloc(8 * (size_t)(runs * size));
+        one.operand[which] = (Operand){(char *)block[which], size, 1, 0};
+        for (long i = 0; i < runs * size; i++) {
+            if (which == 3) block[which][i] *= block[which][i];
+            before[which][i] = block[which][i];
+        }
+    }
+    run(&one, 1);
+    for (long i = 0; i < runs * size; i++) {
+        const double *n = by + i / size * 7, p = before[0][i], g = before[1][i] + n[5] * p;
+        double mean = before[2][i] + n[1] * (g - before[2][i]), square = before[3][i] + n[2] * (g * g - before[3][i]);
+        check(block[1][i], before[1][i], 0, "gradient");
+        check(block[2][i], mean, 1e-5, "mean");
+        check(block[3][i], square, 1e-5, "square");
+        check(block[0][i], n[6] * p - n[0] * mean / (sqrt(square) * n[3] + n[4]), 1e-4, "parameter");
+    }
+    for (int which = 0; which < 4; which++) free(before[which]);
+    end_case();
+}
+
 static void try_all(void) {
     static const long sizes[][5] = { /* runs, rows, pixels, hidden, classes */
         {1, 1, 1, 1, 2}, {1, 33, 65, 17, 3}, {2, 64, 64, 8, 10}, {3, 70, 100, 105, 5}, {1, 130, 20, 13, 7}, {5, 3, 15, 30, 4},
@@ -117,5 +144,6 @@ static void try_all(void) {
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int shared = 0; shared < 2; shared++)
             step(sizes[i][0], sizes[i][1], sizes[i][2], sizes[i][3], sizes[i][4], shared);
+    for (long runs = 1; runs < 4; runs++) update(runs, 1), update(runs, 17), update(runs, 1001);
     for (int by_row = 0; by_row < 2; by_row++) elements(3, 17, 65, by_row), elements(1, 1, 3, by_row);
 }

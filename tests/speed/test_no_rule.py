@@ -59,7 +59,7 @@ def test_writing_leaves_statistics_and_generators_alone(dataset, monkeypatch, ma
     slow, fast = twins([make_config(**KNOBS)], dataset)
     before = state_of(fast.model)
     for batch in fast.feed.epoch(1):
-        fast.step._write(batch, fast.step.kernels)
+        fast.step._write(batch, None)
     torch.testing.assert_close(state_of(fast.model), before, rtol=0, atol=0)
     ends = []
     for stack in (slow, fast):

@@ -108,6 +108,21 @@ void elementwise(const Instruction *one, Part part) {
         }
 }
 
+/* Adam's update (Kingma & Ba 2015): of parameters by their gradients, means and squares, and by a run's seven numbers. */
+void adam(const Instruction *one, Part part) {
+    float *p = AT(float, one, 0, part), *mean = AT(float, one, 2, part), *square = AT(float, one, 3, part), by[7];
+    const float *gradient = AT(const float, one, 1, part);
+    for (int i = 0; i < 7; i++) by[i] = (float)AT(const double, one, 4, part)[i];
+    float rate = by[0], to_mean = by[1], to_square = by[2], root = by[3], eps = by[4], decay = by[5], kept = by[6];
+#pragma GCC ivdep
+    for (long i = 0; i < part.features; i++) {
+        float g = gradient[i] + decay * p[i];
+        mean[i] += to_mean * (g - mean[i]);
+        square[i] += to_square * (g * g - square[i]);
+        p[i] = kept * p[i] - rate * mean[i] / (__builtin_sqrtf(square[i]) * root + eps);
+    }
+}
+
 enum { COLUMNS = 64 };
 
 /* out = x - log(sum(exp(x))) over the features of each row of the batch; rows are contiguous. */

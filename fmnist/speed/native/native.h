@@ -83,7 +83,7 @@ typedef struct { char *at; int64_t run, feature, row; } Operand;
 typedef struct {
     int64_t code, alone, waits, turned, runs, features, rows, depth, add;
     double number;
-    Operand operand[4];
+    Operand operand[5];
 } Instruction;
 
 /* A part of an operation: its features and its rows, of one run. */
@@ -95,7 +95,7 @@ typedef struct { long run, feature, features, row, rows; } Part;
 
 /* The codes, in the order of fmnist/speed/native.py. From COPY on an operation computes each number by itself. */
 enum {
-    MULTIPLY, MULTIPLY_IMAGES, SUM_ROWS, SUM_FEATURES, LOG_SOFTMAX, SCATTER, ACCUMULATE,
+    MULTIPLY, MULTIPLY_IMAGES, SUM_ROWS, SUM_FEATURES, LOG_SOFTMAX, SCATTER, ACCUMULATE, ADAM,
     COPY, ADD, SUBTRACT, TIMES, ADD_PRODUCT, PLUS, SCALE, RECIPROCAL_ROOT, CLAMP_MIN, THRESHOLD_BACKWARD, LEAKY_RELU,
     LEAKY_RELU_BACKWARD, EXP, LOG, NEGATE, ABSOLUTE, SIGN, SIGMOID, SIGMOID_BACKWARD, TANH, TANH_BACKWARD, SILU,
     SILU_BACKWARD, LERP, CODES,
@@ -108,4 +108,5 @@ void sum_features(const Instruction *, Part);
 void log_softmax(const Instruction *, Part);
 void scatter(const Instruction *, Part);
 void accumulate(const Instruction *, Part);
+void adam(const Instruction *, Part);
 void elementwise(const Instruction *, Part);

@@ -8,7 +8,7 @@ enum { LONG = 384 }; /* columns of a product with images for each thread; with s
 enum { FEW = 48 };   /* outputs; with fewer for each thread, threads share the columns of an operation too */
 
 static void (*const DO[])(const Instruction *, Part) = {
-    multiply, multiply_images, sum_rows, sum_features, log_softmax, scatter, accumulate, elementwise,
+    multiply, multiply_images, sum_rows, sum_features, log_softmax, scatter, accumulate, adam, elementwise,
 };
 
 static void perform(const Instruction *one, Part part) {
