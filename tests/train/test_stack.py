@@ -2,11 +2,10 @@
 
 import itertools
 import json
-from operator import getitem
 
 import pytest
 import torch
-from helpers import MODELS, SMALL, assert_same_run, make_config, rows_of, tiny
+from helpers import MODELS, SMALL, assert_same_run, half_long, make_config, rows_of, tiny
 from training import PlainStep, assert_all_weights_have_moved
 
 from fmnist import UserError
@@ -39,12 +38,6 @@ def assert_a_stack_is_its_solos(configs, folder):
     for run, config in enumerate(configs):
         engine.fit([config], [folder / f"solo{run}"])
         assert_same_run(together[run], folder / f"solo{run}", rel=1e-9, abs=1e-9)
-
-
-def half_long(*factors):
-    """The product of factors, half of it among the longer checks. In the other half any two meet in all ways."""
-    places = itertools.product(*(range(len(factor)) for factor in factors))
-    return [pytest.param(*map(getitem, factors, at), marks=[pytest.mark.long] * (sum(at) % 2)) for at in places]
 
 
 @pytest.mark.parametrize(("name", "model", "switched"), half_long(list(STACKS), list(MODELS), [False, True]))
@@ -114,13 +107,9 @@ SWITCHES = [dict(zip(("dropout", "norm", "skip"), on, strict=True))
 LOSSES = ["cross_entropy", "report", "report_rows"]
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("switches", SWITCHES, ids=str)
-def test_every_composition_trains_for_two_steps(model, switches, loss, tmp_path, device):
-    # The two data sets take turns: with each of them any two of switches, model and loss meet in all ways.
-    turn = SWITCHES.index(switches) + SWITCHES.index(switches) // 2 + list(MODELS).index(model) + LOSSES.index(loss)
-    dataset = ("fashion", "idx")[turn % 2]
+@pytest.mark.parametrize(("switches", "model", "dataset", "loss"),
+                         half_long(SWITCHES, list(MODELS), ["fashion", "idx"], LOSSES), ids=str)  # fmt: skip
+def test_every_composition_trains_for_two_steps(switches, model, dataset, loss, tmp_path, device):
     where = {"data.limit": 100}
     if dataset == "idx":
         tiny(tmp_path)
