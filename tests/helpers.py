@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,12 @@ def refuses(call: Callable[[], object], *parts: str) -> None:
     assert "\n" not in message
     for part in parts:
         assert part in message, message
+
+
+def half_long(*factors: list[Any]) -> list[Any]:
+    """The product of factors, half of it among the longer checks. In the other half any two meet in all ways."""
+    places = itertools.product(*(range(len(factor)) for factor in factors))
+    return [pytest.param(*map(getitem, factors, at), marks=[pytest.mark.long] * (sum(at) % 2)) for at in places]
 
 
 FILES = list(fetch.FASHION)

@@ -5,7 +5,8 @@ over rows, or reads what another thread has written, threads wait for one anothe
 groups as their order allows. What the library does not know stays a call of its own, between programs.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType, MethodType
 from typing import Any
@@ -69,15 +70,19 @@ def span(x: Tensor, steps: tuple[int, ...] = ()) -> Span:
     return x.data_ptr(), x.data_ptr() + (last + 1) * x.element_size(), steps
 
 
-def meet(some: Sequence[Span], others: Sequence[Span]) -> Iterator[tuple[Span, Span]]:
-    """The pairs of spans that overlap."""
-    return ((one, other) for one in some for other in others if one[0] < other[1] and other[0] < one[1])
+def meet(some: Sequence[Span], others: Sequence[Span]) -> bool:
+    """Whether any of them overlap. Loops, because it is asked thousands of times before the first step of a run."""
+    for start, end, _ in some:
+        for other_start, other_end, _ in others:
+            if start < other_end and other_start < end:
+                return True
+    return False
 
 
 def ordered(first: Any, second: Any) -> bool:
     """Whether two operations must stay in their order."""
     both_foreign = first.kind is None and second.kind is None
-    return both_foreign or any(meet(first.writes, second.reads)) or any(meet(second.writes, first.reads))
+    return both_foreign or meet(first.writes, second.reads) or meet(second.writes, first.reads)
 
 
 def crossed(first: Any, second: Any) -> bool:
@@ -87,13 +92,14 @@ def crossed(first: Any, second: Any) -> bool:
         (run, feature, row), (other_run, other_feature, other_row) = one[2], other[2]
         return (run, row) == (other_run, other_row) and (feature == other_feature or one[0] == other[0])
 
-    pairs = (*meet(first.writes, second.reads), *meet(second.writes, first.reads))
-    return not all(aligned(*pair) for pair in pairs)
+    pairs = [*itertools.product(first.writes, second.reads), *itertools.product(second.writes, first.reads)]
+    return not all(aligned(one, other) for one, other in pairs if meet([one], [other]))
 
 
 def programs(operations: Sequence[Known | Foreign]) -> list[Operation]:
     """Operations that do the same, in an order that makes few programs with few groups."""
-    left, found, instructions, tensors = list(operations), list[Operation](), list[Instruction](), list[Tensor]()
+    order, left = Order(operations), list(range(len(operations)))
+    found, instructions, tensors = list[Operation](), list[Instruction](), list[Tensor]()
 
     def end() -> None:
         if instructions:
@@ -102,30 +108,51 @@ def programs(operations: Sequence[Known | Foreign]) -> list[Operation]:
             tensors.clear()
 
     while left:
-        chosen = _group(left, None) or _group(left, left[0].kind)
-        taken = set(map(id, chosen))
-        left = [each for each in left if id(each) not in taken]
-        for place, each in enumerate(chosen):
+        chosen = order.group(left, None) or order.group(left, operations[left[0]].kind)
+        taken = set(chosen)
+        left = [place for place in left if place not in taken]
+        for number, each in enumerate(operations[place] for place in chosen):
             if isinstance(each, Foreign):
                 end()
                 found.append(each.operation)
             else:
-                each.instruction.alone, each.instruction.waits = each.kind == ALONE, place == 0
+                each.instruction.alone, each.instruction.waits = each.kind == ALONE, number == 0
                 instructions.append(each.instruction)
                 tensors.extend(each.tensors)
     end()
     return found
 
 
-def _group(left: Sequence[Known | Foreign], kind: tuple[int, int] | None) -> list[Known | Foreign]:
-    """The operations of a kind that may be done now, before all others."""
-    chosen, skipped = list[Known | Foreign](), list[Known | Foreign]()
-    for each in left[:WINDOW]:
-        waits = each.kind != kind or any(ordered(other, each) for other in skipped)
-        if not waits and kind is not None:
-            waits = any((ordered if kind == ALONE else crossed)(other, each) for other in chosen)
-        (skipped if waits else chosen).append(each)
-    return chosen
+class Order:
+    """Which operations must wait for which. Each pair is looked at once, when both are first in one window."""
+
+    def __init__(self, operations: Sequence[Known | Foreign]) -> None:
+        self.operations = operations
+        self.after = dict[int, int]()  # by place of an operation: a bit for each that must come before it
+        self.crossing = dict[int, int]()  # of these, those of its kind that other threads may still be doing
+
+    def _look(self, window: Sequence[int]) -> None:
+        for at, place in enumerate(window):
+            if place in self.after:
+                continue
+            second = self.operations[place]
+            before = [first for first in window[:at] if ordered(self.operations[first], second)]
+            same = [first for first in before if self.operations[first].kind == second.kind is not None]
+            if second.kind != ALONE:
+                same = [first for first in same if crossed(self.operations[first], second)]
+            self.after[place], self.crossing[place] = (sum(1 << first for first in some) for some in (before, same))
+
+    def group(self, left: Sequence[int], kind: tuple[int, int] | None) -> list[int]:
+        """The operations of a kind that may be done now, before all others that are left. All by their places."""
+        chosen, skipped = 0, 0
+        self._look(left[:WINDOW])
+        for place in left[:WINDOW]:
+            same_kind = self.operations[place].kind == kind
+            if same_kind and not self.after[place] & skipped and not self.crossing[place] & chosen:
+                chosen |= 1 << place
+            else:
+                skipped |= 1 << place
+        return [place for place in left[:WINDOW] if chosen >> place & 1]
 
 
 class Translator:

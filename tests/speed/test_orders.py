@@ -21,7 +21,7 @@ from fmnist.speed import native
 from fmnist.speed.kernels import Kernels
 from fmnist.speed.step import TapedStep
 
-ORDERS = int(os.environ.get("FMNIST_ORDERS", "250"))
+ORDERS = int(os.environ.get("FMNIST_ORDERS", "150"))
 INPUTS = 4
 ROUNDING = 1e-11  # of a gradient, relative to its largest number
 FLOAT32 = 1e-5  # the same in float32

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 
@@ -71,5 +72,6 @@ class Sweeps:
 def sweep(tmp_path, monkeypatch):
     """`sweep("-m", "seed=0,1")`, in a directory of its own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("yaml.SafeLoader", yaml.CSafeLoader)  # Hydra reads its files at each start: a quarter of it
     monkeypatch.setattr("hydra_plugins._report.DRAWN", {})  # plots take a second
     return Sweeps(monkeypatch)

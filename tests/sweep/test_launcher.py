@@ -53,6 +53,7 @@ class TestIntegration(IntegrationTestSuite):
         monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'sweep'}:{ROOT}")
 
 
+@pytest.mark.long
 def test_the_plugins_are_in_a_wheel(tmp_path):
     source = tmp_path / "source"
     source.mkdir()

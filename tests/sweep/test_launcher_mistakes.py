@@ -54,8 +54,8 @@ def test_jobs_that_diverge_or_are_refused_fail_alone_and_by_name(tmp_path):
 
 @pytest.mark.parametrize(("good", "bad"), [
     ("data.dir=good", "data.dir=bad"),  # a file is missing
-    ("data.limit=60", "data.limit=61"),  # 49 training rows, the last batch has one
-    ("data.split_by=tail", "data.split=0.001"),  # no row is left
+    pytest.param("data.limit=60", "data.limit=61", marks=pytest.mark.long),  # the last batch of 49 rows has one
+    pytest.param("data.split_by=tail", "data.split=0.001", marks=pytest.mark.long),  # no row is left
 ])  # fmt: skip
 def test_a_mistake_in_the_data_is_the_single_runs_line_and_the_other_jobs_go_on(good, bad, folder):
     common = (*TINY, *(() if "dir" in good else ("data.dir=good",)), "norm=batch")
@@ -152,7 +152,9 @@ def test_a_number_of_workers_or_runs_that_is_none_is_one_line(knob, typed, got, 
 
 @pytest.mark.parametrize(("logging", "command"), [
     *(("disabled", ("-m", "seed=0,1", f"hydra/launcher={launcher}")) for launcher in ("basic", "stacked")),
-    *((logging, ("hydra.run.dir=run",)) for logging in ("disabled", "stdout", "none", "default")),
+    ("none", ("hydra.run.dir=run",)),
+    *(pytest.param(logging, ("hydra.run.dir=run",), marks=pytest.mark.long)
+      for logging in ("disabled", "stdout", "default")),
 ])  # fmt: skip
 def test_hydras_other_ways_to_log_train(logging, command, folder):
     words = (word for word in TINY[:-1] if command[0] == "-m" or "sweep" not in word)

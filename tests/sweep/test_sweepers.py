@@ -4,9 +4,12 @@ import json
 
 import pytest
 from helpers import run_cli
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext
 from hydra_plugins._compose import Composer
 from hydra_plugins.points import as_overrides
 from hypothesis import given
@@ -83,6 +86,13 @@ hydra:
 
 def parse_job(launcher, overrides):
     return parse(own(launcher.loader.load_sweep_config(launcher.config, overrides)))
+
+
+def jobs_of(launcher, *arguments):
+    """The jobs of the sweeper of a command that was given, with other arguments: without starting Hydra again."""
+    context = HydraContext(config_loader=launcher.loader, callbacks=Callbacks())
+    sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=None, config=launcher.config)
+    return sweeper.jobs(list(arguments))
 
 
 def test_a_knob_of_another_choice_is_one_line_in_a_sweep_too(sweep, capsys):
@@ -192,9 +202,10 @@ def test_every_study_is_a_sweep_of_right_configs(name, sweep):
     assert len({tuple(job) for job in jobs}) == len(jobs)
     first, last = (parse_job(sweep.launcher, job) for job in (jobs[0], jobs[-1]))
     assert first != last
-    assert sweep(f"study={name}", "save_every=9", "seed=3") == 0
-    assert {parse_job(sweep.launcher, job).seed for job in sweep.launcher.jobs[-1:]} == {3}
-    assert len(sweep.launcher.jobs) < len(jobs) or name == "confirm"  # which has one seed
+    replaced = jobs_of(sweep.launcher, f"study={name}", "save_every=9", "seed=3")
+    last = parse_job(sweep.launcher, replaced[-1])
+    assert (last.seed, last.save_every) == (3, 9)
+    assert len(replaced) < len(jobs) or name == "confirm"  # which has one seed
 
 
 def test_every_study_says_what_it_asks_how_it_is_run_and_how_long_it_takes():

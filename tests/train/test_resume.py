@@ -18,6 +18,22 @@ SIZES = {**SMALL, "epochs": 6, "precision": "float32"}
 KNOBS = {**SIZES, **MODELS["mlp"], "dropout": 0.5}
 
 
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The directory of a run of a config that was never stopped; each is trained once."""
+
+    made = {}
+
+    def run(config):
+        key = repr(config)
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("straight")
+            engine.fit([config], [made[key]])
+        return made[key]
+
+    return run
+
+
 @pytest.mark.parametrize(
     "knobs",
     [
@@ -35,17 +51,16 @@ KNOBS = {**SIZES, **MODELS["mlp"], "dropout": 0.5}
     ids=str,
 )
 @pytest.mark.parametrize("epoch", [1, 2, 4, 6])
-def test_resume_is_bit_identical(knobs, epoch, tmp_path, monkeypatch):
+def test_resume_is_bit_identical(knobs, epoch, straight, tmp_path, monkeypatch):
     sizes = {} if "model" in knobs else MODELS["mlp"]
     config = make_config(**{**SIZES, **sizes, "dropout": 0.5, **knobs})
-    engine.fit([config], [tmp_path / "straight"])
     with monkeypatch.context() as patch:
         crash_in(patch, epoch)
         with pytest.raises(Crash):
             engine.fit([config], [tmp_path / "stopped"])
     assert json.loads((tmp_path / "stopped" / "result.json").read_text())["status"] == "running"
     engine.fit([config], [tmp_path / "stopped"])
-    assert_same_run(tmp_path / "straight", tmp_path / "stopped")
+    assert_same_run(straight(config), tmp_path / "stopped")
 
 
 def test_resume_forgets_rows_after_the_checkpoint_and_a_torn_line(tmp_path, monkeypatch):

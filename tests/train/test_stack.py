@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from helpers import MODELS, SMALL, assert_same_run, make_config, rows_of, tiny
+from helpers import MODELS, SMALL, assert_same_run, half_long, make_config, rows_of, tiny
 from training import PlainStep, assert_all_weights_have_moved
 
 from fmnist import UserError
@@ -40,10 +40,9 @@ def assert_a_stack_is_its_solos(configs, folder):
         assert_same_run(together[run], folder / f"solo{run}", rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("switches", [{}, SWITCHED], ids=["plain", "switches"])
-@pytest.mark.parametrize("name", STACKS)
-def test_a_stack_is_its_solos(name, model, switches, tmp_path):
+@pytest.mark.parametrize(("name", "model", "switched"), half_long(list(STACKS), list(MODELS), [False, True]))
+def test_a_stack_is_its_solos(name, model, switched, tmp_path):
+    switches = SWITCHED if switched else {}
     configs = [make_config(model, **{**MODELS[model], **SMALL, **switches, **own}) for own in STACKS[name]]
     assert_a_stack_is_its_solos(configs, tmp_path)
 
@@ -105,13 +104,12 @@ def test_seeds_matter_and_nothing_else_random_does(tmp_path):
 
 SWITCHES = [dict(zip(("dropout", "norm", "skip"), on, strict=True))
             for on in itertools.product((None, 0.5), (None, "batch", "layer"), (None, True))]  # fmt: skip
+LOSSES = ["cross_entropy", "report", "report_rows"]
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "report", "report_rows"])
-@pytest.mark.parametrize("dataset", ["fashion", "idx"])
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("switches", SWITCHES, ids=str)
-def test_every_composition_trains_for_two_steps(model, dataset, switches, loss, tmp_path, device):
+@pytest.mark.parametrize(("switches", "model", "dataset", "loss"),
+                         half_long(SWITCHES, list(MODELS), ["fashion", "idx"], LOSSES), ids=str)  # fmt: skip
+def test_every_composition_trains_for_two_steps(switches, model, dataset, loss, tmp_path, device):
     where = {"data.limit": 100}
     if dataset == "idx":
         tiny(tmp_path)
