@@ -7,6 +7,8 @@ taped_norms   how the normalising layers are written on a tape
 taped_losses  how each loss is written on a tape
 kernels       which kernels do the work
 programs      operations of a tape put together into programs of the native library
+translator    which instructions of the library do an operation of torch
+update        the optimizer's update as the last part of a program
 native        the native library, native/*.c, and its products with images, which skip black pixels
 integers      exact products of float32 matrices with 8-bit images on processors with AMX; integers.c does the work
 graphs        operations captured as CUDA graphs

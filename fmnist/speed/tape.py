@@ -13,7 +13,8 @@ from fmnist.speed import native
 from fmnist.speed.graphs import Capture, Operation, captured, perform
 from fmnist.speed.integers import Digits
 from fmnist.speed.kernels import THIN, Kernels, float32_products
-from fmnist.speed.programs import Foreign, Known, Translator, programs
+from fmnist.speed.programs import Foreign, Known, programs
+from fmnist.speed.translator import Translator
 
 
 class Arena:

@@ -11,7 +11,7 @@ from fmnist.nn.layers import product_with_images
 from fmnist.speed import native
 from fmnist.speed.kernels import Kernels
 from fmnist.speed.native import CODES, Program
-from fmnist.speed.programs import Translator
+from fmnist.speed.translator import Translator
 from fmnist.train.stack import Stack
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="not compiled for this processor")

@@ -9,7 +9,8 @@ from speed.twins import AUTOENCODERS, CLASSIFIERS, MODELS, twins
 
 from fmnist.speed import native, tape
 from fmnist.speed.kernels import Kernels
-from fmnist.speed.programs import Foreign, Translator, meet, programs, span
+from fmnist.speed.programs import Foreign, meet, programs, span
+from fmnist.speed.translator import Translator
 from fmnist.train.stack import Stack
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="not compiled for this processor")
