@@ -11,6 +11,7 @@ import torch
 from helpers import rows_of, run_cli
 
 from fmnist import ROOT
+from fmnist.record.files import locked
 
 QUICK = ("data.limit=500", "epochs=2", "model.hidden=[20]")
 
@@ -150,6 +151,15 @@ def test_another_config_cannot_overwrite_a_run(tmp_path):
     assert done.returncode == 2
     assert "seed=0 there, 1 here" in done.stderr
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_two_commands_do_not_train_the_same_run(tmp_path):
+    (tmp_path / "run").mkdir()
+    with locked(tmp_path / "run" / "train.log", wait=False):  # as the first one does
+        second = run_cli(*QUICK, "hydra.run.dir=run", cwd=tmp_path)
+    assert second.returncode == 2
+    assert second.stderr.startswith("error: another command is training the run of ")
+    assert not (tmp_path / "run" / "result.json").exists()
 
 
 def test_in_a_sweep_a_bad_job_fails_alone(tmp_path):

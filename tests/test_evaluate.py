@@ -16,8 +16,10 @@ from training import data_kept, quick_disk, strict  # noqa: F401 - two are fixtu
 
 from fmnist import ROOT, UserError
 from fmnist import evaluate as evaluation
+from fmnist.data.dataset import as_input
 from fmnist.evaluate import evaluate, summary, table
 from fmnist.train import engine
+from fmnist.train.stack import Stack
 from fmnist.view import metrics
 
 
@@ -51,6 +53,15 @@ def test_a_finished_run_is_evaluated_from_its_directory_alone(loss, select, tmp_
     assert counts.sum() == 600
     assert counts.trace() / 600 == pytest.approx(found["test/accuracy"])
     assert "Ankle boot" in table(found)
+
+
+def test_all_that_is_told_of_the_test_images_is_of_the_same_input(tmp_path, monkeypatch):
+    """Confusion, recall and precision come from the products by which accuracy and loss are measured."""
+    (outcome,) = engine.fit([make_config(**MODELS["mlp"], **SMALL)], [tmp_path])
+    monkeypatch.setattr(Stack, "input", lambda self, split: as_input(split.images.flip(0), self.dtype))
+    found = evaluate(tmp_path)
+    assert found["test/accuracy"] < outcome.metrics["test/accuracy"] / 2
+    assert torch.tensor(found["confusion"]).trace() / 600 == pytest.approx(found["test/accuracy"])
 
 
 def command(*arguments):

@@ -72,6 +72,21 @@ def test_each_library_is_imported_in_its_place_only():
             assert name in ONLY_IN.get(library, {name}), f"{name} imports {full}"
 
 
+def test_all_text_is_read_and_written_in_an_encoding_that_is_named():
+    """Else it is the locale's. Ruff asks for it too, but only where it can tell that an object is a path."""
+    found = []
+    for path in [*MODULES.values(), ROOT / "train.py", *(ROOT / "sweep").rglob("*.py")]:
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call) or any(keyword.arg == "encoding" for keyword in call.keywords):
+                continue
+            binary = any(isinstance(mode, ast.Constant) and "b" in str(mode.value) for mode in call.args[1:2])
+            opens = isinstance(call.func, ast.Name) and call.func.id == "open" and not binary
+            texts = isinstance(call.func, ast.Attribute) and call.func.attr in ("read_text", "write_text")
+            if opens or texts:
+                found.append(f"{path}:{call.lineno}: {ast.unparse(call)}")
+    assert not found
+
+
 def test_the_core_is_small_and_no_file_is_long():
     assert sum(house.lines()[package] for package in house.CORE) <= house.CEILING
     files = [path for folder in ("fmnist", "sweep", "tests", "docs") for path in (ROOT / folder).rglob("*.py")]

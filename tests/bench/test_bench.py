@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from fmnist import ROOT
 from fmnist.bench import entrants as processes
@@ -214,6 +215,15 @@ def test_a_sweep_is_timed_from_the_command_to_its_end(checkout, tmp_path, capsys
     for entrant in sweep["entrants"].values():
         assert [entrant["median"]] == entrant["seconds"]
         assert 0.3 < entrant["objective"] < 0.8
+
+
+@pytest.mark.parametrize("name", sweeps.COMMANDS)
+def test_overrides_of_a_sweep_are_in_hydras_grammar_wherever_the_checkout_is(name, monkeypatch):
+    monkeypatch.setattr(sweeps, "ROOT", Path("/Drivé (ma thèse)/it's"))
+    for sweep in sweeps.SWEEPS:
+        _, _, flag, *overrides = sweeps.sweep_command(name, sweep, runs=2, epochs=1, rows=2000)
+        assert flag == "-m"
+        assert len(OverridesParser.create().parse_overrides(overrides)) == len(overrides)
 
 
 def test_a_bench_of_which_nothing_is_left_has_status_1(tmp_path, capsys, monkeypatch):

@@ -12,6 +12,7 @@ from grouped import Notes, crashed, log_of, result_of
 from helpers import assert_same_run, make_config, tiny
 
 from fmnist import ROOT, UserError
+from fmnist.launch.runs import run_log
 from fmnist.launch.trouble import trouble
 from fmnist.launch.worker import _Sender, train_group
 from fmnist.record.record import Record
@@ -130,6 +131,14 @@ def test_two_hundred_runs_in_one_stack_need_few_open_files(tmp_path):
     logs = [path.read_text(encoding="utf-8") for path in tmp_path.glob("*/train.log")]
     assert len(logs) == 200
     assert all("epoch 2/2" in log for log in logs)
+
+
+def test_a_log_is_open_only_while_a_line_is_written(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    for run in range(3):
+        run_log(tmp_path / str(run)).info("epoch 1")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert all("epoch 1" in log_of(tmp_path / str(run)) for run in range(3))
 
 
 def test_a_log_that_cannot_be_written_is_one_warning_and_training_goes_on(tmp_path, monkeypatch, capsys):

@@ -75,3 +75,14 @@ def test_without_git_there_is_no_commit(error, checkout, monkeypatch):
 
     monkeypatch.setattr("subprocess.run", fails)
     assert version.commit.__wrapped__() is None
+
+
+def test_versions_are_asked_for_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr("importlib.metadata.version", lambda name: asked.append(name) or "1.0")
+    version.versions.cache_clear()
+    try:
+        assert version.versions() == version.versions()
+    finally:
+        version.versions.cache_clear()
+    assert asked == ["torch", "hydra-core", "tensorboard"]

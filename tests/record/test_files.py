@@ -3,10 +3,13 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 from helpers import full_disk, make_config
 
+from fmnist import ROOT
 from fmnist.record import checkpoint
 from fmnist.record.files import locked, naming, replacing
 from fmnist.record.record import Record
@@ -83,3 +86,18 @@ def test_a_file_system_without_locks_is_one_warning_whatever_is_locked(tmp_path,
             pass
     (warning,) = caplog.messages
     assert warning.startswith(f"{tmp_path / 'sweep' / 'run-0'}: its file system knows no locks")
+
+
+WRITE = """
+import sys
+from pathlib import Path
+from fmnist.record.files import replacing
+with replacing(Path(sys.argv[1])) as file:
+    file.write("0.9 \\u00b1 0.1 \\u2191")
+"""
+
+
+def test_text_is_utf_8_whatever_the_locale_is(tmp_path):
+    ascii_alone = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    subprocess.run([sys.executable, "-c", WRITE, tmp_path / "text"], cwd=ROOT, env=os.environ | ascii_alone, check=True)
+    assert (tmp_path / "text").read_bytes() == "0.9 ± 0.1 ↑".encode()

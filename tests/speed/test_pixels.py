@@ -1,10 +1,13 @@
 """Steps and evaluation that take images as bytes are as near to the truth as those that take them as numbers."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers import make_config
 from speed.twins import AUTOENCODERS, CLASSIFIERS, MODELS, twins
 
+from fmnist.data.dataset import Split
 from fmnist.nn.layers import Linear, product_with_images
 from fmnist.nn.noise import Noise
 from fmnist.speed import integers
@@ -64,6 +67,22 @@ def test_whole_grey_levels_give_the_gradient_of_float32(dataset, monkeypatch, wh
         assert used == (by_integers and "noise" not in model)
         assert fast.measure("validation", dataset.validation)["validation/loss"] == pytest.approx(loss, rel=1e-5)
     assert errors[True] < max(3 * errors[False], 1e-6)
+
+
+@pytest.mark.parametrize("pixels", [1, 2])
+@pytest.mark.parametrize("rows", [1, 2, 32])
+def test_images_of_few_pixels_have_the_gradient_of_float32(dataset, monkeypatch, whole, pixels, rows):
+    """What is summed over is said, and not told by the strides: those of a column are those of a row."""
+    few = Split(dataset.train.images[:, 400 : 400 + pixels].contiguous(), dataset.train.labels)
+    narrow = replace(dataset, train=few, height=1, width=pixels)
+    config = make_config(model="linear", batch_size=rows)
+    exact = twins([make_config(model="linear", batch_size=rows, precision="float64")], narrow)[0]
+    monkeypatch.setattr("fmnist.speed.step.choose", lambda *_: Kernels(integers=True))
+    fast = Stack([config], narrow, torch.device("cpu"))
+    assert fast.step.takes_pixels
+    for stack in (exact, fast):
+        stack.step.gradient(next(stack.feed.epoch(1)))
+    torch.testing.assert_close(fast.optimizer.flat.grad.double(), exact.optimizer.flat.grad, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("runs", [1, 2])

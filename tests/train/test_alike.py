@@ -102,3 +102,13 @@ def test_a_run_that_ends_near_chance_or_explodes_says_so(tmp_path, caplog):
     assert not [line for line in said if "near chance" in line or "the training loss is" in line]
     result = json.loads((tmp_path / "good" / "result.json").read_text(encoding="utf-8"))
     assert result["metrics"]["test/accuracy"] > 0.3
+
+
+@pytest.mark.parametrize("emulated", [False, True])
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_a_precision_that_the_processor_emulates_is_told(precision, emulated, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(engine, "bfloat16_is_emulated", lambda device: emulated)
+    engine.fit([make_config(**{**KNOBS, "epochs": 1, "data.limit": 50, "precision": precision})], [tmp_path])
+    said = [record.getMessage() for record in caplog.records]
+    assert any("this processor emulates" in line for line in said) == (emulated and precision == "bfloat16")
