@@ -7,12 +7,17 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import asdict
 
 import pytest
 from helpers import MODELS, SMALL, Crash, assert_same_run, crash_in, make_config, rows_of
 
 from fmnist import ROOT, UserError
+from fmnist.record import checkpoint
+from fmnist.record.result import read_result
+from fmnist.speed.kernels import Kernels
 from fmnist.train import engine
+from fmnist.train.restore import restore
 
 SIZES = {**SMALL, "epochs": 6, "precision": "float32"}
 KNOBS = {**SIZES, **MODELS["mlp"], "dropout": 0.5}
@@ -173,3 +178,14 @@ def test_a_paused_run_goes_on_to_what_it_would_have_been(eval_every, tmp_path):
     assert engine.fit([make_config(**knobs, until=0.5)], [tmp_path / "paused"]) == [paused]
     engine.fit([make_config(**knobs)], [tmp_path / "paused"])
     assert_same_run(tmp_path / "straight", tmp_path / "paused")
+
+
+def test_a_run_goes_on_by_the_kernels_that_it_began_with_and_names_them(tmp_path, monkeypatch):
+    began, others = Kernels(), Kernels(thin="medium")
+    found = [began, others]  # the best first; another machine, or a later version, may see it the other way round
+    monkeypatch.setattr("fmnist.speed.kernels.serving", lambda *_: found)
+    for until in (0.5, 1.0):
+        engine.fit([make_config(**KNOBS, until=until)], [tmp_path])
+        assert read_result(tmp_path)["kernels"] == checkpoint.load(tmp_path / "last.pt")["kernels"] == asdict(began)
+        found[:] = [others, began]
+    assert restore(tmp_path).step.kernels == began
