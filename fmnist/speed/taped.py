@@ -149,7 +149,9 @@ def _(layer: Activation, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
     tape.keep(kept)
     tape(forward, x, *given, out=y)
 
-    def back(g: Tensor) -> Tensor:
+    def back(g: Tensor) -> Tensor | None:
+        if tape.constant(x):
+            return None
         tape(backward, g, kept, *also, grad_input=g)
         return g
 

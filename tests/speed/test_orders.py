@@ -120,7 +120,7 @@ def assert_steps_as_autograd_does(order: list[Spec], runs: int, shared: bool, ch
             error, allowed = error_of(ours[0], theirs[0]), ROUNDING
             if error > ROUNDING:
                 event("rounding is amplified")
-                allowed = 100 * rounding(order, runs, loss, (first, second, wider))
+                allowed = 1000 * rounding(order, runs, loss, (first, second, wider))
             assert error <= allowed
             close = {"rtol": max(1e-10, allowed), "atol": max(1e-11, allowed)}
             right = [each[1].pop("accuracy") for each in (ours, theirs)]
@@ -149,6 +149,7 @@ def known(*layers, runs=1, shared=True, chunk=1000):
 @known(("batch norm",), ("linear", 3))  # a view of the data is the data
 @known(("plain",), ("batch norm",), runs=2)  # what the runs share cannot be written over by each
 @known(("sigmoid",), ("linear", 3), runs=3)  # nor has it one gradient
+@known(("residual", [("gelu",)], True))  # oneDNN has none for tensors of other dimensions
 @known(("relu",), ("plain",), ("layer norm",), runs=2, chunk=4)
 @known(("residual", [("batch norm",), ("linear", 4)], True), ("linear", 3), runs=2)
 @known(("residual", [("tanh",)], True), ("batch norm",), runs=2, chunk=4)
@@ -162,6 +163,7 @@ def test_layers_in_any_order_step_as_autograd_does(order, runs, shared, chunk, r
 
 
 @pytest.mark.skipif(native.library() is None, reason="not compiled for this processor")
+@known(("residual", [("gelu",)], True))  # in float32
 @TRIED
 @ORDER
 def test_layers_in_any_order_step_by_programs_as_without(order, runs, shared, chunk, rows, loss):
