@@ -17,7 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "program": set(),
     "config": set(),
     "record": {"config", "program"},
-    "sources": {"record"},
+    "sources": {"record", "program"},
     "data": {"sources", "program"},
     "nn": {"config", "data"},
     "speed": {"data", "nn"},

@@ -17,6 +17,7 @@ from fmnist import UserError
 from fmnist.data.dataset import Dataset, Split, values
 from fmnist.nn.losses import Classification
 from fmnist.nn.step import outputs
+from fmnist.program.arguments import typed_path
 from fmnist.program.output import run_command
 from fmnist.record.result import defined, metrics_in_words
 from fmnist.report.comparison import Configuration, comparisons, read
@@ -122,7 +123,9 @@ def main() -> None:
         prog="python -m fmnist.evaluate",
         description="A finished run's metrics, from its own config and weights; of several, their mean and spread.",
     )
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="directories of finished runs, or of sweeps")
+    parser.add_argument(
+        "runs", type=typed_path, nargs="+", metavar="RUN", help="directories of finished runs, or of sweeps"
+    )
     parser.add_argument("--weights", choices=("last", "best", "average"), help="default: those the run was tested with")
     parser.add_argument("--data", metavar="DIR", help="where the run's data lie now, if they were moved (one run)")
     parser.add_argument("--test", metavar="DIR", help="measure the test images in a folder of IDX files (one run)")

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from fmnist import UserError
 from fmnist.nn.models import VAE, Autoencoder
+from fmnist.program.arguments import typed_path
 from fmnist.program.output import run_command
 from fmnist.record.files import replacing
 from fmnist.report.gallery import FORMATS
@@ -41,9 +42,13 @@ def main() -> None:
         prog="python -m fmnist.figures",
         description="Draw a finished autoencoder's pictures again; with more runs of 2-d codes, compare their spaces.",
     )
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="directories of finished runs")
-    parser.add_argument("--folder", type=Path, help="where to put a folder for each run; default: figures/ in the run")
-    parser.add_argument("--out", type=Path, default=Path("outputs/latent_spaces.png"), help="where to put a comparison")
+    parser.add_argument("runs", type=typed_path, nargs="+", metavar="RUN", help="directories of finished runs")
+    parser.add_argument(
+        "--folder", type=typed_path, help="where to put a folder for each run; default: figures/ in the run"
+    )
+    parser.add_argument(
+        "--out", type=typed_path, default=Path("outputs/latent_spaces.png"), help="where to put a comparison"
+    )
     parser.add_argument("--data", metavar="DIR", help="where the runs' data lie now, if they were moved")
     arguments = parser.parse_args()
     try:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from fmnist import ROOT, UserError
@@ -18,6 +17,7 @@ from fmnist.bench.race import LOOSE, LOOSE_DEEP, Cell, startup, time_cell
 from fmnist.bench.show import plot, read, show
 from fmnist.bench.steps import plot_steps, time_step
 from fmnist.bench.sweeps import SWEEPS, time_sweep
+from fmnist.program.arguments import typed_path
 from fmnist.program.output import run_command
 from fmnist.program.version import commit
 from fmnist.record.files import replacing
@@ -104,7 +104,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--beside", type=int, default=0, metavar="N",
                         help="time entrants of peers, models and stacks beside N busy loops too")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, batch orders and turns (default: 0)")
-    parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "bench", help="folder of the JSON record")
+    parser.add_argument(
+        "--output", type=typed_path, default=ROOT / "outputs" / "bench", help="folder of the JSON record"
+    )
     parser.add_argument("--runs", type=int, default=16, help="runs of a sweep (default: 16)")
     parser.add_argument("--epochs", type=int, default=5, help="epochs of each run of a sweep (default: 5)")
     parser.add_argument("--limit", type=float, default=300, metavar="S",
@@ -112,11 +114,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
                         "takes longer is ended and left out (default: 300)")  # fmt: skip
     parser.add_argument(
         "--plot",
-        type=Path,
+        type=typed_path,
         metavar="FILE",
         help="draw the times of `peers`, or the parts of `step` (.png, .svg or .pdf)",
     )
-    parser.add_argument("--show", type=Path, metavar="RECORD", help="time nothing: show, and plot, an earlier record")
+    parser.add_argument(
+        "--show", type=typed_path, metavar="RECORD", help="time nothing: show, and plot, an earlier record"
+    )
     asked = parser.parse_args(arguments)
     asked.work = asked.work or (["peers", "startup"] if asked.device == "cpu" else ["peers"])
     if unknown := set(asked.work) - set(works):

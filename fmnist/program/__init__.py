@@ -1,5 +1,6 @@
 """The program itself, whatever it does. No torch.
 
-version  its commit, and the versions of the packages that it runs with
-output   what its commands print to, and the status with which they end
+version    its commit, and the versions of the packages that it runs with
+arguments  what its commands are given
+output     what they print to, and the status with which they end
 """

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from fmnist import UserError
+from fmnist.program.arguments import typed_path
 from fmnist.program.output import run_command
 from fmnist.report.page import report
 from fmnist.report.tables import printable
@@ -28,8 +29,10 @@ def main() -> None:
         description="Tables and pictures of runs, grouped over seeds: Markdown, CSV, LaTeX, SVG, and one HTML page.",
     )
     found = "sweeps or runs: all runs in or below them; default: the newest sweep in outputs/"
-    parser.add_argument("directories", type=Path, nargs="*", metavar="DIR", help=found)
-    parser.add_argument("--output", type=Path, help="where to put it; default: report/ in DIR, or in what DIRs share")
+    parser.add_argument("directories", type=typed_path, nargs="*", metavar="DIR", help=found)
+    parser.add_argument(
+        "--output", type=typed_path, help="where to put it; default: report/ in DIR, or in what DIRs share"
+    )
     other = "compare with this configuration, not with the best; repeat it for several knobs"
     parser.add_argument("--baseline", action="append", default=[], metavar="KNOB=VALUE", help=other)
     arguments = parser.parse_args()

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from fmnist import UserError
+from fmnist.program.arguments import typed_path
 from fmnist.sources import fetch
 from fmnist.sources.idx import read
 
@@ -61,8 +62,10 @@ def _convert(words: list[str]) -> None:
     source = "an .npz; a folder of .npy; a folder of PNG or JPEG files by class"
     share = "for images that are not parted: the share of each class that is for testing"
     size = "height and width that pictures are brought to, or that rows of numbers in arrays have"
-    parser.add_argument("source", type=Path, metavar="SOURCE", help=source)
-    parser.add_argument("target", type=Path, metavar="TARGET", help="the folder for the IDX files and classes.txt")
+    parser.add_argument("source", type=typed_path, metavar="SOURCE", help=source)
+    parser.add_argument(
+        "target", type=typed_path, metavar="TARGET", help="the folder for the IDX files and classes.txt"
+    )
     parser.add_argument("--test-share", type=float, metavar="SHARE", help=share)
     parser.add_argument("--seed", type=int, default=0, help="of that share, and of the order of pictures (default: 0)")
     parser.add_argument("--size", type=_size, metavar="HxW", help=size)
