@@ -13,7 +13,7 @@ from fmnist import UserError
 from fmnist.config.parse import check_machine, parse
 from fmnist.launch.commands import curves, near, python
 from fmnist.launch.costs import PROCESS, SPEED, START, aside, data_memory, duration, memory, parameters, steps, work
-from fmnist.launch.runs import writing_to
+from fmnist.launch.runs import one_line, writing_to
 from fmnist.launch.trouble import trouble
 from fmnist.record.result import check_directory
 from fmnist.report.leaderboard import Leaderboard, table
@@ -38,8 +38,8 @@ class RefuseEarly(Callback):
     """Hydra callback: a mistake in a single run is refused before Hydra creates or touches the run's directory."""
 
     def on_run_start(self, config: Any, **_: Any) -> None:
-        """Check the composed config; leave with status 2 and one line if it is refused."""
-        try:
+        """Check the composed config; leave with one line if it is refused."""
+        with one_line():
             checked = parse(own(config))
             check_machine(checked)
             try:
@@ -49,9 +49,6 @@ class RefuseEarly(Callback):
             there = check_directory(checked, directory, digest)
             if not config.get("dry_run"):
                 _make(directory, done=there is not None and there["status"] == "done")
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(2) from None
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         """Let the resolver `typed` see the sweep's own command line before any job's."""
@@ -60,14 +57,14 @@ class RefuseEarly(Callback):
 
 
 def _make(directory: Path, done: bool = False) -> None:
-    """Make a run's directory. Raises UserError where that cannot be done. Where the run is done, the command ends then:
-    Hydra would write to the directory, and there is nothing to train."""
+    """Make a run's directory. Raises UserError, or OSError for a full disk, where that cannot be done. Where the run is
+    done, the command ends then: Hydra would write to the directory, and there is nothing to train."""
     try:
         with writing_to("hydra.run.dir", directory):
             directory.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=directory) as file:
                 file.write(bytes(65536))  # there is room for Hydra's own files: it would say no reason
-    except UserError:
+    except (UserError, OSError):
         if not done:
             raise
         print(f"{directory} is done already: nothing to train\ncurves: {curves(directory)}")

@@ -7,7 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fmnist import UserError
-from fmnist.launch.trouble import trouble
+from fmnist.launch.trouble import FULL, trouble
+from fmnist.record.files import naming
 from fmnist.record.result import Outcome, read_result, write_result
 
 LOG = "train.log"  # as Hydra names it, by conf/config.yaml
@@ -107,8 +108,22 @@ def give_up(directory: Path, status: str, reason: str, trace: str = "") -> Outco
 
 @contextmanager
 def writing_to(knob: str, directory: Path) -> Iterator[None]:
-    """Raise UserError, which names the knob, where the directory that it sets cannot be written to."""
+    """Raise UserError, which names the knob, where the directory that it sets cannot be written to. A full disk is no
+    mistake of the knob's: that OSError stays one."""
+    try:
+        with naming(directory):
+            yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise UserError(f"{knob} must be a folder to write to, got {directory}: {error.strerror}") from None
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """End the command in one line: with status 2 for a user's mistake, 1 for a file that cannot be read or written."""
     try:
         yield
-    except OSError as error:
-        raise UserError(f"{knob} must be a folder to write to, got {directory}: {error.strerror}") from None
+    except (UserError, OSError) as error:
+        print(f"error: {trouble(error).text}", file=sys.stderr)
+        raise SystemExit(2 if isinstance(error, UserError) else 1) from None

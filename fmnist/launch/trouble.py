@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from fmnist import UserError
 
 SHORT = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of memory; of open files, in this process or on this machine
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # full, at its quota, read-only, broken
+FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk that is full, or at its quota
+DISK = (*FULL, errno.EROFS, errno.EIO)  # also read-only, broken
 # What torch says where it raises no error of its own kind for it, and Python where there is no room for a thread.
 TOO_LITTLE = (
     "can't allocate memory", "Cannot allocate memory", "not enough memory", "out of memory", "std::bad_alloc",

@@ -49,7 +49,7 @@ class Search:
                     lock.enter_context(locked(directory / f"{FILE}.pid", wait=False))
                 except BlockingIOError:
                     raise UserError(f"{directory} is being searched by another process") from None
-            self._load(directory, direction, may_change)
+                self._load(directory, direction, may_change)
             self._lock = lock.pop_all()
 
     def _load(self, directory: Path, direction: str, may_change: Collection[str]) -> None:

@@ -2,9 +2,7 @@
 
 import itertools
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from fmnist import UserError
 from fmnist.config.parse import flat
 from fmnist.config.schema import MODELS, kind
-from fmnist.launch.runs import writing_to
+from fmnist.launch.runs import one_line, writing_to
+from fmnist.record.files import naming
 
 
 @dataclass
@@ -152,7 +151,8 @@ def keep_settings(config: Any) -> None:
     directory = Path(config.hydra.sweep.dir)
     with one_line(), writing_to("hydra.sweep.dir", directory):
         directory.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, directory / "multirun.yaml")
+        with naming(directory / "multirun.yaml"):
+            OmegaConf.save(config, directory / "multirun.yaml")
 
 
 def check_count(name: str, value: Any, *others: int | None) -> None:
@@ -171,13 +171,3 @@ def ranked_by(config: Any) -> tuple[str, Callable[..., Any]]:
     except KeyError:
         raise UserError(f"model.name must be one of {', '.join(MODELS)}, got {config.model.name!r}") from None
     return f"{part} {model.judged_by}", model.better
-
-
-@contextmanager
-def one_line() -> Iterator[None]:
-    """A user's mistake is one line and status 2."""
-    try:
-        yield
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None

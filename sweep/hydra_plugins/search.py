@@ -18,14 +18,15 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from hydra_plugins._compose import Composer
-from hydra_plugins.points import check_count, keep_settings, merged, one_line, ranked_by
+from hydra_plugins.points import check_count, keep_settings, merged, ranked_by
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist import UserError
 from fmnist.config.schema import NOT_HASHED
 from fmnist.launch.commands import near
-from fmnist.launch.runs import LOG, correct
+from fmnist.launch.runs import LOG, correct, one_line
 from fmnist.launch.trouble import of_the_disk, trouble
+from fmnist.record.files import naming
 from fmnist.record.result import read_result
 
 if TYPE_CHECKING:
@@ -87,12 +88,8 @@ class OptunaSweeper(Sweeper):
             self._check_settings()
             search = self._search(arguments)
             metric, better = self._ranked_by(search)
-        try:
-            with one_line():
-                self._until_the_end(search, metric, better)
-        except OSError as error:
-            print(f"error: {error.filename or self.directory}: {error.strerror or error}", file=sys.stderr)
-            raise SystemExit(1) from None
+        with one_line(), naming(self.directory):
+            self._until_the_end(search, metric, better)
 
     def _check_settings(self) -> None:
         s = self.settings

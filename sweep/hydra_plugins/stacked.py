@@ -18,8 +18,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from hydra_plugins._jobs import Job, Jobs, refuse_shared_directories
-from hydra_plugins.points import check_count, one_line, ranked_by
+from hydra_plugins.points import check_count, ranked_by
 from omegaconf import DictConfig, OmegaConf
+
+from fmnist.launch.runs import one_line
 
 log = logging.getLogger(__name__)
 

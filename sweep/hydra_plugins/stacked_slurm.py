@@ -21,11 +21,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from hydra_plugins._jobs import Job
-from hydra_plugins.points import check_count, one_line
+from hydra_plugins.points import check_count
 from hydra_plugins.stacked import StackedLauncher
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist import ROOT, UserError
+from fmnist.launch.runs import one_line
 
 log = logging.getLogger(__name__)
 

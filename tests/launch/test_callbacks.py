@@ -1,5 +1,8 @@
 """What Hydra calls before and after runs: mistakes are one line, and a dry run leaves nothing."""
 
+import errno
+import os
+
 import pytest
 from helpers import full_disk, refuses, run_cli, tiny
 from hydra.types import RunMode
@@ -7,6 +10,7 @@ from omegaconf import OmegaConf
 from report.made_up import write_run
 
 from fmnist.launch.callbacks import UpdateLeaderboard, _make, ending
+from fmnist.launch.runs import one_line, writing_to
 from fmnist.record.result import read_result
 from fmnist.report.leaderboard import Leaderboard
 
@@ -83,3 +87,12 @@ def test_the_end_of_a_sweep_shows_its_runs_and_its_commands_if_it_has_runs(there
     )
     assert all(line.endswith(str(tmp_path)) for line in lines[-2:])
     assert ("0.5000" in "".join(lines)) == there
+
+
+@pytest.mark.parametrize(("code", "status"), [(errno.ENOSPC, 1), (errno.EDQUOT, 1), (errno.EROFS, 2)])
+def test_a_full_disk_is_no_mistake_of_the_command(code, status, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended, one_line(), writing_to("hydra.run.dir", tmp_path):
+        raise OSError(code, os.strerror(code))
+    assert ended.value.code == status
+    knob = "" if status == 1 else "hydra.run.dir must be a folder to write to, got "
+    assert capsys.readouterr().err == f"error: {knob}{tmp_path}: {os.strerror(code)}\n"

@@ -184,3 +184,14 @@ def test_runs_that_find_no_room_end_a_search_with_the_reason_and_are_tried_again
     assert sweep(*asked, objective=parabola) == 0
     assert [job["lr"] for job in map(as_dict, sweep.launcher.jobs) if "until" not in job] == straight
     assert {state for state, *_ in trials_in(tmp_path / "here", (SPACE, *seeds))} == {TrialState.COMPLETE}
+
+
+@pytest.mark.parametrize(("code", "status"), [(errno.ENOSPC, 1), (errno.EDQUOT, 1), (errno.EROFS, 2)])
+def test_a_search_that_finds_no_room_for_its_file_says_so_as_any_command(code, status, sweep, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(journal.JournalFileBackend, "append_logs", full)
+    assert sweep(*OPTUNA, SPACE) == status
+    knob = "" if status == 1 else "hydra.sweep.dir must be a folder to write to, got "
+    assert capsys.readouterr().err == f"error: {knob}here: {os.strerror(code)}\n"
