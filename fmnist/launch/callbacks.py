@@ -99,11 +99,11 @@ def _sweep(config: Any) -> Path:
 
 def ending(leaderboard: Leaderboard) -> str:
     """What is printed at the end of a sweep: its runs as a table, and the commands that show them, to be pasted."""
+    csv = str(near(leaderboard.sweep / "leaderboard.csv"))
     try:
         found = leaderboard.write()
     except OSError as error:  # such as a full disk: it must not hide what has failed
-        return f"\nthe leaderboard cannot be written: {trouble(error).text}\n"
-    csv = near(leaderboard.sweep / "leaderboard.csv")
+        found, csv = leaderboard.comparisons(), f"the leaderboard cannot be written: {trouble(error).text}"
     return f"\n{table(found)}\n\n{csv}\n{_where_to_look(leaderboard.sweep)}" if found else ""
 
 

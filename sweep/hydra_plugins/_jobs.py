@@ -1,7 +1,8 @@
 """Composes and checks the jobs of a sweep, and tells Hydra how each ended."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,16 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     nodes = {str(key): config._get_node(key) for key in config if key != "hydra"}
     return {key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else config[key]
             for key, node in nodes.items()}  # fmt: skip
+
+
+@contextmanager
+def hydra_config_kept() -> Iterator[None]:
+    """Within it jobs may be composed: afterwards ${hydra:...} means what it meant before."""
+    before = HydraConfig.instance().cfg
+    try:
+        yield
+    finally:
+        HydraConfig.instance().cfg = before
 
 
 def refuse_shared_directories(jobs: Sequence[Job]) -> None:

@@ -30,7 +30,8 @@ DRAWN: dict[str, Callable[..., Any]] = {  # name of the file: how Optuna draws i
 
 
 def report(search: Search) -> None:
-    """Print the command that runs the best trial; write best.yaml and plots/*.png to the search's directory."""
+    """Print the command that runs the best trial; write best.yaml and plots/*.png to the search's directory
+    where it can be written to."""
     trials = search.optuna.get_trials(deepcopy=False)
     count = Counter(trial.state for trial in trials)
     if not count[TrialState.COMPLETE]:
@@ -44,6 +45,8 @@ def report(search: Search) -> None:
     print(f"{len(trials)} trials: {count[TrialState.COMPLETE]} finished, {count[TrialState.PRUNED]} pruned, "
           f"{count[TrialState.FAIL]} failed; plots in {near(search.directory / 'plots')}")  # fmt: skip
     print(f"best: trial {best.number}, {search.metric} {best.value:.4f}{of_runs(runs)}\n{line}", flush=True)
+    if search.refused is not None:
+        return
     with replacing(search.directory / "best.yaml") as file:
         found = {"trial": best.number, search.metric: best.value, "runs": runs, "overrides": overrides}
         file.write(f"# {line}\n{OmegaConf.to_yaml(found)}")

@@ -1,10 +1,12 @@
 """What is searched, and the file in which Optuna keeps what was tried. Imported only for a search."""
 
 import random
+import shutil
 import warnings
 from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import optuna
@@ -33,10 +35,12 @@ class Search:
 
     def __init__(self, space: Space, sampler: str, seed: int) -> None:
         self.space, self.sampler, self.seed = space, sampler, seed
+        self.refused: OSError | None = None
 
     def open(self, directory: Path, metric: str, direction: str, may_change: Collection[str]) -> None:
         """Load the search of this directory or begin one. Errors: UserError if it holds another, or another process
-        searches; OSError.
+        searches; OSError. Where the directory cannot be written to, `refused` says why and a copy is loaded: what is
+        finished can be shown.
 
         metric: what trials are ranked by, in words. direction: maximize or minimize. may_change: knobs that may have
         other values than the search began with.
@@ -44,16 +48,21 @@ class Search:
         self.directory, self.metric = directory, metric
         with ExitStack() as lock:
             with writing_to("hydra.sweep.dir", directory):
+                file = directory / FILE
                 try:
                     directory.mkdir(parents=True, exist_ok=True)
                     lock.enter_context(locked(directory / f"{FILE}.pid", wait=False))
                 except BlockingIOError:
                     raise UserError(f"{directory} is being searched by another process") from None
-                self._load(directory, direction, may_change)
+                except OSError as error:
+                    if not file.exists():
+                        raise
+                    self.refused = error
+                    file = Path(shutil.copy(file, lock.enter_context(TemporaryDirectory())))
+                self._load(file, direction, may_change)
             self._lock = lock.pop_all()
 
-    def _load(self, directory: Path, direction: str, may_change: Collection[str]) -> None:
-        file = directory / FILE
+    def _load(self, file: Path, direction: str, may_change: Collection[str]) -> None:
         _mend(file)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
@@ -66,7 +75,7 @@ class Search:
         except OSError:
             raise
         except Exception as error:  # Optuna checks nothing of what it reads
-            raise UserError(f"{file} is damaged ({error!r}): choose another hydra.sweep.dir") from None
+            raise UserError(f"{self.directory / FILE} is damaged ({error!r}): choose another hydra.sweep.dir") from None
         asked = {name: text for name, text in self.space.asked.items() if name not in may_change}
         before = self.optuna.user_attrs.get("asked", asked)
         changed = [f"{name}={before.get(name)} there, {asked.get(name)} here" for name in {**before, **asked}
@@ -74,7 +83,8 @@ class Search:
         if self.optuna.direction.name.lower() != direction:
             changed.append(f"{self.optuna.direction.name.lower()} there, {direction} here")
         if changed := changed or self._chosen_otherwise():
-            raise UserError(f"{directory} holds another search ({'; '.join(changed)}): choose another hydra.sweep.dir")
+            what = f"{self.directory} holds another search ({'; '.join(changed)})"
+            raise UserError(f"{what}: choose another hydra.sweep.dir")
         self.optuna.set_user_attr("asked", asked)
 
     def _chosen_otherwise(self) -> list[str]:

@@ -12,7 +12,9 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.utils import setup_globals
 from hydra.types import HydraContext, TaskFunction
+from hydra_plugins._jobs import Jobs, hydra_config_kept
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist import UserError
@@ -52,6 +54,7 @@ class PointsSweeper(BasicSweeper):
         """Hydra calls it before `sweep`."""
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         asked: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
+        self.task = task_function
         self.points = asked["points"] or []  # not the constructor's, in which ${seed} is the sweep's, not the job's
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -62,7 +65,13 @@ class PointsSweeper(BasicSweeper):
             check_count("hydra.sweeper.max_batch_size", self.max_batch_size, -1, None)  # -1: all, as Hydra has it
             jobs = self.jobs(arguments)
         self.validate_batch_is_legal(jobs)
-        keep_settings(self.config)
+        with one_line():
+            try:
+                keep_settings(self.config)
+            except (UserError, OSError):  # what is done can be shown even where nothing can be written
+                if not self._done(jobs):
+                    raise
+                return []
         results, start = [], 0
         for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):
             results.append(self.launcher.launch(batch, initial_job_idx=start))
@@ -70,6 +79,21 @@ class PointsSweeper(BasicSweeper):
         for result in itertools.chain(*results):
             _ = result.return_value
         return results
+
+    def _done(self, jobs: Sequence[Sequence[str]]) -> bool:
+        """Whether all jobs are done already; if so, say it."""
+        from fmnist.report.words import counted
+
+        assert self.config is not None
+        assert self.hydra_context is not None
+        sweep = Path(str(self.config.hydra.sweep.dir)).absolute()
+        setup_globals()
+        made = Jobs(self.hydra_context, self.task, self.config, sweep, lambda: None)
+        with hydra_config_kept():
+            done = all(made.make(overrides, number).done for number, overrides in enumerate(jobs))
+        if done:
+            print(f"{sweep}: {counted(len(jobs), 'job')}, {len(jobs)} done already: nothing to train")
+        return done
 
     def jobs(self, arguments: list[str]) -> list[list[str]]:
         """The overrides of every job, points in the outermost loop. Raises UserError where they cannot be combined."""
@@ -146,10 +170,10 @@ def merged(arguments: list[str], params: dict[str, Any], loader: ConfigLoader) -
 
 
 def keep_settings(config: Any) -> None:
-    """Write what the sweep was asked for to its directory, as Hydra's sweepers do. Ends the command where it cannot be
-    written."""
+    """Write what the sweep was asked for to its directory, as Hydra's sweepers do. Raises UserError, or OSError
+    for a full disk, where it cannot be written."""
     directory = Path(config.hydra.sweep.dir)
-    with one_line(), writing_to("hydra.sweep.dir", directory):
+    with writing_to("hydra.sweep.dir", directory):
         directory.mkdir(parents=True, exist_ok=True)
         with naming(directory / "multirun.yaml"):
             OmegaConf.save(config, directory / "multirun.yaml")

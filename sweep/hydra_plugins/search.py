@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from fmnist import UserError
 from fmnist.config.schema import NOT_HASHED
 from fmnist.launch.commands import near
-from fmnist.launch.runs import LOG, correct, one_line
+from fmnist.launch.runs import LOG, correct, one_line, writing_to
 from fmnist.launch.trouble import of_the_disk, trouble
 from fmnist.record.files import naming
 from fmnist.record.result import read_result
@@ -140,9 +140,13 @@ class OptunaSweeper(Sweeper):
 
         direction = self.settings.direction or ("maximize" if better is max else "minimize")
         search.open(self.directory, metric, direction, NOT_HASHED)
-        keep_settings(self.config)  # not before: the folder may be another search's
         with search:
+            if search.refused is None:
+                keep_settings(self.config)  # not before: the folder may be another search's
             while trials := search.batch(self.settings.n_trials, self.settings.n_jobs):
+                if search.refused is not None:
+                    with writing_to("hydra.sweep.dir", self.directory):
+                        raise search.refused
                 self._train(search, trials)
             report(search)
 

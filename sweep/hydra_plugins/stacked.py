@@ -6,18 +6,17 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from hydra_plugins._jobs import Job, Jobs, refuse_shared_directories
+from hydra_plugins._jobs import Job, Jobs, hydra_config_kept, refuse_shared_directories
 from hydra_plugins.points import check_count, ranked_by
 from omegaconf import DictConfig, OmegaConf
 
@@ -78,7 +77,7 @@ class StackedLauncher(BasicLauncher):
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         try:
-            with _hydra_config_kept(), one_line():
+            with hydra_config_kept(), one_line():
                 jobs = self._launch(job_overrides, initial_job_idx)
         except KeyboardInterrupt:  # before training began, or a second one
             self._interrupted(130)
@@ -249,12 +248,3 @@ def _how(job: Job, outcome: Any) -> str:
     if outcome.error or outcome.objective is None:
         return f"failed: {outcome.error}" if outcome.error else "ended without a result"
     return f"{ranked_by(job.checked)[0]} {outcome.objective:.4f}"
-
-
-@contextmanager
-def _hydra_config_kept() -> Iterator[None]:
-    before = HydraConfig.instance().cfg
-    try:
-        yield
-    finally:
-        HydraConfig.instance().cfg = before
