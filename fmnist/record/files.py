@@ -17,11 +17,11 @@ _told: set[int] = set()  # the devices of those of which a warning has said so
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an OSError that is raised within it name this file: what fails in writing, as on a full disk, names none."""
+    """Let an OSError that is raised within it name this file, where it names none (a full disk) or that to be renamed."""
     try:
         yield
     except OSError as error:
-        if error.errno and not error.filename:
+        if error.errno and str(error.filename or ".part").endswith(".part"):
             error.filename = str(path)
         raise
 
@@ -33,16 +33,18 @@ def replacing(path: Path, mode: str = "w", writer: str = "") -> Iterator[IO[Any]
     mode: "w" (UTF-8) or "wb". writer: a name that tells apart those who may write the same file at the same time.
     """
     part = path.with_name(f"{path.name}{writer and '.' + writer}.part")
-    try:
-        with naming(path), open(part, mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        _sync_folder(path.parent)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with naming(path):
+        try:
+            with open(part, mode, encoding=None if "b" in mode else "utf-8") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+            _sync_folder(path.parent)
+        except BaseException:
+            with suppress(OSError):  # such as of a read-only file system: what is raised is the first error
+                part.unlink()
+            raise
 
 
 def _sync_folder(folder: Path) -> None:
@@ -71,9 +73,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
                 raise
             if (device := os.fstat(descriptor).st_dev) not in _told:
                 _told.add(device)
-                log.warning(
-                    f"{path.parent}: its file system knows no locks: do not start two commands that write there"
-                )
+                log.warning(f"{path.parent}: its file system knows no locks: let no two commands write there")
         yield
     finally:
         os.close(descriptor)

@@ -40,6 +40,18 @@ def test_what_cannot_be_written_names_the_file_and_leaves_nothing(name, tmp_path
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".part" or path.name in ("text", "last.pt")]
 
 
+@pytest.mark.parametrize("failing", ["builtins.open", "os.replace"])
+def test_a_read_only_file_system_names_the_file_that_is_meant(failing, tmp_path, monkeypatch):
+    def refusing(path, *_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(failing, refusing)
+    monkeypatch.setattr(os, "unlink", refusing)  # which fails there whether there is a file or not
+    with pytest.raises(OSError, match="Read-only") as caught:
+        replaced(tmp_path)
+    assert caught.value.filename == str(tmp_path / "text")
+
+
 def test_an_error_that_names_a_file_keeps_its_name(tmp_path):
     with pytest.raises(FileNotFoundError) as caught, naming(tmp_path):
         open(tmp_path / "other", "rb").close()
