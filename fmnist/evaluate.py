@@ -110,10 +110,13 @@ def summary(directories: Sequence[Path]) -> str:
 def _spread(configuration: Configuration) -> str:
     """The test metrics of a configuration's finished runs, as a table."""
     rows: list[list[str]] = []
-    for tag in dict.fromkeys(tag for run in configuration.done for tag in run.metrics if tag.startswith("test/")):
+    tags = (tag for run in configuration.done for tag in [*run.metrics, *run.undefined] if tag.startswith("test/"))
+    for tag in dict.fromkeys(tags):
         values, seen = configuration.values(tag).values(), configuration.interval(tag)
-        numbers = (seen.mean, seen.sd, min(values), max(values))
-        rows.append([tag, str(seen.n), *("" if isnan(value) else fixed(value, 4) for value in numbers)])
+        numbers = (seen.mean, seen.sd, min(values, default=nan), max(values, default=nan))
+        lacking = sum(tag in run.undefined for run in configuration.done)
+        count = f"{seen.n}, {lacking} undefined" if lacking else str(seen.n)
+        rows.append([tag, count, *("" if isnan(value) else fixed(value, 4) for value in numbers)])
     return Table(["", "n", "mean", "std", "min", "max"], rows).text()
 
 

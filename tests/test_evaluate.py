@@ -10,7 +10,7 @@ from statistics import mean, stdev
 import pytest
 import torch
 from helpers import MODELS, SMALL, make_config, said
-from report.made_up import change_config, write_run
+from report.made_up import change, change_config, write_run
 from sklearn import metrics as reference
 from training import data_kept, quick_disk, strict  # noqa: F401 - two are fixtures that serve each test
 
@@ -177,6 +177,17 @@ def test_what_runs_say_does_not_reach_the_terminal_as_it_is(tmp_path, monkeypatc
         status, _, err = said(monkeypatch, capsys, evaluation.main, *arguments)
         assert (status, len(err.splitlines())) == (2, 1)
         assert "?[31mred?" in err
+
+
+def test_a_metric_that_is_not_defined_is_counted_as_such_among_several_runs(tmp_path):
+    for seed in range(3):
+        directory = write_run(tmp_path / str(seed), 0.5, seed=seed)
+        change(directory, metrics={"test/accuracy": 0.5, "test/loss": None if seed else 0.25, "test/auroc": None})
+    lines = [line.split() for line in summary([tmp_path]).splitlines() if line.startswith("test/")]
+    assert lines == [
+        ["test/accuracy", "3", "0.5000", "0.0000", "0.5000", "0.5000"],
+        ["test/loss", "1,", "2", "undefined", "0.2500", "0.2500", "0.2500"], ["test/auroc", "0,", "3", "undefined"],
+    ]  # fmt: skip
 
 
 def test_huge_values_are_short(tmp_path):

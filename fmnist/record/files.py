@@ -17,7 +17,7 @@ _told: set[int] = set()  # the devices of those of which a warning has said so
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an OSError that is raised within it name this file, where it names none (a full disk) or that to be renamed."""
+    """Let an OSError within it name this file where it names none (a full disk) or a file to be renamed."""
     try:
         yield
     except OSError as error:

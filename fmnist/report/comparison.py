@@ -55,6 +55,12 @@ class Result:
         where they cannot be read."""
         return records.rows(self.directory) if self.known_rows is None else self.known_rows
 
+    @cached_property
+    def undefined(self) -> list[str]:
+        """The tags of the final metrics that are not defined. Raises ValueError and OSError where its directory has no
+        record."""
+        return records.undefined(self.directory)
+
 
 @dataclass(frozen=True)
 class Configuration:

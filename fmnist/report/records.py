@@ -1,12 +1,13 @@
 """What the record of a run says, checked: a file may be damaged, or be none of ours."""
 
+import json
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from fmnist.config.parse import flat
 from fmnist.config.schema import BEFORE, SEEDS, kind
-from fmnist.record.result import read_rows
+from fmnist.record.result import RENAMED, read_rows
 
 LARGEST = 1e150  # a larger metric is no measurement, and its square overflows
 
@@ -40,6 +41,12 @@ def metrics(value: Any, name: str) -> dict[str, float]:
     """Metrics by tag, without those that are not defined. Raises ValueError for anything else."""
     numbers = {tag: number(metric, tag) for tag, metric in _table(value, name).items()}
     return {tag: metric for tag, metric in numbers.items() if metric is not None}
+
+
+def undefined(directory: Path) -> list[str]:
+    """The tags of the final metrics that are not defined, by the names that they have today."""
+    metrics = json.loads((directory / "result.json").read_text(encoding="utf-8"))["metrics"]
+    return [RENAMED.get(tag, tag) for tag, value in metrics.items() if number(value, tag) is None]
 
 
 def number(value: Any, name: str) -> float | None:
