@@ -12,7 +12,19 @@ from omegaconf.errors import OmegaConfBaseException
 from fmnist import UserError
 from fmnist.config.parse import check_machine, parse
 from fmnist.launch.commands import curves, near, python
-from fmnist.launch.costs import PROCESS, SPEED, START, aside, data_memory, duration, memory, parameters, steps, work
+from fmnist.launch.costs import (
+    PROCESS,
+    SPEED,
+    START,
+    aside,
+    bound,
+    data_memory,
+    duration,
+    memory,
+    parameters,
+    steps,
+    work,
+)
 from fmnist.launch.runs import one_line, writing_to
 from fmnist.launch.trouble import trouble
 from fmnist.record.result import check_directory
@@ -120,7 +132,7 @@ class DryRun(Callback):
         if not config.get("dry_run"):
             return
         checked = parse(own(config))
-        seconds = START + aside([checked], 1, 1) + work(checked) / SPEED
+        seconds = START + aside([checked], 1, 1) + (work(checked) + bound(checked)) / SPEED
         room = PROCESS + data_memory(checked) + memory(checked)
         print(
             f"{checked.model.name}: {parameters(checked):,} parameters, {checked.epochs:,} epochs, "

@@ -92,6 +92,14 @@ def work(config: Config) -> float:
     return parameters(config) * config.epochs * (3.0 * train + held_out / config.eval_every)
 
 
+def bound(config: Config) -> float:
+    """Multiply-adds of the importance-weighted bound at the end of a run: for each sample the decoder, which is half of
+    the model, sees all test rows. A run that pauses does not get there."""
+    samples = getattr(config.model, "iwae_samples", None) or 0
+    ends = config.last_epoch == config.epochs
+    return ends * samples * _tested(config) * parameters(config) / 2
+
+
 def aside(configs: Sequence[Config], stacks: int, workers: int) -> float:
     """Seconds that so many stacks of so many workers take beside their training."""
     drawn = sum(config.figures and not kind(config.model.name).classifies for config in configs)
@@ -118,8 +126,14 @@ def data_memory(config: Config) -> float:
     """Bytes of the files, which are read whole, and of the largest split that is measured, as floats."""
     data = size(config)
     _, held_out = rows(config)
-    measured = max(held_out, min(config.data.limit or data.test_rows, data.test_rows))
+    measured = max(held_out, _tested(config))
     return float(data.pixels * (data.rows + data.test_rows + _bytes(config) * measured))
+
+
+def _tested(config: Config) -> int:
+    """Test rows."""
+    there = size(config).test_rows
+    return min(config.data.limit or there, there)
 
 
 def _bytes(config: Config) -> int:

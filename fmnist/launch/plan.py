@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fmnist.config.schema import Config
-from fmnist.launch.costs import PROCESS, SPEED, START, aside, data_memory, duration, memory, steps, work
+from fmnist.launch.costs import PROCESS, SPEED, START, aside, bound, data_memory, duration, memory, steps, work
 from fmnist.launch.groups import cut, groups, stacks
 from fmnist.launch.machine import USED, Machine
 from fmnist.launch.trouble import Unmeasured
@@ -84,7 +84,9 @@ def plan(
     busy = min(tasks or choice.workers, len(all_stacks))
     speed = SPEED * (CUDA * busy if cuda else machine.cores * (busy if tasks else 1))
     seconds = START + aside(configs, len(all_stacks), busy)
-    seconds += sum(w / (choice.speeds.get(place) or speed) for place, w in enumerate(works))
+    bounds = [sum(bound(configs[run]) for run in group) for group in found]
+    in_all = map(sum, zip(works, bounds, strict=True))
+    seconds += sum(w / (choice.speeds.get(place) or speed) for place, w in enumerate(in_all))
     largest = max(sum(memory(configs[run]) for run in one) for one in all_stacks)
     threads = None if cuda else max(1, machine.cores // (1 if tasks else busy))
     measured = bool(choice.speeds)

@@ -1,13 +1,18 @@
 """What runs cost, by their configs and the headers of their data, held against what is built and computed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers import FILES, make_config, tiny, write
 from torch.utils.flop_counter import FlopCounterMode
 
 from fmnist.launch import costs
-from fmnist.launch.costs import memory, parameters, rows, size, steps, work
+from fmnist.launch.costs import bound, memory, parameters, rows, size, steps, work
+from fmnist.launch.machine import Machine
+from fmnist.launch.plan import plan
 from fmnist.train.restore import assemble
+from fmnist.view import measure
 
 KNOBS = [
     {"model.hidden": [30, 20]}, {"model": "deep", "model.depth": 7, "model.width": 9}, {"model": "autoencoder"},
@@ -29,6 +34,20 @@ def test_costs_are_those_of_the_stack_that_is_built(knobs):
     products = counted.get_total_flops() / 2  # a multiply-add counts as two
     # A first layer has no slopes to pass on: the more of the weights it has, the fewer products there are.
     assert 0.6 < products / (work(config) / 3) < 1.05
+
+
+def test_the_bound_of_a_vae_costs_a_pass_of_its_decoder_for_each_sample():
+    config = make_config("vae", **{"data.limit": 200, "epochs": 3, "model.hidden": [60, 30], "model.iwae_samples": 50})
+    stack = assemble([config])
+    with FlopCounterMode(display=False) as counted:
+        measure.bound(stack, stack.dataset.test)
+    assert bound(config) == pytest.approx(counted.get_total_flops() / 2, rel=0.05)
+    assert not bound(replace(config, until=0.5))
+    assert not bound(make_config("vae"))
+    without = replace(config, model=replace(config.model, iwae_samples=None))
+    four = Machine(4, 16e9, 0)
+    more = plan([config] * 3, four).seconds - plan([without] * 3, four).seconds
+    assert more == pytest.approx(3 * bound(config) / (4 * costs.SPEED))
 
 
 @pytest.mark.parametrize("knobs", KNOBS)
