@@ -57,7 +57,6 @@ def draw(search: Search, directory: Path) -> None:
     """Optuna's plots as PNG files. Importances need several finished trials that differ in their results."""
     finished = search.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     plt.switch_backend("agg")
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of choices that look like numbers
     for name, plot in DRAWN.items():
         if name == "importances" and len({trial.value for trial in finished}) < 4:
             continue

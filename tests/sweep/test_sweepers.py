@@ -1,6 +1,7 @@
 """Products and points, what the command line changes of a study, and what is refused before anything starts."""
 
 import json
+import logging
 
 import pytest
 from helpers import run_cli
@@ -233,3 +234,9 @@ def test_a_job_with_a_directory_of_its_own_is_composed_as_hydra_composes_it(swee
     compose = Composer(loader, master)
     for job in (["skip=true", "hydra.sweep.subdir=here"], ["skip=null", "model=mlp1", "hydra.sweep.subdir=there"]):
         assert OmegaConf.to_yaml(compose._quickly(job)) == OmegaConf.to_yaml(loader.load_sweep_config(master, job))
+
+
+def test_matplotlib_says_nothing_of_its_caches(sweep):
+    logging.getLogger("matplotlib").setLevel(logging.NOTSET)
+    sweep("--help")
+    assert logging.getLogger("matplotlib.font_manager").getEffectiveLevel() == logging.WARNING
