@@ -74,9 +74,7 @@ def main(given: Any) -> float | None:
 
 if __name__ == "__main__":
     lenient_output(OSError)  # all that is printed is in train.log too
-    logging.getLogger("matplotlib").setLevel(
-        logging.WARNING
-    )  # it tells of its caches, and of names that look like numbers
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its caches, and of numbers in names
     sys.argv[1:] = expanded(sys.argv[1:])
     with advising(sys.argv[1:]):
         main()

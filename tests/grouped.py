@@ -36,7 +36,7 @@ class Notes:
     """A listener that keeps what it is told."""
 
     def __init__(self):
-        self.epochs, self.ends, self.halves = [], [], []
+        self.epochs, self.ends, self.halves, self.remarks = [], [], [], []
 
     def reached(self, runs, epoch):
         self.epochs.append((list(runs), epoch))
@@ -46,3 +46,6 @@ class Notes:
 
     def halved(self, runs, what, why):
         self.halves.append((list(runs), what))
+
+    def remarked(self, text):
+        self.remarks.append(text)

@@ -84,9 +84,9 @@ def plan(
     busy = min(tasks or choice.workers, len(all_stacks))
     speed = SPEED * (CUDA * busy if cuda else machine.cores * (busy if tasks else 1))
     seconds = START + aside(configs, len(all_stacks), busy)
-    bounds = [sum(bound(configs[run]) for run in group) for group in found]
-    in_all = map(sum, zip(works, bounds, strict=True))
-    seconds += sum(w / (choice.speeds.get(place) or speed) for place, w in enumerate(in_all))
+    for place, group in enumerate(found):
+        in_all = works[place] + sum(bound(configs[run]) for run in group)
+        seconds += in_all / (choice.speeds.get(place) or speed)
     largest = max(sum(memory(configs[run]) for run in one) for one in all_stacks)
     threads = None if cuda else max(1, machine.cores // (1 if tasks else busy))
     measured = bool(choice.speeds)

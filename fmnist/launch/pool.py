@@ -237,6 +237,8 @@ class Workers:
             progress.reached([task.runs[place] for place in said[0]], said[1])
         elif kind == "halved":
             progress.halved([task.runs[place] for place in said[0]], *said[1:])
+        elif kind == "remarked":
+            progress.remarked(*said)
         elif kind == "ended":
             run = task.runs[said[0]]
             task.left.discard(run)

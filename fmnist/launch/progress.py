@@ -21,18 +21,20 @@ class Progress:
 
     totals: the epochs that each run is to have in the end; begun: those that it has already; before: those of the runs
     that were done when the sweep was started; ended: is called with a run and how it ended. clock: in seconds. names:
-    of the runs; by default their places.
+    of the runs; by default their places. remarks: what was said before, and is not to be said again.
     """
 
     def __init__(
         self, totals: Sequence[int], begun: Sequence[int], before: int, ended: Callable[[int, Outcome], None],
         clock: Callable[[], float] = time.monotonic, names: Sequence[str] = (),
+        remarks: set[str] | None = None,
     ) -> None:  # fmt: skip
         self.totals, self.before, self._ended, self.clock = totals, before, ended, clock
         self.epochs = list(map(min, begun, totals))  # a run may be beyond where it is now to pause
         self.start, self.started = sum(self.epochs), clock()
         self.said = self.started
         self.names = names or [str(run) for run in range(len(totals))]
+        self.remarks = set() if remarks is None else remarks
         self.finished: set[int] = set()
         self.closing = ExitStack()
         self.bar: Any = None
@@ -63,6 +65,12 @@ class Progress:
         first, last, small = self.names[runs[0]], self.names[runs[-1]], len(runs) // 2
         halves = f"stacks of {small} and {len(runs) - small}"
         log.warning(f"a stack of {len(runs)} runs, {first} to {last}, {what}: they go on as {halves} ({why})")
+
+    def remarked(self, text: str) -> None:
+        """Runs' logs warn of something that concerns others too: say so, once."""
+        if text not in self.remarks:
+            self.remarks.add(text)
+            log.warning(text)
 
     def look(self) -> None:
         """Say how far it has come, if there is no bar and the last line was a minute ago. To be called often."""

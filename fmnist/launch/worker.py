@@ -6,6 +6,7 @@ Torch is imported when there is something to train, not before.
 import functools
 import gc
 import itertools
+import logging
 import os
 import queue
 import sys
@@ -36,6 +37,9 @@ class Listener(Protocol):
     def halved(self, runs: Sequence[int], what: str, why: str) -> None:
         """A stack of these runs goes on in halves. what: has become of it; why: what was met."""
 
+    def remarked(self, text: str) -> None:
+        """A run's log warns of something that is not this run's alone."""
+
 
 class _Silent:
     def reached(self, runs: Sequence[int], epoch: int) -> None: ...
@@ -43,6 +47,8 @@ class _Silent:
     def ended(self, run: int, outcome: Outcome) -> None: ...
 
     def halved(self, runs: Sequence[int], what: str, why: str) -> None: ...
+
+    def remarked(self, text: str) -> None: ...
 
 
 def train_group(
@@ -88,6 +94,9 @@ class _Group:
         self.configs, self.directories, self.listener = configs, directories, listener
         self.logs = [run_log(directory) for directory in directories]
         self.outcomes: dict[int, Outcome] = {}
+        told: set[str] = set()
+        for log, directory in zip(self.logs, directories, strict=True):
+            log.addHandler(_Remarks(directory, listener, told))
 
     def by_epoch(self, runs: Sequence[int]) -> list[list[int]]:
         """Those of the runs that are to go on from the same epoch together; those that cannot go on fail."""
@@ -147,6 +156,21 @@ class _Group:
             self.listener.halved(runs, what, wrong.text)
 
 
+class _Remarks(logging.Handler):
+    """Tells the listener of a run's warnings that do not name its directory, such as of its data. told: those that it
+    has heard of."""
+
+    def __init__(self, directory: Path, listener: Listener, told: set[str]) -> None:
+        super().__init__()
+        self.directory, self.listener, self.told = directory, listener, told
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.levelno == logging.WARNING and text not in self.told and str(self.directory) not in text:
+            self.told.add(text)
+            self.listener.remarked(text)
+
+
 class _Counter:
     """Counts the epochs of a stack."""
 
@@ -199,6 +223,9 @@ class _Sender:
 
     def halved(self, runs: Sequence[int], what: str, why: str) -> None:
         self._send("halved", list(runs), what, why)
+
+    def remarked(self, text: str) -> None:
+        self._send("remarked", text)
 
     def _send(self, *message: Any) -> None:
         try:

@@ -50,6 +50,7 @@ class StackedLauncher(BasicLauncher):
         self.team: Any = None
         self.lock: ExitStack | None = None
         self.failed: list[Job] = []
+        self.remarks: set[str] = set()  # on the data, say, that were shown
         self.launched = 0
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -198,7 +199,9 @@ class StackedLauncher(BasicLauncher):
             self.jobs.call_back(job)
 
         names, totals = [job.name for job in todo], [job.checked.last_epoch for job in todo]
-        with Progress(totals, [job.epoch for job in todo], before, ended, names=names) as progress:
+        with Progress(
+            totals, [job.epoch for job in todo], before, ended, names=names, remarks=self.remarks
+        ) as progress:
             stopped = self.team.train(tasks, chosen.workers, chosen.threads, progress)
         if stopped:
             self._interrupted(128 + stopped)

@@ -104,3 +104,12 @@ def test_before_the_first_epoch_no_time_is_foretold(bars, caplog):
     assert [record.getMessage() for record in caplog.records] == (
         ["0 of 5 epochs (0%), 0 of 1 run ended"] if bars[0].disable else []
     )
+
+
+def test_what_several_runs_remark_is_said_once_in_a_sweep(bars, caplog):
+    told = set()
+    for _ in range(2):
+        with Progress([5, 5], [0, 0], 0, lambda run, outcome: None, Clock(), remarks=told) as progress:
+            for text in ("rows lack class 1", "rows lack class 1", "another"):
+                progress.remarked(text)
+    assert [record.getMessage() for record in caplog.records] == ["rows lack class 1", "another"]

@@ -5,7 +5,8 @@ import signal
 import subprocess
 
 import pytest
-from helpers import run_cli, tiny
+import torch
+from helpers import FILES, run_cli, tiny, write
 from sweeping import SMALL, log_of, running, status_of, until, until_there, workers_of
 
 TINY = ("model=mlp1", "model.hidden=[5]", "data=idx", "batch_size=8", "epochs=2", "hydra.sweep.dir=sweep",
@@ -222,3 +223,12 @@ def test_sweeps_run_on_other_file_systems(locks, folder, monkeypatch):
     assert (folder / "sweep" / "leaderboard.csv").exists()
     warned = f"{folder / 'sweep'}: its file system knows no locks"
     assert (done.stdout + done.stderr).count(warned) == (1 if locks == "none" else 0)
+
+
+def test_what_is_odd_about_the_data_is_said_once_in_a_sweep_and_in_the_log_of_each_run(folder):
+    write(folder / "good" / FILES[1], torch.arange(60) // 15)  # sorted by class
+    done = run_cli("-m", *TINY, "data.dir=good", "data.split=0.5", "seed=0,1,2", "hydra.launcher.stack=2", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("training rows lack class 2, 3") == 1
+    for seed in range(3):
+        assert any(line.startswith("training rows lack") for line in log_of(folder / "sweep" / f"seed-{seed}"))
