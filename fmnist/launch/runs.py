@@ -125,5 +125,7 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except (UserError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is None:  # Hydra's MissingConfigException is one
+            raise
         print(f"error: {trouble(error).text}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, UserError) else 1) from None

@@ -21,7 +21,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno and str(error.filename or ".part").endswith(".part"):
+        if error.errno and str(error.filename or f"{path}.").startswith(f"{path}."):
             error.filename = str(path)
         raise
 

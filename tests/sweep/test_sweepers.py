@@ -1,5 +1,6 @@
 """Products and points, what the command line changes of a study, and what is refused before anything starts."""
 
+import errno
 import json
 import logging
 
@@ -137,6 +138,16 @@ def test_a_folder_of_a_sweep_that_cannot_be_written_is_one_line(sweep, capsys, t
         assert not sweep.launcher.batches
 
 
+def test_a_sweep_that_finds_no_room_names_the_file_and_ends_with_status_1(sweep, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(OmegaConf, "save", full)
+    assert sweep("-m", "seed=0,1", "hydra.sweep.dir=here") == 1
+    assert capsys.readouterr().err == "error: here/multirun.yaml: No space left on device\n"
+    assert not sweep.launcher.batches
+
+
 def test_batches_go_on_after_a_failure(sweep):
     def objective(job):
         return ValueError("it failed") if job["seed"] == "0" else 0.5
@@ -239,4 +250,4 @@ def test_a_job_with_a_directory_of_its_own_is_composed_as_hydra_composes_it(swee
 def test_matplotlib_says_nothing_of_its_caches(sweep):
     logging.getLogger("matplotlib").setLevel(logging.NOTSET)
     sweep("--help")
-    assert logging.getLogger("matplotlib.font_manager").getEffectiveLevel() == logging.WARNING
+    assert logging.getLogger("matplotlib").level == logging.WARNING
