@@ -90,6 +90,6 @@ class TapedStep(Step):
             back(write_loss(self.criterion, tape, output, x, labels, tape.rows, mix))
             for frozen in (p.grad for p in self.model.parameters() if p.grad is not None and not p.requires_grad):
                 tape(frozen.zero_)
-            tape.end()
-        tape.compile(update.instructions if update else ())
+            tape.end(update.instructions if update and number == len(chunks) - 1 else ())
+        tape.compile()
         return tape

@@ -101,16 +101,15 @@ class Tape:
         """Add an operation. known: the instructions for it."""
         self.phases[self.phase] += known or [Foreign(operation) if self.translate else operation]
 
-    def end(self) -> None:
-        """End a chunk."""
+    def end(self, update: Sequence[Known] = ()) -> None:
+        """End a chunk. update: what is to be done when the gradients of all chunks are there."""
+        self.phases[-1] += update
         for f, args, kwargs in self.last:
             self(f, *args, **kwargs)
 
-    def compile(self, last: Sequence[Known] = ()) -> None:
-        """Put consecutive operations that the native library knows into programs, where the tape has them. last: what
-        is to be done at the end."""
+    def compile(self) -> None:
+        """Put consecutive operations that the native library knows into programs, where the tape has them."""
         if self.translate:
-            self.phases[-1] += last
             self.phases, self.translate = [programs(phase) for phase in self.phases], None
 
     def barrier(self) -> None:
