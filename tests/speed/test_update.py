@@ -59,6 +59,23 @@ def test_weights_and_moments_are_those_of_the_optimizer(dataset, batch_size, opt
             torch.testing.assert_close(found[moments], wanted[moments], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("optim", ["adam", "adamw"])
+def test_a_weight_whose_gradient_was_too_large_to_be_squared_stays_where_it_is(dataset, optim):
+    config = make_config(**{"model.hidden": [20], "batch_size": 64}, optim=optim)
+    found = []
+    for update in (True, False):
+        stack = twins([config], dataset)[1]
+        stack.step.update = stack.step.update if update else None
+        stack.optimizer.states["exp_avg_sq"].fill_(torch.inf)
+        before = stack.optimizer.flat.data.clone()
+        stack.start_noise(1)
+        stack.step(next(iter(stack.feed.epoch(1))), [0.01], [None])
+        found.append(bool(updates(stack)))
+        assert torch.equal(stack.optimizer.flat.data, before)
+        assert stack.optimizer.states["exp_avg_sq"].isinf().all()
+    assert found == [True, False]
+
+
 def test_a_limit_for_the_gradient_is_heeded(dataset):
     config = make_config(**{"model.hidden": [20], "batch_size": 64}, grad_clip=1e-3, optim="adam")
     one, other = (stepped([config], dataset, 3, update) for update in (True, False))

@@ -118,7 +118,7 @@ void adam(const Instruction *one, Part part) {
     for (long i = 0; i < part.features; i++) {
         float g = gradient[i] + decay * p[i];
         mean[i] += to_mean * (g - mean[i]);
-        square[i] += to_square * (g * g - square[i]);
+        square[i] = (1.0f - to_square) * square[i] + to_square * g * g; /* so written, an infinite one stays so */
         p[i] = kept * p[i] - rate * mean[i] / (__builtin_sqrtf(square[i]) * root + eps);
     }
 }
