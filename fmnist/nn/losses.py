@@ -193,11 +193,7 @@ class Reconstruction(Criterion):
     def metrics(self, output: Tensor, x: Tensor, labels: Tensor, training: bool = False) -> dict[str, Tensor]:
         """Per example, (*runs, batch): "loss", and the absolute and squared error per pixel; x is the clean image."""
         error = output.detach().sigmoid() - x
-        return {
-            "loss": self.loss(output, x),
-            "mae": error.abs().mean(-1),
-            "mse": error.square().mean(-1),
-        }
+        return {"loss": self.loss(output, x), "mae": error.abs().mean(-1), "mse": error.square().mean(-1)}
 
     def evaluation_only(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """IMAGE_METRICS."""

@@ -70,8 +70,9 @@ class Corrupt(nn.Module):
         y = x.expand(shape)
         if self.deviation is not None:
             drawn = self.noise.normal(torch.empty(shape, dtype=x.dtype, device=x.device))
-            scale = torch.tensor(self.deviation, dtype=x.dtype, device=x.device).view(-1, 1, 1)
-            y = (y + scale * drawn).clamp_(0, 1)
+            for slot, deviation in zip(drawn, self.deviation, strict=True):  # a tensor of them would be copied to a GPU
+                slot.mul_(deviation)
+            y = (y + drawn).clamp_(0, 1)
         if self.share is not None:
             kept = torch.empty(shape, dtype=x.dtype, device=x.device)
             self.noise.keep_mask(kept, [1 - share for share in self.share])

@@ -95,6 +95,7 @@ class Optimizer:
         self.rule, self.flat, self.settings = RULES[name], flat, settings
         self.states = {state: torch.zeros_like(flat.data) for state in self.rule.states}
         self.steps = torch.zeros((), device=flat.data.device)
+        self.bounds = dict[tuple[float | None, ...], Tensor]()
         buffers = [flat.data, flat.grad, *self.states.values()]
         self.whole = [[buffer] for buffer in buffers]
         self.blocks = [flat.views(buffer) for buffer in buffers]
@@ -118,8 +119,10 @@ class Optimizer:
             return
         blocks = self.flat.views(self.flat.grad)
         found = norms(blocks)
-        bounds = torch.tensor([math.inf if limit is None else limit for limit in limits], dtype=torch.float64)
-        scale = (bounds.to(found) / (found + 1e-6)).clamp(max=1.0)
+        if tuple(limits) not in self.bounds:  # copied to a GPU once
+            bounds = torch.tensor([math.inf if limit is None else limit for limit in limits], dtype=torch.float64)
+            self.bounds[tuple(limits)] = bounds.to(found)
+        scale = (self.bounds[tuple(limits)] / (found + 1e-6)).clamp(max=1.0)
         for block in blocks:
             block *= scale.view(-1, *[1] * (block.dim() - 1))
 

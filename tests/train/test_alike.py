@@ -112,3 +112,18 @@ def test_a_precision_that_the_processor_emulates_is_told(precision, emulated, tm
     engine.fit([make_config(**{**KNOBS, "epochs": 1, "data.limit": 50, "precision": precision})], [tmp_path])
     said = [record.getMessage() for record in caplog.records]
     assert any("this processor emulates" in line for line in said) == (emulated and precision == "bfloat16")
+
+
+@pytest.mark.parametrize("knobs", [
+    {"grad_clip": 1.0}, {"dropout": 0.3, "batch_norm": True}, {"optim": "sgd"}, {"ema": 0.9},
+    {"model": "autoencoder", "model.hidden": [20, 6], "noise": 0.2, "mask": 0.1},
+])  # fmt: skip
+def test_later_steps_copy_no_numbers_to_the_device(knobs, monkeypatch):
+    """A copy in each step would wait for a GPU."""
+    small = {"model.hidden": [20, 12], "data.limit": 300, "batch_size": 60, "precision": "float64"}
+    stack = assemble([make_config(**{**small, **knobs, "seed": seed}) for seed in (0, 1)])
+    stack.train_epoch(1)
+    made = []
+    monkeypatch.setattr("torch.tensor", lambda *args, **kwargs: made.append(args))
+    stack.train_epoch(2)
+    assert not made
