@@ -54,6 +54,9 @@ class Watched:
     def halved(self, *said):
         self.counted.halved(*said)
 
+    def remarked(self, text):
+        self.counted.remarked(text)
+
     def look(self):
         self.counted.look()
 
