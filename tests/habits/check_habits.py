@@ -93,13 +93,20 @@ def test_the_commands_work(name: str, tmp_path: Path) -> None:
         (folder / place).mkdir()
     for module in ("data", "config", "record", "utils"):
         (folder / "polluted" / f"{module}.py").write_text("raise ImportError('not this one')\n", encoding="utf-8")
+    unspeakable = habit is HABITS["a locale of ASCII alone"] and not sys.prefix.isascii()
     for words in COMMANDS:
         done = typed(habit, folder, *words)
         out, err = done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+        if unspeakable:
+            assert (done.returncode, out, err.count("\n")) == (2, "", 1)
+            assert "PYTHONUTF8=1" in err
+            continue
         assert done.returncode == 0, f"{words}: {out}{err}"
         assert "Traceback" not in out + err
         assert "Warning" not in err, err
     assert not [path for path, text in texts(folder).items() if "Traceback" in text]
+    if unspeakable:
+        return
     results = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*/**/result.json")]
     assert [result["status"] for result in results] == ["done"] * 3
     assert (folder / "sweep" / "report" / "index.html").exists()
