@@ -4,6 +4,7 @@ One run is understood from these files, in this order: train.py, config/schema, 
 nn/models, nn/losses, nn/optim, nn/step, train/stack, train/run, train/engine.
 """
 
+import sys
 from pathlib import Path
 
 __version__ = "0.1.0"
@@ -12,3 +13,15 @@ ROOT = Path(__file__).parents[1]  # the checkout; in a wheel, the folder of pack
 
 class UserError(Exception):
     """A mistake the user can mend: shown as one line that names the knob and what is allowed, exit status 2."""
+
+
+def check_locale() -> None:
+    """End the process where the locale cannot spell the path of the environment: torch cannot be imported from there."""
+    try:
+        sys.prefix.encode()
+    except UnicodeEncodeError:
+        print(f"error: torch cannot be imported from {sys.prefix!a} in this locale: set PYTHONUTF8=1", file=sys.stderr)
+        sys.exit(2)
+
+
+check_locale()  # before any command imports torch

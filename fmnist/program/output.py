@@ -34,15 +34,7 @@ codecs.register_error("printable", _printable)
 
 def lenient_output(lost: type[OSError] = BrokenPipeError) -> None:
     """Let a command end by no fault of what it prints to: a closed pipe such as `| head`, an encoding that lacks a
-    character, a log file that cannot be written. lost: OSError loses what goes to a full disk as well.
-
-    Ends the process where the locale cannot spell the path of the environment: torch cannot be imported from there.
-    """
-    try:
-        sys.prefix.encode()
-    except UnicodeEncodeError:
-        print(f"error: torch cannot be imported from {sys.prefix!a} in this locale: set PYTHONUTF8=1", file=sys.stderr)
-        sys.exit(2)
+    character, a log file that cannot be written. lost: OSError loses what goes to a full disk as well."""
     logging.raiseExceptions = False
     _Output.lost = lost
     for name in ("stdout", "stderr"):
