@@ -16,7 +16,7 @@ class UserError(Exception):
 
 
 def check_locale() -> None:
-    """End the process where the locale cannot spell the path of the environment: torch cannot be imported from there."""
+    """End the process where the locale cannot spell the path of the environment, from which torch is not importable."""
     try:
         sys.prefix.encode()
     except UnicodeEncodeError:
