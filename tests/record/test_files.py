@@ -103,6 +103,7 @@ def test_a_file_system_without_locks_is_one_warning_whatever_is_locked(tmp_path,
 WRITE = """
 import sys
 from pathlib import Path
+sys.prefix = ""  # the environment may lie where this locale cannot go
 from fmnist.record.files import replacing
 with replacing(Path(sys.argv[1])) as file:
     file.write("0.9 \\u00b1 0.1 \\u2191")
