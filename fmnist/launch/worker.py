@@ -94,9 +94,8 @@ class _Group:
         self.configs, self.directories, self.listener = configs, directories, listener
         self.logs = [run_log(directory) for directory in directories]
         self.outcomes: dict[int, Outcome] = {}
-        told: set[str] = set()
         for log, directory in zip(self.logs, directories, strict=True):
-            log.addHandler(_Remarks(directory, listener, told))
+            log.addHandler(_Remarks(directory, listener))
 
     def by_epoch(self, runs: Sequence[int]) -> list[list[int]]:
         """Those of the runs that are to go on from the same epoch together; those that cannot go on fail."""
@@ -157,17 +156,15 @@ class _Group:
 
 
 class _Remarks(logging.Handler):
-    """Tells the listener of a run's warnings that do not name its directory, such as of its data. told: those that it
-    has heard of."""
+    """Tells the listener of a run's warnings that do not name its directory, such as of its data."""
 
-    def __init__(self, directory: Path, listener: Listener, told: set[str]) -> None:
+    def __init__(self, directory: Path, listener: Listener) -> None:
         super().__init__()
-        self.directory, self.listener, self.told = directory, listener, told
+        self.directory, self.listener = directory, listener
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if record.levelno == logging.WARNING and text not in self.told and str(self.directory) not in text:
-            self.told.add(text)
+        if record.levelno == logging.WARNING and str(self.directory) not in text:
             self.listener.remarked(text)
 
 
