@@ -46,7 +46,7 @@ def cells(asked: argparse.Namespace) -> list[Cell]:
     """What the command line asks to be timed."""
     found, chosen = [], available({name: PEERS[name] for name in asked.peers})
     if asked.device != "cpu":
-        chosen = {n: peer.given("--device", asked.device) for n, peer in chosen.items() if peer.script in ON_GPU}
+        chosen = {name: peer.given("--device", asked.device) for name, peer in chosen.items()}
     for work in asked.work:
         if work == "peers":
             found += [Cell(work, m, MODELS[m], b, chosen) for m in MODELS for b in BATCHES.values()]
@@ -129,6 +129,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--repeats, --rows, --threads, --runs, --epochs and --limit must be at least 1")
     if asked.device != "cpu" and (others := set(asked.work) - {"peers", "models", "stacks"}):
         parser.error(f"--device {asked.device} is for peers, models and stacks, not for {', '.join(sorted(others))}")
+    if asked.device != "cpu":
+        asked.peers = [name for name in asked.peers if PEERS[name].script in ON_GPU]
     if asked.beside < 0:
         parser.error("--beside must be at least 0")
     if asked.plot and asked.plot.suffix not in FORMATS:
@@ -138,9 +140,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def measure(asked: argparse.Namespace) -> dict[str, Any]:
     """Do the work that is asked for. Each table is printed when it is complete; the JSON file then has all so far."""
+    if asked.device != "cpu":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError(f"--device {asked.device}: there is no GPU here")
     fashion(None)  # found or fetched, and verified, before anything is timed
     timed = asked.peers if {"peers", "startup"} & set(asked.work) else STACKING if "stacks" in asked.work else ()
-    wanted = {name: PEERS[name] for name in asked.peers if name in timed} | (CEILINGS if "peers" in asked.work else {})
+    wanted = {name: PEERS[name] for name in asked.peers if name in timed} | (
+        CEILINGS if "peers" in asked.work and asked.device == "cpu" else {}
+    )
     asked.peers = [name for name in asked.peers if PEERS[name].python.exists()]
     missing = {name: peer for name, peer in wanted.items() if name not in available(wanted)}
     for environment in sorted({peer.environment for peer in missing.values()}):

@@ -260,3 +260,19 @@ def test_a_sweep_in_which_a_run_failed_is_reported_and_left_out(failed, tmp_path
         (tmp_path / "sweep" / name / "result.json").write_text(content, encoding="utf-8")
     with pytest.raises(EntrantError, match="1 of 2 runs are done: one has failed"):
         sweeps.timed([sys.executable, "-c", "print('one has failed')"], tmp_path, 2, 60.0)
+
+
+def test_where_there_is_no_gpu_a_line_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["--device", "cuda", "--output", str(tmp_path / "record")]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "error: --device cuda: there is no GPU here\n")
+    assert not (tmp_path / "record").exists()
+
+
+def test_on_a_gpu_those_are_timed_that_can_use_one():
+    found = cells(parse(["models", "stacks", "--device", "cuda", "--batches", "full", "128"]))
+    assert {cell.device for cell in found} == {"cuda"}
+    peers = [peer for cell in found for peer in cell.peers.values()]
+    assert {peer.script for peer in peers} == {"ours", "plain"}
+    assert all("--device" in peer.arguments for peer in peers)
