@@ -15,7 +15,7 @@ from fmnist import ROOT, UserError
 from fmnist.config.parse import check_machine, parse
 from fmnist.launch.commands import command, curves, expanded, near, quoted
 from fmnist.launch.groups import stackable
-from fmnist.launch.machine import bound_threads, uncollected
+from fmnist.launch.machine import set_threads, uncollected
 from fmnist.launch.manual import advising
 from fmnist.launch.runs import corrected, reason_last
 from fmnist.launch.trouble import trouble
@@ -40,7 +40,7 @@ def main(given: Any) -> float | None:
         check_machine(config)
         check_directory(config, directory, digest)
         read_ahead(config.data.name, config.data.dir)
-        bound_threads()
+        set_threads()
         with uncollected():  # torch comes with it: only now, when the config is known to be right
             from fmnist.train.engine import fit
         with locked(directory / "train.log", wait=False), corrected(directory), reason_last():

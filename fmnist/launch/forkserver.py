@@ -17,7 +17,7 @@ from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any, Protocol
 
 from fmnist import ROOT
-from fmnist.launch.machine import uncollected
+from fmnist.launch.machine import set_threads, uncollected
 from fmnist.launch.worker import run, serve
 
 FORKS = sys.platform == "linux"  # macOS has system libraries that do not survive it
@@ -49,6 +49,7 @@ class ForkServer:
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.environment = {"OPENBLAS_NUM_THREADS": "1"}  # numpy would start threads when it is imported
         self.environment |= os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | dict(environment)
+        set_threads(self.environment)
         self.process: subprocess.Popen[bytes] | None = None
         self.asked = 0
 

@@ -8,13 +8,14 @@ import gc
 import math
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path("/")  # of the file system; a test has another
 USED = 0.8  # share of the free memory that is planned with
+SPINS = "20000"  # turns of a loop in which GNU's OpenMP waits awake, half a millisecond or so; its default is 300,000
 OWN_FILES = 32  # that a launcher has open itself, at most: ten, and some while a worker starts
 
 
@@ -39,11 +40,17 @@ def this_machine(devices: int = 0, root: Path = ROOT) -> Machine:
     return Machine(cores(root), available(root), devices, math.inf if files == resource.RLIM_INFINITY else files)
 
 
-def bound_threads() -> None:
-    """Let the libraries that are loaded from now on start no more threads than a quota of this process allows: by
-    themselves they count the processors that it may run on."""
+def set_threads(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Tell libraries that are loaded from now on, in a process with this environment, how many threads to start and how
+    long one waits awake for another. What the user has set stays.
+
+    By themselves they count the processors, whatever a quota of this process allows; and wait so long that beside other
+    work a thread spends its share of a processor on waiting for one that is not running. See docs/speed.md.
+    """
     if (bound := cores()) < _processors():
-        os.environ.setdefault("OMP_NUM_THREADS", str(bound))
+        environment.setdefault("OMP_NUM_THREADS", str(bound))
+    if "OMP_WAIT_POLICY" not in environment:
+        environment.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import resource
 
 import pytest
 
-from fmnist.launch.machine import Machine, available, cores, this_machine, uncollected
+from fmnist.launch.machine import Machine, available, cores, set_threads, this_machine, uncollected
 
 V2 = "30 23 0:26 {top} /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n"
 V1 = (
@@ -146,3 +146,26 @@ def test_what_is_imported_uncollected_is_never_collected_and_all_later_garbage_i
         assert gc.get_freeze_count() > before
     finally:
         gc.unfreeze()
+
+
+@pytest.mark.parametrize(
+    ("given", "added"),
+    [
+        ({}, {"GOMP_SPINCOUNT"}),
+        ({"OMP_WAIT_POLICY": "active"}, set()),
+        ({"GOMP_SPINCOUNT": "7"}, set()),
+    ],
+)
+def test_threads_wait_awake_for_a_short_time_unless_the_user_says_how_long(given, added):
+    environment = dict(given)
+    set_threads(environment)
+    assert set(environment) - set(given) == added
+    assert given.items() <= environment.items()
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "1"), ({"OMP_NUM_THREADS": "5"}, "5")])
+def test_no_more_threads_than_a_quota_allows_unless_the_user_says_so(monkeypatch, given, expected):
+    monkeypatch.setattr("fmnist.launch.machine.cores", lambda: 1)
+    environment = dict(given)
+    set_threads(environment)
+    assert environment["OMP_NUM_THREADS"] == expected

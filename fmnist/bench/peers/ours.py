@@ -12,6 +12,7 @@ import entrant
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # time this checkout, whichever one is installed
 
 from fmnist.config.parse import parse
+from fmnist.launch.machine import set_threads
 from fmnist.sources.fetch import read_ahead
 
 KINDS = {
@@ -46,6 +47,7 @@ def stack_of(work: argparse.Namespace) -> Iterator[Any]:
         for seed in seeds
     ]  # fmt: skip
     read_ahead(configs[0].data.name, configs[0].data.dir)  # as train.py does, while torch is imported
+    set_threads()
     import torch
 
     from fmnist.train.engine import flushed_denormals
