@@ -129,9 +129,7 @@ def test_a_container_of_half_a_core_gets_one_worker_and_one_thread(tmp_path: Pat
     done = typed(habit, tmp_path, "train.py", *(word for word in SWEEP if "workers" not in word), "dry_run=true")
     assert done.returncode == 0, done.stderr
     assert re.search(rb"1 worker, 1 thread each", done.stdout), done.stdout
-    asked = (
-        "from fmnist.launch.machine import set_threads; set_threads(); import torch; print(torch.get_num_threads())"
-    )
+    asked = "from fmnist.launch.machine import set_threads; set_threads(); import torch; print(torch.get_num_threads())"
     assert typed(habit, ROOT, "-c", asked).stdout.strip() == b"1"
 
 
