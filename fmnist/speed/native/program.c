@@ -1,10 +1,13 @@
 /* A program: the operations of a training step, done in one parallel region. */
 #include "native.h"
 
-int omp_get_num_threads(void), omp_get_thread_num(void); /* of torch's OpenMP, which is to be loaded before */
+int omp_get_num_threads(void), omp_get_thread_num(void);
+double omp_get_wtime(void); /* of torch's OpenMP, which is to be loaded before */
 
 enum { BLOCK = 64 }; /* rows of a batch that go through consecutive operations together: they stay in the caches */
 enum { LONG = 384 }; /* columns of a product with images for each thread; with so many they alone are shared: evenly */
+enum { LONGEST = 512 }; /* programs that the calling thread does by itself, at most, before it tries again */
+#define LATE 1e-3 /* seconds; on an idle machine no thread waits as long as that */
 enum { FEW = 48 };   /* outputs; with fewer for each thread, threads share the columns of an operation too */
 
 static void (*const DO[])(const Instruction *, Part) = {
@@ -46,19 +49,43 @@ static void by_outputs(const Instruction *one, long me, long threads) {
         perform(one, (Part){run, feature, least(tall, one->features - feature), row, least(wide, one->rows - row)});
 }
 
-void run(const Instruction *list, long count) {
-#pragma omp parallel
-    {
-        long me = omp_get_thread_num(), threads = omp_get_num_threads();
-        for (long i = 0, end; i < count; i = end) {
-            for (end = i + 1; end < count && !list[i].alone && !list[end].alone && !list[end].waits; end++) continue;
-            if (list[i].alone)
-                by_outputs(list + i, me, threads);
-            else
-                by_rows(list + i, end - i, me, threads);
-            if (end < count && list[end].waits) {
+/* One thread's part of a program. Returns how long it has waited for others, at most. */
+static double take_part(const Instruction *list, long count, long me, long threads) {
+    double longest = 0;
+    for (long i = 0, end; i < count; i = end) {
+        for (end = i + 1; end < count && !list[i].alone && !list[end].alone && !list[end].waits; end++) continue;
+        if (list[i].alone)
+            by_outputs(list + i, me, threads);
+        else
+            by_rows(list + i, end - i, me, threads);
+        if (end < count && list[end].waits) {
+            double since = omp_get_wtime();
 #pragma omp barrier
-            }
+            if (omp_get_wtime() - since > longest) longest = omp_get_wtime() - since;
         }
     }
+    return longest;
+}
+
+/* Beside other work a thread may wait for one that is not running. Then the calling thread works alone for a while: for
+ * the longer the more often that is met. Results do not depend on it. */
+void run(const Instruction *list, long count) {
+    static _Thread_local long alone, penalty = 1; /* in programs */
+    if (alone > 0) {
+        alone--;
+        take_part(list, count, 0, 1);
+        return;
+    }
+    double start = omp_get_wtime(), waited = 0, done = 0;
+#pragma omp parallel
+    {
+        double own = take_part(list, count, omp_get_thread_num(), omp_get_num_threads());
+        if (omp_get_thread_num() == 0) waited = own, done = omp_get_wtime();
+    }
+    double end = omp_get_wtime();
+    if (end - done > waited) waited = end - done;
+    if (waited > LATE && waited > (end - start) / 4)
+        alone = penalty = least(2 * penalty, LONGEST);
+    else if (penalty > 1)
+        penalty--;
 }
