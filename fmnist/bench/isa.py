@@ -6,8 +6,9 @@ import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -76,23 +77,26 @@ def is_bound(isa: str, gflops: float | None, avx512: bool | None, peak: float | 
 
 
 class Peak:
-    """The float32 peak: a loop of fused multiply-adds in registers. A context manager; nothing without a C compiler."""
+    """What the processors can do: the float32 peak, by a loop of fused multiply-adds in registers; and how far they are
+    from one another. A context manager; nothing without a C compiler."""
 
     def __init__(self, isa: str, threads: int) -> None:
         self.isa, self.threads = isa, threads
         self.best: float | None = None  # of all that were measured
 
     def __enter__(self) -> "Peak":
-        self.loop = None
+        self.loop = self.hand_over = None
         with tempfile.TemporaryDirectory() as folder:
             library = Path(folder) / "peak.so"
             compiler = shlex.split(os.environ.get("CC", "cc"))
             line = [*compiler, "-O3", *FLAGS[self.isa].split(), "-shared", "-fPIC", str(PEAK), "-o", str(library)]
             try:
                 subprocess.run(line, capture_output=True, check=True)
-                self.loop = ctypes.CDLL(str(library)).loop
+                compiled = ctypes.CDLL(str(library))
             except (OSError, subprocess.CalledProcessError):
                 return self
+        self.loop, self.hand_over = compiled.loop, compiled.hand_over
+        self.hand_over.argtypes = [ctypes.c_int, ctypes.c_long]
         self.loop.restype = ctypes.c_double
         self.loop.argtypes = [ctypes.c_long]
         return self
@@ -107,13 +111,33 @@ class Peak:
 
     def _once(self, loop: "ctypes._NamedFuncPointer", rounds: int) -> float:
         done: list[float] = []
-        threads = [Thread(target=lambda: done.append(loop(rounds))) for _ in range(self.threads)]
-        start = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return sum(done) / (time.perf_counter() - start) / 1e9
+        seconds = _together([lambda: done.append(loop(rounds))] * self.threads)
+        return sum(done) / seconds / 1e9
+
+    def handover(self, times: int = 50_000) -> float | None:
+        """Nanoseconds until a thread sees what a thread on another processor has written, now. None if there is only
+        one processor, or no loop."""
+        hand_over = self.hand_over
+        processors = sorted(os.sched_getaffinity(0))[:2] if hasattr(os, "sched_getaffinity") else []
+        if hand_over is None or len(processors) < 2:
+            return None
+
+        def take_turns(me: int) -> None:
+            os.sched_setaffinity(0, {processors[me]})  # of this thread alone
+            hand_over(me, times)
+
+        return _together([partial(take_turns, 0), partial(take_turns, 1)]) / times / 2 * 1e9
 
     def __exit__(self, *_: object) -> None:
-        self.loop = None
+        self.loop = self.hand_over = None
+
+
+def _together(works: Sequence[Callable[[], object]]) -> float:
+    """Seconds that these take, each in a thread of its own."""
+    threads = [Thread(target=work) for work in works]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - start

@@ -82,6 +82,7 @@ def time_cell(
     """
     timed: dict[str, Timed] = {}
     peaks: list[float] = []
+    handovers: list[float] = []
     first = [TURN]
     with ExitStack() as running:
         for name, peer in (cell.peers | ceilings(cell)).items():
@@ -98,6 +99,8 @@ def time_cell(
         for _ in range(asked.repeats):
             if peak and (now := peak.gflops()):
                 peaks.append(now)  # what else runs on the machine only makes it lower: the best counts
+            if peak and (far := peak.handover()):
+                handovers.append(far)
             turns = list(timed)
             shuffle(turns)
             for name in turns:
@@ -110,7 +113,8 @@ def time_cell(
         for name in list(timed):
             with reported(name, timed):
                 timed[name].memory = timed[name].entrant.memory()
-    return summarise(cell, asked, timed, max(peaks, default=None), peak.best if peak else None)
+    found = summarise(cell, asked, timed, max(peaks, default=None), peak.best if peak else None)
+    return found | {"handovers": handovers}
 
 
 def ceilings(cell: Cell) -> dict[str, Peer]:

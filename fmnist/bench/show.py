@@ -88,6 +88,8 @@ def _notes(cell: dict[str, Any]) -> Iterator[str]:
         if cell.get("peak") and ours:
             share = top["operations"] / ours["median"] / 1e9 / cell["peak"]
             yield f"float32 peak: {cell['peak']:.0f} GFLOP/s; ours reaches {share:.0%} of it, counting the dense work"
+    if far := cell.get("handovers"):
+        yield f"a word from one processor to another: {', '.join(f'{each:.0f}' for each in far)} ns, round by round"
     for name, peer in cell.get("ceilings", {}).items():
         mark = "" if peer["agrees"] else ", LOSS DIFFERS"
         share = f", {peer['median'] / ours['median']:.0%} of ours" if ours else ""

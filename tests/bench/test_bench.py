@@ -42,6 +42,7 @@ def test_one_cell_from_the_command_line_to_the_chart(checkout, tmp_path, monkeyp
     assert json.dumps(str(tmp_path)).strip('"') not in file.read_text(encoding="utf-8")  # the checkout is below it
     (cell,) = record["cells"]
     assert set(cell["peers"]) == {"ours", "plain"}
+    assert len(cell["handovers"]) in (0, 2)  # nothing on a single processor
     assert set(record["versions"]) == {"ours", "plain", "ceiling", "sgd"}
     for peer in cell["peers"].values():
         assert len(peer["seconds"]) == 2

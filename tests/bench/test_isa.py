@@ -68,7 +68,14 @@ def test_the_peak_is_measured_where_there_is_a_compiler(monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
     with isa.Peak("native", 1) as peak:
         assert peak.gflops() is None
+        assert peak.handover() is None
     monkeypatch.delenv("CC")
     with isa.Peak("native", 2) as peak:
-        measured = peak.gflops(1, rounds=100_000)
-    assert measured is None or measured > 0
+        measured = peak.gflops(1, rounds=100_000), peak.handover(1_000)
+    assert measured == (None, None) or min(filter(None, measured)) > 0
+
+
+def test_with_one_processor_there_is_no_other_to_hand_a_word_to(monkeypatch):
+    monkeypatch.setattr(isa.os, "sched_getaffinity", lambda _: {0})
+    with isa.Peak("native", 1) as peak:
+        assert peak.handover() is None

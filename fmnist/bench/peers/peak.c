@@ -1,5 +1,7 @@
-/* The float32 peak of one thread: fused multiply-adds that wait for nothing, in the widest registers of the compiler's
-   instruction set. isa.py compiles and times it. */
+/* What a processor can do, for isa.py, which compiles and times it.
+
+   The float32 peak of one thread: fused multiply-adds that wait for nothing, in the widest registers of the compiler's
+   instruction set. */
 #if defined __AVX512F__
 enum { BYTES = 64 };
 #elif defined __AVX__
@@ -23,4 +25,14 @@ double loop(long rounds) {
     }
     vector all = a + b + c + d + e + f + g + h + i + j + k + l;
     return all[0] > 0 ? 2.0 * SUMS * LANES * rounds : 0;
+}
+
+static _Atomic int turn;
+
+/* Two threads, `me` 0 and 1, hand a word to each other so many times. */
+void hand_over(int me, long times) {
+    for (long i = 0; i < times; i++) {
+        while (turn != me) continue;
+        turn = !me;
+    }
 }
