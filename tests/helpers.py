@@ -21,6 +21,7 @@ from torch import Tensor
 from fmnist import ROOT, UserError
 from fmnist.config.parse import parse
 from fmnist.config.schema import GROUPS, Config
+from fmnist.launch.locks import LOCK
 from fmnist.program.output import run_command
 from fmnist.record import checkpoint
 from fmnist.sources import fetch
@@ -179,7 +180,7 @@ def of_run(directory):
     """What does not depend on when and by whom a run was made: facts, and metrics."""
     result = json.loads((directory / "result.json").read_text())
     facts = {key: result[key] for key in ("status", "error", "epoch", "config_hash")}
-    facts["files"] = {path.name.split(".out.")[0] for path in directory.iterdir()}
+    facts["files"] = {path.name.split(".out.")[0] for path in directory.iterdir() if path.name != LOCK}
     objective = {"objective": result["objective"]} if result["status"] == "done" else {}
     return facts, [*rows_of(directory), result["metrics"] | objective]
 

@@ -11,7 +11,7 @@ import torch
 from helpers import rows_of, run_cli
 
 from fmnist import ROOT
-from fmnist.record.files import locked
+from fmnist.launch.locks import LOCK
 
 QUICK = ("data.limit=500", "epochs=2", "model.hidden=[20]")
 
@@ -128,7 +128,7 @@ def test_one_run_leaves_its_record_and_says_where(tmp_path):
     assert done.stderr == ""
     run = tmp_path / "run"
     names = {path.name.split(".out.")[0] for path in run.iterdir()}
-    assert names == {".hydra", "train.log", "metrics.jsonl", "result.json", "last.pt", "best.pt", "events"}
+    assert names == {".hydra", LOCK, "train.log", "metrics.jsonl", "result.json", "last.pt", "best.pt", "events"}
     recorded = result(run)
     assert recorded["status"] == "done"
     assert f"test loss {recorded['metrics']['test/loss']:.4f} accuracy {recorded['metrics']['test/accuracy']:.4f}" in (

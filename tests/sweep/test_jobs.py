@@ -18,6 +18,8 @@ from omegaconf import DictConfig
 
 from fmnist import ROOT
 from fmnist.config.parse import config_hash
+from fmnist.launch.locks import LOCK
+from fmnist.record.files import locked
 
 
 @pytest.fixture
@@ -103,3 +105,13 @@ def test_a_damaged_record_fails_its_job_alone_in_one_line(changes, what, jobs):
     assert bad.error.endswith("): remove it to start this run anew")
     assert not bad.ours
     assert (good.error, good.done) == (None, False)
+
+
+def test_a_job_whose_run_another_command_trains_fails_by_name_and_nothing_is_written(jobs):
+    job = make(jobs, 0)
+    job.directory.mkdir(parents=True)
+    with locked(job.directory / LOCK, wait=False):
+        jobs.prepare(job)
+    assert job.error == f"another command is training in {job.directory}"
+    assert not job.ours
+    assert [path.name for path in job.directory.iterdir()] == [LOCK]
