@@ -4,6 +4,7 @@ import gzip
 import itertools
 import json
 import resource
+import runpy
 import struct
 import subprocess
 import sys
@@ -43,6 +44,18 @@ def run_cli(*arguments: str, cwd: Path = ROOT, timeout: float = 300) -> subproce
     """`python train.py ...` as a user types it."""
     command = [sys.executable, str(ROOT / "train.py"), *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+def train_py(folder: Path, *arguments: str) -> int:
+    """`python train.py ...` as typed in a folder, but inside this process; its status."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("sys.argv", [str(ROOT / "train.py"), *arguments])
+        try:
+            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+        except SystemExit as ended:
+            return int(ended.code or 0)
+    return 0
 
 
 def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], main: Any, *arguments: Any) -> Any:

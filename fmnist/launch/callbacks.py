@@ -33,6 +33,9 @@ from fmnist.report.leaderboard import Leaderboard, table
 from fmnist.sources.fetch import digest
 
 
+LONGEST = ".hydra/overrides.yaml"  # of what Hydra writes to a run's directory
+
+
 class Callback:
     """What Hydra calls at certain times, without importing hydra: does nothing at any of them."""
 
@@ -63,6 +66,8 @@ class RefuseEarly(Callback):
                 directory = Path(config.hydra.run.dir)
             except OmegaConfBaseException:  # only known once the job runs: train.py checks it again then
                 return
+            with writing_to("hydra.run.dir", directory):
+                (directory.absolute() / LONGEST).exists()  # raises where the paths of its files would be too long
             there = check_directory(checked, directory, digest)
             if not config.get("dry_run"):
                 _make(directory, self.lock, done=there is not None and there["status"] == "done")

@@ -22,7 +22,7 @@ from hydra_plugins.points import check_count, ranked_by
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist.launch.locks import alone
-from fmnist.launch.runs import one_line
+from fmnist.launch.runs import one_line, writing_to
 from fmnist.train.signals import catching
 
 log = logging.getLogger(__name__)
@@ -65,8 +65,10 @@ class StackedLauncher(BasicLauncher):
         self.dry_run = self.dry_run or bool(OmegaConf.select(config, "dry_run"))
         self.sweep = Path(str(config.hydra.sweep.dir)).absolute()
         self.jobs = Jobs(hydra_context, task_function, config, self.sweep, self._conclude)
-        if not (self.dry_run or self.sweep.exists()) and getattr(task_function, "stackable", False):
-            with one_line():
+        with one_line():
+            with writing_to("hydra.sweep.dir", self.sweep):
+                new = not self.sweep.exists()  # raises where its path is too long
+            if new and not self.dry_run and getattr(task_function, "stackable", False):
                 self._get_ready(1)  # something is to be trained: torch is imported while the jobs are made
         if self.dry_run:  # the sweeper writes to the sweep's directory before it calls us: not to the real one
             scratch = tempfile.mkdtemp(prefix="dry-run-")
@@ -112,8 +114,6 @@ class StackedLauncher(BasicLauncher):
 
     def _lock(self) -> None:
         """Refuse to train a sweep that another command trains; keep others out as long as this process lives."""
-        from fmnist.launch.runs import writing_to
-
         if self.lock is None:
             self.lock = ExitStack()
             with writing_to("hydra.sweep.dir", self.sweep):

@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import time
 from contextlib import ExitStack, contextmanager, nullcontext
 
 import pytest
-from helpers import refuses
+from helpers import refuses, train_py
 
 from fmnist import ROOT
 from fmnist.launch.callbacks import _make
@@ -68,7 +67,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_second_command_says_who_is_there_and_touches_nothing(command, locks, tmp_path, monkeypatch, capsys):
+def test_a_second_command_says_who_is_there_and_touches_nothing(command, locks, tmp_path, capsys):
     (tmp_path / "here" / ".hydra").mkdir(parents=True)
     for name in (".hydra/config.yaml", "train.log", "study.jsonl"):
         (tmp_path / "here" / name).write_text("of the first\n", encoding="utf-8")
@@ -77,14 +76,10 @@ def test_a_second_command_says_who_is_there_and_touches_nothing(command, locks, 
         return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in (tmp_path / "here").rglob("*")
                 if path.is_file() and (path.name, command) != ("multirun.yaml", "sweep by Hydra's sweeper")}  # fmt: skip
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py"), *COMMANDS[command], "model=mlp1"])
     with another(tmp_path / "here"):
         before = files()
-        with pytest.raises(SystemExit) as left:
-            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+        assert train_py(tmp_path, *COMMANDS[command], "model=mlp1") == 2
         assert files() == before
-    assert left.value.code == 2
     where = tmp_path / "here" if command == "sweep by Hydra's sweeper" else "here"
     assert capsys.readouterr().err == f"error: another command is training in {where}: {WHO}\n"
 

@@ -55,6 +55,17 @@ def test_a_killed_sweep_is_finished_by_the_same_command(tmp_path, unbroken):
     assert_finished(tmp_path, done, unbroken)
 
 
+def test_a_killed_sweep_is_finished_by_the_same_command_at_once(tmp_path, unbroken):
+    with started(tmp_path, *LONG) as process:
+        workers = workers_of(process)
+        assert workers
+        process.kill()
+        done = run_cli("-m", *LONG, cwd=tmp_path)
+        assert gone(workers)
+        process.communicate()
+    assert_finished(tmp_path, done, unbroken)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_ends_its_epochs_and_saves(number, tmp_path, unbroken):
     with started(tmp_path, *LONG) as process:

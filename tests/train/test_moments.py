@@ -2,14 +2,13 @@
 
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from helpers import assert_same_run
+from helpers import assert_same_run, train_py
 
 from fmnist import ROOT
 
@@ -97,14 +96,7 @@ def start(folder, moment, numbers, *knobs):
 
 def again(folder, *knobs):
     """The same command in this process, which has torch; its status."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", [str(ROOT / "train.py"), *RUN, *knobs])
-        try:
-            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-        except SystemExit as ended:
-            return ended.code
-    return 0
+    return train_py(folder, *RUN, *knobs)
 
 
 @pytest.fixture(scope="module")
