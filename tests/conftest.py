@@ -50,14 +50,6 @@ def logging_kept() -> Iterator[None]:
         logger.disabled = False
 
 
-@pytest.fixture(autouse=True)
-def ctrl_c_kept() -> Iterator[None]:
-    """Put back what Ctrl-C does: train.py has it end the process."""
-    before = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a small .gz "Fashion-MNIST" as the only source; data/ is an empty folder beside it."""

@@ -5,6 +5,7 @@ import itertools
 import json
 import resource
 import runpy
+import signal
 import struct
 import subprocess
 import sys
@@ -48,6 +49,7 @@ def run_cli(*arguments: str, cwd: Path = ROOT, timeout: float = 300) -> subproce
 
 def train_py(folder: Path, *arguments: str) -> int:
     """`python train.py ...` as typed in a folder, but inside this process; its status."""
+    ctrl_c = signal.getsignal(signal.SIGINT)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr("sys.argv", [str(ROOT / "train.py"), *arguments])
@@ -55,6 +57,8 @@ def train_py(folder: Path, *arguments: str) -> int:
             runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
         except SystemExit as ended:
             return int(ended.code or 0)
+        finally:
+            signal.signal(signal.SIGINT, ctrl_c)
     return 0
 
 
