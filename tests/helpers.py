@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import json
+import logging
 import resource
 import runpy
 import signal
@@ -59,6 +60,10 @@ def train_py(folder: Path, *arguments: str) -> int:
             return int(ended.code or 0)
         finally:
             signal.signal(signal.SIGINT, ctrl_c)
+            for handler in logging.getLogger().handlers[:]:
+                if isinstance(handler, logging.FileHandler):  # of the run's log
+                    logging.getLogger().removeHandler(handler)
+                    handler.close()
     return 0
 
 

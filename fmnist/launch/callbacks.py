@@ -32,7 +32,6 @@ from fmnist.record.result import check_directory
 from fmnist.report.leaderboard import Leaderboard, table
 from fmnist.sources.fetch import digest
 
-
 LONGEST = ".hydra/overrides.yaml"  # of what Hydra writes to a run's directory
 
 

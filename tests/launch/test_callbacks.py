@@ -33,7 +33,8 @@ def test_a_run_directory_that_cannot_be_written_is_one_line(directory, why, tmp_
 def test_a_run_directory_without_room_is_refused_before_hydra_writes_to_it(tmp_path):
     with full_disk(60_000):
         refuses(
-            lambda: _make(tmp_path / "run", ExitStack()), f"hydra.run.dir must be a folder to write to, got {tmp_path}/run: File"
+            lambda: _make(tmp_path / "run", ExitStack()),
+            f"hydra.run.dir must be a folder to write to, got {tmp_path}/run: File",
         )
     _make(tmp_path / "run", ExitStack())
     assert [path.name for path in (tmp_path / "run").iterdir()] == [LOCK]
