@@ -5,6 +5,8 @@ import os
 import pytest
 from helpers import train_py
 
+from fmnist.launch.commands import quoted
+
 SMALL = ("model=mlp1", "model.hidden=[5]", "data.limit=60", "batch_size=20", "epochs=1", "hydra.launcher.workers=1")
 NAME = "a" * 4000
 FOLDERS = "/".join(["b" * 200] * 20)  # 4,019 letters: the system takes it, but not behind the current folder's path
@@ -41,4 +43,13 @@ def test_jobs_whose_paths_are_too_long_fail_by_name_and_the_others_train(tmp_pat
     assert os.listdir(tmp_path) == ["here"]
 
 
-NAMES = ["two\nlines", "tab\tand\x1b[31mcolour", "-m", "a b", "é ω 服", "%s{}$HOME", "#'\"\\`"]
+@pytest.mark.parametrize("name", ["two\nlines", "tab\tand\x1b[31mcolour", "-m", "a b", "%s{}$HOME", "#'\"\\`"])
+def test_a_run_may_have_any_name_and_a_refusal_is_one_line_of_text(name, tmp_path, capsys):
+    where = quoted("hydra.run.dir", name)
+    assert train_py(tmp_path, *SMALL, where) == 0
+    assert os.listdir(tmp_path) == [name]
+    assert " --logdir -" not in capsys.readouterr().out
+    assert train_py(tmp_path, *SMALL, where, "seed=1") == 2
+    err = capsys.readouterr().err
+    assert err.endswith("choose another hydra.run.dir\n")
+    assert err[:-1].isprintable()
