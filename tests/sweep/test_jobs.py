@@ -2,10 +2,13 @@
 
 import gc
 import json
+import os
+import signal
 import sys
 from dataclasses import asdict
 
 import pytest
+from helpers import train_py
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
@@ -115,3 +118,13 @@ def test_a_job_whose_run_another_command_trains_fails_by_name_and_nothing_is_wri
     assert job.error == f"another command is training in {job.directory}"
     assert not job.ours
     assert [path.name for path in job.directory.iterdir()] == [LOCK]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_a_sweep_trains_ends_it_with_the_command_that_goes_on(number, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Jobs, "make", lambda *_: os.kill(os.getpid(), number))
+    (tmp_path / "here" / "seed-0").mkdir(parents=True)  # it is not new: torch is not imported meanwhile
+    assert train_py(tmp_path, "-m", "model=mlp1", "hydra.sweep.dir=here", "seed=0,1") == 128 + number
+    told = capsys.readouterr()
+    assert "interrupted; this continues it: " in told.out
+    assert not told.err
