@@ -2,9 +2,13 @@
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # before training begins Ctrl-C ends the command: no traceback
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -15,12 +19,12 @@ from fmnist import ROOT, UserError
 from fmnist.config.parse import check_machine, parse
 from fmnist.launch.commands import command, curves, expanded, near, quoted
 from fmnist.launch.groups import stackable
+from fmnist.launch.locks import alone
 from fmnist.launch.machine import set_threads, uncollected
 from fmnist.launch.manual import advising
 from fmnist.launch.runs import corrected, reason_last
 from fmnist.launch.trouble import trouble
 from fmnist.program.output import lenient_output
-from fmnist.record.files import locked
 from fmnist.record.result import check_directory
 from fmnist.sources.fetch import digest, read_ahead
 
@@ -43,17 +47,13 @@ def main(given: Any) -> float | None:
         set_threads()
         with uncollected():  # torch comes with it: only now, when the config is known to be right
             from fmnist.train.engine import fit
-        with locked(directory / "train.log", wait=False), corrected(directory), reason_last():
+        with alone(directory), corrected(directory), reason_last():
             (outcome,) = fit([config], [directory])
         if outcome.error is None:
             if settings.mode == RunMode.RUN:
                 print(f"curves: {curves(directory)}")
             return outcome.objective
         message, status = outcome.error, 1
-    except BlockingIOError:
-        message, status = f"another command is training the run of {directory}", 2
-    except KeyboardInterrupt:  # before training began: there is nothing to say
-        raise SystemExit(130) from None
     except SystemExit:  # a signal, which training has heeded
         if settings.mode == RunMode.RUN:
             own = [word for word in sys.argv[1:] if not word.startswith("hydra.run.dir=")]

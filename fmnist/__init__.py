@@ -11,8 +11,14 @@ __version__ = "0.1.0"
 ROOT = Path(__file__).parents[1]  # the checkout; in a wheel, the folder of packages
 
 
+ESCAPES = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160))}  # of what no line should have in it
+
+
 class UserError(Exception):
     """A mistake the user can mend: shown as one line that names the knob and what is allowed, exit status 2."""
+
+    def __str__(self) -> str:
+        return super().__str__().translate(ESCAPES)  # names of files may have any characters
 
 
 def check_locale() -> None:

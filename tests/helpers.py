@@ -3,7 +3,10 @@
 import gzip
 import itertools
 import json
+import logging
 import resource
+import runpy
+import signal
 import struct
 import subprocess
 import sys
@@ -21,6 +24,7 @@ from torch import Tensor
 from fmnist import ROOT, UserError
 from fmnist.config.parse import parse
 from fmnist.config.schema import GROUPS, Config
+from fmnist.launch.locks import LOCK
 from fmnist.program.output import run_command
 from fmnist.record import checkpoint
 from fmnist.sources import fetch
@@ -42,6 +46,25 @@ def run_cli(*arguments: str, cwd: Path = ROOT, timeout: float = 300) -> subproce
     """`python train.py ...` as a user types it."""
     command = [sys.executable, str(ROOT / "train.py"), *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+def train_py(folder: Path, *arguments: str) -> int:
+    """`python train.py ...` as typed in a folder, but inside this process; its status."""
+    ctrl_c = signal.getsignal(signal.SIGINT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("sys.argv", [str(ROOT / "train.py"), *arguments])
+        try:
+            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+        except SystemExit as ended:
+            return int(ended.code or 0)
+        finally:
+            signal.signal(signal.SIGINT, ctrl_c)
+            for handler in logging.getLogger().handlers[:]:
+                if isinstance(handler, logging.FileHandler):  # of the run's log
+                    logging.getLogger().removeHandler(handler)
+                    handler.close()
+    return 0
 
 
 def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], main: Any, *arguments: Any) -> Any:
@@ -186,7 +209,7 @@ def of_run(directory):
     """What does not depend on when and by whom a run was made: facts, and metrics."""
     result = json.loads((directory / "result.json").read_text())
     facts = {key: result[key] for key in ("status", "error", "epoch", "config_hash")}
-    facts["files"] = {path.name.split(".out.")[0] for path in directory.iterdir()}
+    facts["files"] = {path.name.split(".out.")[0] for path in directory.iterdir() if path.name != LOCK}
     objective = {"objective": result["objective"]} if result["status"] == "done" else {}
     return facts, [*rows_of(directory), result["metrics"] | objective]
 

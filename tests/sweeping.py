@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fmnist import ROOT
+from fmnist.launch.locks import LOCK
 
 # One worker: the tests share the machine.
 SMALL = ("model=mlp1", "model.hidden=[12]", "data.limit=300", "epochs=3", "batch_size=50", "precision=float64",
@@ -29,8 +30,9 @@ def until(happened, what):
 
 
 def files_of(directory):
-    """Names of all files of a run, without what differs from process to process."""
-    return {str(path.relative_to(directory)).split(".out.")[0] for path in directory.rglob("*") if path.is_file()}
+    """Names of all files of a run, without what differs from process to process, and without the lock of a command."""
+    files = (path for path in directory.rglob("*") if path.is_file() and path.name != LOCK)
+    return {str(path.relative_to(directory)).split(".out.")[0] for path in files}
 
 
 def log_of(directory):

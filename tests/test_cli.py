@@ -9,9 +9,10 @@ import sys
 import pytest
 import torch
 from helpers import rows_of, run_cli
+from sweeping import until
 
 from fmnist import ROOT
-from fmnist.record.files import locked
+from fmnist.launch.locks import LOCK, alone
 
 QUICK = ("data.limit=500", "epochs=2", "model.hidden=[20]")
 
@@ -129,7 +130,7 @@ def test_one_run_leaves_its_record_and_says_where(tmp_path):
     run = tmp_path / "run"
     names = {path.name.split(".out.")[0] for path in run.iterdir()}
     checkpoints = {"last.safetensors", "best.safetensors"}
-    assert names == {".hydra", "train.log", "metrics.jsonl", "result.json", "events"} | checkpoints
+    assert names == {".hydra", LOCK, "train.log", "metrics.jsonl", "result.json", "events"} | checkpoints
     recorded = result(run)
     assert recorded["status"] == "done"
     assert f"test loss {recorded['metrics']['test/loss']:.4f} accuracy {recorded['metrics']['test/accuracy']:.4f}" in (
@@ -155,12 +156,21 @@ def test_another_config_cannot_overwrite_a_run(tmp_path):
 
 
 def test_two_commands_do_not_train_the_same_run(tmp_path):
-    (tmp_path / "run").mkdir()
-    with locked(tmp_path / "run" / "train.log", wait=False):  # as the first one does
-        second = run_cli(*QUICK, "hydra.run.dir=run", cwd=tmp_path)
+    words = [sys.executable, str(ROOT / "train.py"), *QUICK, "epochs=100000", "save_every=0", "hydra.run.dir=run"]
+    words.remove("epochs=2")
+    run = tmp_path / "run"
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL) as first:
+        until(lambda: list(run.glob("last.*")), "the first command trains")
+        before = {path: path.stat().st_mtime_ns for path in (run / ".hydra", *(run / ".hydra").iterdir())}
+        second = run_cli(*words[2:], "log_every=7", cwd=tmp_path)
+        assert {path: path.stat().st_mtime_ns for path in before} == before
+        first.kill()
     assert second.returncode == 2
-    assert second.stderr.startswith("error: another command is training the run of ")
-    assert not (tmp_path / "run" / "result.json").exists()
+    who = f"process {first.pid} on {os.uname().nodename}, since "
+    assert second.stderr.startswith(f"error: another command is training in run: {who}")
+    assert len(second.stderr.splitlines()) == 1
+    with alone(run):  # a killed command keeps nobody out
+        pass
 
 
 def test_in_a_sweep_a_bad_job_fails_alone(tmp_path):

@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,14 @@ from fmnist.launch.costs import (
     steps,
     work,
 )
+from fmnist.launch.locks import alone, check_free
 from fmnist.launch.runs import one_line, writing_to
 from fmnist.launch.trouble import trouble
 from fmnist.record.result import check_directory
 from fmnist.report.leaderboard import Leaderboard, table
 from fmnist.sources.fetch import digest
+
+LONGEST = ".hydra/overrides.yaml"  # of what Hydra writes to a run's directory
 
 
 class Callback:
@@ -47,7 +50,11 @@ def own(config: Any) -> Any:
 
 
 class RefuseEarly(Callback):
-    """Hydra callback: a mistake in a single run is refused before Hydra creates or touches the run's directory."""
+    """Hydra callback: a mistake in a single run is refused before Hydra creates or touches the run's directory, and so
+    is a second command."""
+
+    def __init__(self) -> None:
+        self.lock = ExitStack()  # held until the command ends
 
     def on_run_start(self, config: Any, **_: Any) -> None:
         """Check the composed config; leave with one line if it is refused."""
@@ -58,9 +65,11 @@ class RefuseEarly(Callback):
                 directory = Path(config.hydra.run.dir)
             except OmegaConfBaseException:  # only known once the job runs: train.py checks it again then
                 return
+            with writing_to("hydra.run.dir", directory):
+                (directory.absolute() / LONGEST).exists()  # raises where the paths of its files would be too long
             there = check_directory(checked, directory, digest)
             if not config.get("dry_run"):
-                _make(directory, done=there is not None and there["status"] == "done")
+                _make(directory, self.lock, done=there is not None and there["status"] == "done")
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         """Let the resolver `typed` see the sweep's own command line before any job's."""
@@ -68,12 +77,15 @@ class RefuseEarly(Callback):
             str(config.hydra.sweep.subdir)
 
 
-def _make(directory: Path, done: bool = False) -> None:
-    """Make a run's directory. Raises UserError, or OSError for a full disk, where that cannot be done. Where the run is
-    done, the command ends then: Hydra would write to the directory, and there is nothing to train."""
+def _make(directory: Path, lock: ExitStack, done: bool = False) -> None:
+    """Make a run's directory, and have `lock` hold it. Raises UserError, or OSError for a full disk, where that cannot
+    be done, also if another command trains there or in a sweep around it. Where the run is done, the command ends then:
+    Hydra would write to the directory, and there is nothing to train."""
     try:
         with writing_to("hydra.run.dir", directory):
-            directory.mkdir(parents=True, exist_ok=True)
+            if directory.exists():  # what is new is no run of a sweep that is being trained
+                check_free(*directory.absolute().parents)
+            lock.enter_context(alone(directory))
             with tempfile.TemporaryFile(dir=directory) as file:
                 file.write(bytes(65536))  # there is room for Hydra's own files: it would say no reason
     except (UserError, OSError):

@@ -54,9 +54,10 @@ def in_shell(*words: str) -> str:
 
 
 def near(path: Path) -> str:
-    """A path as one types it where the command was started: relative if it lies below that folder."""
+    """A path as one types it where the command was started: relative if it lies below that folder, and no flag."""
     absolute, start = os.path.abspath(path), _started_in()
-    return os.path.relpath(absolute, start) if Path(absolute).is_relative_to(start) else absolute
+    typed = os.path.relpath(absolute, start) if Path(absolute).is_relative_to(start) else absolute
+    return os.path.join(os.curdir, typed) if typed.startswith("-") else typed
 
 
 def _started_in() -> str:

@@ -68,11 +68,15 @@ def correct(directory: Path, status: str, reason: str | None, was: Sequence[str]
 
 @contextmanager
 def corrected(directory: Path) -> Iterator[None]:
-    """Correct the record of the run that is trained within it, where it could not be closed for want of room."""
+    """Correct the record of the run that is trained within it, where it could not be closed: for want of room, or
+    because a second signal came while it was opened or closed."""
     try:
         yield
     except OSError as error:
         correct(directory, "failed", trouble(error).text)
+        raise
+    except SystemExit:
+        correct(directory, "interrupted", None)
         raise
 
 

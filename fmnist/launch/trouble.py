@@ -6,7 +6,7 @@ import os
 import traceback
 from dataclasses import dataclass
 
-from fmnist import UserError
+from fmnist import ESCAPES, UserError
 
 SHORT = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of memory; of open files, in this process or on this machine
 FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk that is full, or at its quota
@@ -37,7 +37,8 @@ def trouble(error: BaseException) -> Trouble:
     large, first = _too_large(error), (str(error).splitlines() or [""])[0]
     text = f"{type(error).__name__}: {first}".removesuffix(": ")
     if isinstance(error, OSError):
-        return Trouble(f"{error.filename}: {error.strerror}" if error.filename else text, large)
+        named = f"{error.filename}: {error.strerror}" if error.filename else text
+        return Trouble(named.translate(ESCAPES), large)
     if large:
         return Trouble(f"too little memory ({text})", large)
     return Trouble(text, trace="".join(traceback.format_exception(error)))

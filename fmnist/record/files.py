@@ -58,22 +58,22 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a file, which is made if it is not there. The end of the block or of the process releases it.
-
-    wait: for another process to release it; otherwise BlockingIOError is raised. A file system may have no locks, as
-    Lustre is often mounted: then a warning says so once, and nothing is locked. NFS needs a writable descriptor.
+def locked(path: Path, wait: bool = True, shared: bool = False) -> Iterator[int]:
+    """Hold the lock of a file, which is made if it is not there: its descriptor. The end of the block or of the process
+    releases it. shared: several processes may hold it so. wait: for another to release it; otherwise BlockingIOError is
+    raised. A file system may have no locks, as Lustre is often mounted: then a warning says so once, and nothing is
+    locked. NFS needs a writable descriptor.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
             if (device := os.fstat(descriptor).st_dev) not in _told:
                 _told.add(device)
                 log.warning(f"{path.parent}: its file system knows no locks: let no two commands write there")
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)

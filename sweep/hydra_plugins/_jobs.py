@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, grammar_parser, open_dict, read_wri
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import UserError
+from fmnist.launch.locks import check_free
 
 
 class Returned(JobReturn):
@@ -121,7 +122,7 @@ class Jobs:
 
     def prepare(self, job: Job) -> None:
         """What Hydra does before it calls a task function: a directory with .hydra/ in it, and callbacks. The job fails
-        if the directory cannot be written."""
+        if the directory cannot be written, or if another command trains there."""
         from fmnist.launch.callbacks import own
 
         config = self.config(job.overrides, job.number)
@@ -129,11 +130,15 @@ class Jobs:
         described: Any = HydraConfig.instance().cfg
         try:
             job.directory.mkdir(parents=True, exist_ok=True)
+            check_free(job.directory)
             if config.hydra.output_subdir is not None:
                 folder = job.directory / config.hydra.output_subdir
                 _save_config(own(config), "config.yaml", folder)
                 _save_config(described, "hydra.yaml", folder)
                 _save_config(config.hydra.overrides.task, "overrides.yaml", folder)
+        except UserError as error:
+            job.error, job.ours = str(error), False
+            return
         except OSError as error:
             job.error, job.ours = f"{error.filename or job.directory} cannot be written: {error.strerror}", False
             return

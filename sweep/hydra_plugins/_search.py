@@ -20,8 +20,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from fmnist import UserError
 from fmnist.config.names import job_name
+from fmnist.launch.locks import alone
 from fmnist.launch.runs import writing_to
-from fmnist.record.files import locked, replacing
+from fmnist.record.files import replacing
 
 FILE = "study.jsonl"
 
@@ -30,7 +31,7 @@ class Search:
     """An Optuna search over a space; `open` loads or makes its file in the sweep's directory.
 
     The file is Optuna's journal, one line of JSON a step, and no database: there is nothing to migrate, and it may lie
-    on a network drive. A lock lets only one process write it at a time.
+    on a network drive. Only one command writes it at a time: see fmnist.launch.locks.
     """
 
     def __init__(self, space: Space, sampler: str, seed: int) -> None:
@@ -38,8 +39,8 @@ class Search:
         self.refused: OSError | None = None
 
     def open(self, directory: Path, metric: str, direction: str, may_change: Collection[str]) -> None:
-        """Load the search of this directory or begin one. Errors: UserError if it holds another, or another process
-        searches; OSError. Where the directory cannot be written to, `refused` says why and a copy is loaded: what is
+        """Load the search of this directory or begin one. Errors: UserError if it holds another, or another command
+        is there; OSError. Where the directory cannot be written to, `refused` says why and a copy is loaded: what is
         finished can be shown.
 
         metric: what trials are ranked by, in words. direction: maximize or minimize. may_change: knobs that may have
@@ -50,10 +51,7 @@ class Search:
             with writing_to("hydra.sweep.dir", directory):
                 file = directory / FILE
                 try:
-                    directory.mkdir(parents=True, exist_ok=True)
-                    lock.enter_context(locked(directory / f"{FILE}.pid", wait=False))
-                except BlockingIOError:
-                    raise UserError(f"{directory} is being searched by another process") from None
+                    lock.enter_context(alone(directory))
                 except OSError as error:
                     if not file.exists():
                         raise

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from fmnist import UserError
 from fmnist.config.parse import flat
 from fmnist.config.schema import MODELS, kind
+from fmnist.launch.locks import alone
 from fmnist.launch.runs import one_line, writing_to
 from fmnist.record.files import naming
 
@@ -49,6 +51,7 @@ class PointsSweeper(BasicSweeper):
     def __init__(self, max_batch_size: int | None, params: Any, points: Any) -> None:
         super().__init__(max_batch_size, dict(params))
         self.points: list[dict[str, Any]] = []
+        self.lock = ExitStack()  # held until the command ends
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra calls it before `sweep`."""
@@ -67,6 +70,9 @@ class PointsSweeper(BasicSweeper):
         self.validate_batch_is_legal(jobs)
         with one_line():
             try:
+                directory = Path(self.config.hydra.sweep.dir)
+                with writing_to("hydra.sweep.dir", directory):
+                    self.lock.enter_context(alone(directory))
                 keep_settings(self.config)
             except (UserError, OSError):  # what is done can be shown even where nothing can be written
                 if not self._done(jobs):
@@ -171,12 +177,10 @@ def merged(arguments: list[str], params: dict[str, Any], loader: ConfigLoader) -
 
 def keep_settings(config: Any) -> None:
     """Write what the sweep was asked for to its directory, as Hydra's sweepers do. Raises UserError, or OSError
-    for a full disk, where it cannot be written."""
+    for a full disk, where it cannot be written. The directory is there."""
     directory = Path(config.hydra.sweep.dir)
-    with writing_to("hydra.sweep.dir", directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        with naming(directory / "multirun.yaml"):
-            OmegaConf.save(config, directory / "multirun.yaml")
+    with writing_to("hydra.sweep.dir", directory), naming(directory / "multirun.yaml"):
+        OmegaConf.save(config, directory / "multirun.yaml")
 
 
 def check_count(name: str, value: Any, *others: int | None) -> None:

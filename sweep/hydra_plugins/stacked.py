@@ -4,6 +4,7 @@ import atexit
 import logging
 import re
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,7 +21,9 @@ from hydra_plugins._jobs import Job, Jobs, hydra_config_kept, refuse_shared_dire
 from hydra_plugins.points import check_count, ranked_by
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist.launch.runs import one_line
+from fmnist.launch.locks import alone
+from fmnist.launch.runs import one_line, writing_to
+from fmnist.train.signals import catching
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +65,10 @@ class StackedLauncher(BasicLauncher):
         self.dry_run = self.dry_run or bool(OmegaConf.select(config, "dry_run"))
         self.sweep = Path(str(config.hydra.sweep.dir)).absolute()
         self.jobs = Jobs(hydra_context, task_function, config, self.sweep, self._conclude)
-        if not (self.dry_run or self.sweep.exists()) and getattr(task_function, "stackable", False):
-            with one_line():
+        with one_line():
+            with writing_to("hydra.sweep.dir", self.sweep):
+                new = not self.sweep.exists()  # raises where its path is too long
+            if new and not self.dry_run and getattr(task_function, "stackable", False):
                 self._get_ready(1)  # something is to be trained: torch is imported while the jobs are made
         if self.dry_run:  # the sweeper writes to the sweep's directory before it calls us: not to the real one
             scratch = tempfile.mkdtemp(prefix="dry-run-")
@@ -78,10 +83,10 @@ class StackedLauncher(BasicLauncher):
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         try:
-            with hydra_config_kept(), one_line():
+            with catching(_leave), hydra_config_kept(), one_line():
                 jobs = self._launch(job_overrides, initial_job_idx)
-        except KeyboardInterrupt:  # before training began, or a second one
-            self._interrupted(130)
+        except KeyboardInterrupt as leaving:  # before training began: while stacks train, `Workers.train` heeds signals
+            self._interrupted(128 + (leaving.args or (signal.SIGINT,))[0])
         return [job.returned for job in jobs]
 
     def _launch(self, job_overrides: Sequence[Sequence[str]], first: int) -> Sequence[Job]:
@@ -109,19 +114,10 @@ class StackedLauncher(BasicLauncher):
 
     def _lock(self) -> None:
         """Refuse to train a sweep that another command trains; keep others out as long as this process lives."""
-        from fmnist.launch.runs import writing_to
-        from fmnist.record.files import locked
-
-        if self.lock is not None:
-            return
-        self.lock = ExitStack()
-        with writing_to("hydra.sweep.dir", self.sweep):
-            try:
-                self.sweep.mkdir(parents=True, exist_ok=True)
-                self.lock.enter_context(locked(self.sweep / "multirun.yaml", wait=False))
-            except BlockingIOError:
-                print(f"error: another command is training the runs of {self.sweep}", file=sys.stderr)
-                raise SystemExit(1) from None
+        if self.lock is None:
+            self.lock = ExitStack()
+            with writing_to("hydra.sweep.dir", self.sweep):
+                self.lock.enter_context(alone(self.sweep))
 
     def _refuse(self, job: Job) -> None:
         """End a job that is not to be trained. Its log says why, unless its directory is another run's."""
@@ -244,6 +240,11 @@ class StackedLauncher(BasicLauncher):
         log.error(f"{len(self.failed)} of {self.launched} jobs failed:")
         for job in self.failed:
             log.error(f"  {job.name}: {job.error}")
+
+
+def _leave(caught: Sequence[int]) -> None:
+    """End what the launcher does, for whichever signal."""
+    raise KeyboardInterrupt(caught[0])
 
 
 def _how(job: Job, outcome: Any) -> str:

@@ -59,6 +59,7 @@ HABITS = {
     "another module of the name data": Habit({"PYTHONPATH": "{folder}/polluted"}),
     "few open files": Habit(before=("sh", "-c", 'ulimit -n 64 && exec "$@"', "sh")),
     "files for nobody else": Habit(before=("sh", "-c", 'umask 077 && exec "$@"', "sh")),
+    "files for everybody": Habit(before=("sh", "-c", 'umask 000 && exec "$@"', "sh")),
 }
 
 

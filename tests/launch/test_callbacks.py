@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import ExitStack
 
 import pytest
 from helpers import full_disk, refuses, run_cli, tiny
@@ -10,6 +11,7 @@ from omegaconf import OmegaConf
 from report.made_up import write_run
 
 from fmnist.launch.callbacks import UpdateLeaderboard, _make, ending
+from fmnist.launch.locks import LOCK
 from fmnist.launch.runs import one_line, writing_to
 from fmnist.record.result import read_result
 from fmnist.report.leaderboard import Leaderboard
@@ -31,15 +33,16 @@ def test_a_run_directory_that_cannot_be_written_is_one_line(directory, why, tmp_
 def test_a_run_directory_without_room_is_refused_before_hydra_writes_to_it(tmp_path):
     with full_disk(60_000):
         refuses(
-            lambda: _make(tmp_path / "run"), f"hydra.run.dir must be a folder to write to, got {tmp_path}/run: File"
+            lambda: _make(tmp_path / "run", ExitStack()),
+            f"hydra.run.dir must be a folder to write to, got {tmp_path}/run: File",
         )
-    _make(tmp_path / "run")
-    assert not list((tmp_path / "run").iterdir())
+    _make(tmp_path / "run", ExitStack())
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [LOCK]
 
 
 def test_a_finished_run_that_cannot_be_written_is_done_already(tmp_path, capsys):
     with full_disk(60_000), pytest.raises(SystemExit) as ended:
-        _make(tmp_path, done=True)
+        _make(tmp_path, ExitStack(), done=True)
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith(f"{tmp_path} is done already: nothing to train\ncurves: ")
 

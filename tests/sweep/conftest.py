@@ -1,16 +1,13 @@
 """`python train.py -m ...` inside the test's process, with a launcher that only takes down what it is given."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from helpers import train_py
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
-
-from fmnist import ROOT
 
 
 class Notebook:
@@ -60,12 +57,7 @@ class Sweeps:
             return self.launcher
 
         self.monkeypatch.setattr(Plugins, "instantiate_launcher", instead)
-        self.monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py"), *arguments])
-        try:
-            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-        except SystemExit as end:
-            return end.code
-        return 0
+        return train_py(Path(), *arguments)
 
 
 @pytest.fixture

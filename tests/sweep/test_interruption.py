@@ -55,6 +55,17 @@ def test_a_killed_sweep_is_finished_by_the_same_command(tmp_path, unbroken):
     assert_finished(tmp_path, done, unbroken)
 
 
+def test_a_killed_sweep_is_finished_by_the_same_command_at_once(tmp_path, unbroken):
+    with started(tmp_path, *LONG) as process:
+        workers = workers_of(process)
+        assert workers
+        process.kill()
+        done = run_cli("-m", *LONG, cwd=tmp_path)
+        assert gone(workers)
+        process.communicate()
+    assert_finished(tmp_path, done, unbroken)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_ends_its_epochs_and_saves(number, tmp_path, unbroken):
     with started(tmp_path, *LONG) as process:
@@ -127,8 +138,8 @@ def test_a_worker_that_dies_alone_with_a_run_is_told_by_the_name_of_its_job(tmp_
 def test_two_commands_do_not_train_the_same_sweep(tmp_path):
     with started(tmp_path, *LONG) as process:
         second = run_cli("-m", *LONG, cwd=tmp_path)
-        assert second.returncode == 1
-        assert "another command is training the runs of" in second.stderr
+        assert second.returncode == 2
+        assert second.stderr.startswith(f"error: another command is training in sweep: process {process.pid} on ")
         assert len(second.stderr.splitlines()) == 1
         process.terminate()
         process.communicate()

@@ -2,10 +2,13 @@
 
 import gc
 import json
+import os
+import signal
 import sys
 from dataclasses import asdict
 
 import pytest
+from helpers import train_py
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
@@ -18,6 +21,8 @@ from omegaconf import DictConfig
 
 from fmnist import ROOT
 from fmnist.config.parse import config_hash
+from fmnist.launch.locks import LOCK
+from fmnist.record.files import locked
 
 
 @pytest.fixture
@@ -103,3 +108,23 @@ def test_a_damaged_record_fails_its_job_alone_in_one_line(changes, what, jobs):
     assert bad.error.endswith("): remove it to start this run anew")
     assert not bad.ours
     assert (good.error, good.done) == (None, False)
+
+
+def test_a_job_whose_run_another_command_trains_fails_by_name_and_nothing_is_written(jobs):
+    job = make(jobs, 0)
+    job.directory.mkdir(parents=True)
+    with locked(job.directory / LOCK, wait=False):
+        jobs.prepare(job)
+    assert job.error == f"another command is training in {job.directory}"
+    assert not job.ours
+    assert [path.name for path in job.directory.iterdir()] == [LOCK]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_a_sweep_trains_ends_it_with_the_command_that_goes_on(number, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Jobs, "make", lambda *_: os.kill(os.getpid(), number))
+    (tmp_path / "here" / "seed-0").mkdir(parents=True)  # it is not new: torch is not imported meanwhile
+    assert train_py(tmp_path, "-m", "model=mlp1", "hydra.sweep.dir=here", "seed=0,1") == 128 + number
+    told = capsys.readouterr()
+    assert "interrupted; this continues it: " in told.out
+    assert not told.err

@@ -27,6 +27,7 @@ from sweeping import SMALL, files_of, log_of, status_of
 
 from fmnist import ROOT, UserError
 from fmnist.launch import machine, plan
+from fmnist.launch.locks import LOCK
 from fmnist.record.result import of_run
 from fmnist.train import engine
 
@@ -120,7 +121,7 @@ def test_the_same_command_again_trains_nothing_and_needs_no_torch(sixteen):
     assert done.returncode == 0, done.stderr
     assert "16 jobs, 16 done already" in done.stdout
     assert " torch" not in done.stderr
-    kept = (path for path in before if path.name not in ("multirun.yaml", "sweep"))
+    kept = (path for path in before if path.name not in ("multirun.yaml", "sweep", LOCK))
     assert all(path.stat().st_mtime_ns == before[path] for path in kept)
 
 
@@ -251,7 +252,7 @@ def test_a_dry_run_measures_nothing(tmp_path):
 
 def test_a_folder_in_which_no_lock_can_be_made_is_one_line(tmp_path):
     launcher = StackedLauncher(workers=None, stack=None, dry_run=False)
-    (tmp_path / "multirun.yaml").mkdir()
+    (tmp_path / LOCK).mkdir()
     launcher.sweep = tmp_path
     with pytest.raises(UserError, match=rf"^hydra.sweep.dir must be a folder to write to, got {tmp_path}: Is a dir"):
         launcher._lock()

@@ -12,8 +12,6 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 from sweep.searches import OPTUNA, SPACE, as_dict, drive, parabola, search_in, settings, trials_in
 
-from fmnist.record.files import locked
-
 
 class Kill(BaseException):
     """Not an Exception: nothing may tidy up."""
@@ -118,9 +116,6 @@ def test_another_search_is_not_mixed_in(sweep, capsys, tmp_path):
     assert "lr=tag(log,interval(1e-4,1e1)) there, interval(0,1) here" in capsys.readouterr().err
     assert sweep(*asked, SPACE, "hydra.sweeper.direction=minimize", objective=parabola) == 2
     assert "maximize there, minimize here" in capsys.readouterr().err
-    with locked(tmp_path / "here" / f"{FILE}.pid", wait=False):
-        assert sweep(*asked, SPACE, objective=parabola) == 2
-    assert "is being searched by another process" in capsys.readouterr().err
     assert len(trials_in(tmp_path / "here")) == 2
     (settings_there,) = (tmp_path / "here").glob("multirun.yaml")
     assert "epochs" not in OmegaConf.load(settings_there).hydra.overrides.task  # of the search that is there

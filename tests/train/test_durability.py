@@ -2,12 +2,15 @@
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from helpers import SMALL, Crash, assert_same_run, crash_in, make_config, rows_of
 
+from fmnist.launch.runs import corrected
 from fmnist.record.record import Record
+from fmnist.record.result import read_result
 from fmnist.train import engine
 
 KNOBS = {**SMALL, "data.limit": 60, "batch_size": 16, "model.hidden": [5], "dropout": 0.2, "precision": "float32"}
@@ -81,15 +84,15 @@ def test_rows_without_a_hole_are_not_remarked_on(eval_every, tmp_path, monkeypat
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
-def failing(monkeypatch, number, error):
-    """Let the call of that number to the disk fail, and no other; a list of all calls."""
+def at_call(monkeypatch, number, fault=None):
+    """Let a fault happen at the call of that number to the disk, and at no other; a list of all calls."""
     calls = []
 
     def of(original):
         def call(*arguments):
             calls.append(original)
             if number == len(calls) - 1:
-                raise error
+                fault(number)
             return original(*arguments)
 
         return call
@@ -99,23 +102,42 @@ def failing(monkeypatch, number, error):
     return calls
 
 
-@pytest.mark.parametrize("error", [Crash(), OSError(errno.ENOSPC, "No space left on device")], ids=["crash", "full"])
-def test_after_a_fault_at_any_moment_the_run_goes_on_to_what_it_would_have_been(error, tmp_path, monkeypatch):
+def crash(_):
+    raise Crash
+
+
+def refused(number):
+    code = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)[number % 4]
+    raise OSError(code, os.strerror(code))
+
+
+def signals(_):
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("fault", "status"), [(crash, "running"), (refused, "failed"), (signals, "interrupted")])
+def test_after_a_fault_at_any_moment_the_run_goes_on_to_what_it_would_have_been(fault, status, tmp_path, monkeypatch):
     fit(tmp_path / "straight")
     with monkeypatch.context() as patch:
-        calls = failing(patch, None, error)
+        calls = at_call(patch, None)
         fit(tmp_path / "counted")
     assert len(calls) > 40
     for number in range(len(calls)):
         directory = tmp_path / str(number)
         with monkeypatch.context() as patch:
-            failing(patch, number, error)
-            raised = None
+            at_call(patch, number, fault)
+            ended = None
             try:
-                fit(directory)
-            except type(error) as caught:
-                raised = caught
-        assert raised is error or (directory / "result.json").exists()
+                with corrected(directory):
+                    fit(directory)
+            except (Crash, OSError, SystemExit) as caught:
+                ended = caught
+        if (directory / "result.json").exists():
+            ends = (
+                {status} if ended and fault is not crash else {status, "done"}
+            )  # a crash may come right after the end
+            assert read_result(directory)["status"] in ends
         fit(directory)
         assert_same_run(tmp_path / "straight", directory)
         assert not list(directory.glob("*.part"))
