@@ -100,9 +100,8 @@ def test_the_commands_work(name: str, tmp_path: Path) -> None:
         out, err = done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
         if unspeakable:
             assert (out, err.count("\n")) == ("", 1)
-            assert "PYTHONUTF8=1" in err or "No module named" in err, (
-                err
-            )  # outside the checkout Python does not find it
+            # outside of the checkout Python does not even find the package
+            assert "PYTHONUTF8=1" in err or "No module named" in err, err
             assert done.returncode == (2 if "PYTHONUTF8=1" in err else 1)
             continue
         assert done.returncode == 0, f"{words}: {out}{err}"

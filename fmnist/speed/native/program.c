@@ -6,9 +6,8 @@ double omp_get_wtime(void); /* of torch's OpenMP, which is to be loaded before *
 
 enum { BLOCK = 64 }; /* rows of a batch that go through consecutive operations together: they stay in the caches */
 enum { LONG = 384 }; /* columns of a product with images for each thread; with so many they alone are shared: evenly */
-enum { LONGEST = 512 }; /* programs that the calling thread does by itself, at most, before it tries again */
-#define LATE 1e-3 /* seconds; on an idle machine no thread waits as long as that */
 enum { FEW = 48 };   /* outputs; with fewer for each thread, threads share the columns of an operation too */
+enum { LATE = 1, LONGEST = 512 }; /* milliseconds to wait; programs that the calling thread does by itself, at most */
 
 static void (*const DO[])(const Instruction *, Part) = {
     multiply, multiply_images, sum_rows, sum_features, log_softmax, scatter, accumulate, adam, elementwise,
@@ -18,12 +17,12 @@ static void perform(const Instruction *one, Part part) {
     if (part.features > 0 && part.rows > 0) DO[least(one->code, COPY)](one, part);
 }
 
-/* Rows of the batch from operation to operation: a thread waits for nobody. */
+/* Rows of the batch from operation to operation: a thread waits for nobody. The first thread has no fewer than any. */
 static void by_rows(const Instruction *list, long count, long me, long threads) {
     long runs = list->runs, rows = list->turned ? list->features : list->rows, block = BLOCK;
     if (runs % threads) block = least(BLOCK, parts(parts(rows, threads), LANES) * LANES);
     long blocks = parts(rows, block), units = runs * blocks;
-    for (long unit = units * me / threads; unit < units * (me + 1) / threads; unit++) {
+    for (long unit = parts(units * me, threads); unit < parts(units * (me + 1), threads); unit++) {
         long first = unit % blocks * block, some_rows = least(block, rows - first);
         for (const Instruction *one = list; one < list + count; one++) {
             Part part = {unit / blocks, 0, one->features, first, some_rows};
@@ -61,14 +60,15 @@ static double take_part(const Instruction *list, long count, long me, long threa
         if (end < count && list[end].waits) {
             double since = omp_get_wtime();
 #pragma omp barrier
-            if (omp_get_wtime() - since > longest) longest = omp_get_wtime() - since;
+            double waited = omp_get_wtime() - since;
+            if (waited > longest) longest = waited;
         }
     }
     return longest;
 }
 
-/* Beside other work a thread may wait for one that is not running. Then the calling thread works alone for a while: for
- * the longer the more often that is met. Results do not depend on it. */
+/* The calling thread has the largest part of everything: it waits for long only if another is not running, as beside
+ * other work. Then it works alone for a while: for the longer the more often that is met. Results do not depend on it. */
 void run(const Instruction *list, long count) {
     static _Thread_local long alone, penalty = 1; /* in programs */
     if (alone > 0) {
@@ -84,7 +84,7 @@ void run(const Instruction *list, long count) {
     }
     double end = omp_get_wtime();
     if (end - done > waited) waited = end - done;
-    if (waited > LATE && waited > (end - start) / 4)
+    if (waited > 1e-3 * LATE && waited > (end - start) / 4)
         alone = penalty = least(2 * penalty, LONGEST);
     else if (penalty > 1)
         penalty--;
