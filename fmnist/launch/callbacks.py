@@ -27,6 +27,7 @@ from fmnist.launch.costs import (
 )
 from fmnist.launch.runs import one_line, writing_to
 from fmnist.launch.trouble import trouble
+from fmnist.record.files import make_folder
 from fmnist.record.result import check_directory
 from fmnist.report.leaderboard import Leaderboard, table
 from fmnist.sources.fetch import digest
@@ -73,7 +74,7 @@ def _make(directory: Path, done: bool = False) -> None:
     done, the command ends then: Hydra would write to the directory, and there is nothing to train."""
     try:
         with writing_to("hydra.run.dir", directory):
-            directory.mkdir(parents=True, exist_ok=True)
+            make_folder(directory)
             with tempfile.TemporaryFile(dir=directory) as file:
                 file.write(bytes(65536))  # there is room for Hydra's own files: it would say no reason
     except (UserError, OSError):

@@ -47,6 +47,15 @@ def replacing(path: Path, mode: str = "w", writer: str = "") -> Iterator[IO[Any]
             raise
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing. They are on the disk then: a folder whose name is lost is lost
+    with all that is in it."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        _sync_folder(folder.parent)
+
+
 def _sync_folder(folder: Path) -> None:
     """Make sure that the new name is on the disk, where the folder can be read and its file system can do that."""
     with suppress(OSError):

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, grammar_parser, open_dict, read_wri
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import UserError
+from fmnist.record.files import make_folder
 
 
 class Returned(JobReturn):
@@ -128,7 +129,7 @@ class Jobs:
         HydraConfig.instance().set_config(config)
         described: Any = HydraConfig.instance().cfg
         try:
-            job.directory.mkdir(parents=True, exist_ok=True)
+            make_folder(job.directory)
             if config.hydra.output_subdir is not None:
                 folder = job.directory / config.hydra.output_subdir
                 _save_config(own(config), "config.yaml", folder)
