@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from fmnist import UserError
 from fmnist.config.names import job_name
 from fmnist.launch.runs import writing_to
-from fmnist.record.files import locked, make_folder, replacing
+from fmnist.record.files import locked, replacing
 
 FILE = "study.jsonl"
 
@@ -50,7 +50,7 @@ class Search:
             with writing_to("hydra.sweep.dir", directory):
                 file = directory / FILE
                 try:
-                    make_folder(directory)
+                    directory.mkdir(parents=True, exist_ok=True)
                     lock.enter_context(locked(directory / f"{FILE}.pid", wait=False))
                 except BlockingIOError:
                     raise UserError(f"{directory} is being searched by another process") from None

@@ -21,7 +21,7 @@ from fmnist import UserError
 from fmnist.config.parse import flat
 from fmnist.config.schema import MODELS, kind
 from fmnist.launch.runs import one_line, writing_to
-from fmnist.record.files import make_folder, naming
+from fmnist.record.files import naming
 
 
 @dataclass
@@ -174,7 +174,7 @@ def keep_settings(config: Any) -> None:
     for a full disk, where it cannot be written."""
     directory = Path(config.hydra.sweep.dir)
     with writing_to("hydra.sweep.dir", directory):
-        make_folder(directory)
+        directory.mkdir(parents=True, exist_ok=True)
         with naming(directory / "multirun.yaml"):
             OmegaConf.save(config, directory / "multirun.yaml")
 

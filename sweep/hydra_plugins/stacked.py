@@ -110,14 +110,14 @@ class StackedLauncher(BasicLauncher):
     def _lock(self) -> None:
         """Refuse to train a sweep that another command trains; keep others out as long as this process lives."""
         from fmnist.launch.runs import writing_to
-        from fmnist.record.files import locked, make_folder
+        from fmnist.record.files import locked
 
         if self.lock is not None:
             return
         self.lock = ExitStack()
         with writing_to("hydra.sweep.dir", self.sweep):
             try:
-                make_folder(self.sweep)
+                self.sweep.mkdir(parents=True, exist_ok=True)
                 self.lock.enter_context(locked(self.sweep / "multirun.yaml", wait=False))
             except BlockingIOError:
                 print(f"error: another command is training the runs of {self.sweep}", file=sys.stderr)
