@@ -4,14 +4,13 @@ import logging
 import os
 import socket
 import time
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist.config.parse import flat
 from fmnist.config.schema import NOT_HASHED, Config, kind
-from fmnist.record.result import FACTS, read_rows
+from fmnist.record.result import FACTS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,58 +20,51 @@ class Mirror:
     """TensorBoard's mirror of the record: its events file is written anew from the rows whenever a run starts.
 
     The file is opened for each row and closed again, so that a stack of a thousand runs does not hold a thousand open.
-    Where it cannot be written, a warning says so once and it is removed: half an event hides all that follow. The rows
-    are in the record, training goes on, and the end of the run tries once more.
+    Where it cannot be written, a warning says so: the rows are in the record, and training goes on. What is missing is
+    written with the next row.
     """
 
     def __init__(self, config: Config, directory: Path, rows: list[dict[str, float]], log: logging.Logger) -> None:
-        self.config, self.directory, self.log = config, directory, log
-        self.file = directory / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
-        self.pictures: list[tuple[str, Path, int]] = []
-        self.lost = False
-        self._begin(rows)
-
-    def _begin(self, rows: list[dict[str, float]]) -> None:
-        """Write the file anew."""
         from tensorboard.plugins.hparams import summary_v2 as hparams
         from torch.utils.tensorboard.summary import custom_scalars
 
-        charts = {name: [f"train/{name}", f"validation/{name}"] for name in kind(self.config.model.name).charts}
+        for old in directory.glob("events.out.tfevents.*"):
+            old.unlink()
+        self.directory, self.log = directory, log
+        self.waiting: list[dict[str, Any]] = []  # events that could not be written
+        self.size = 0  # bytes of the file that are whole events
+        self.file = directory / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
+        charts = {name: [f"train/{name}", f"validation/{name}"] for name in kind(config.model.name).charts}
         layout = {"curves": {name: ["Multiline", tags] for name, tags in charts.items()}}
-        knobs = {key: _in_words(value) for key, value in flat(asdict(self.config)).items() if key not in NOT_HASHED}
+        knobs = {key: _in_words(value) for key, value in flat(asdict(config)).items() if key not in NOT_HASHED}
         metrics = [hparams.Metric(f"{part}/{name}") for name in reversed(charts)
                    for part in ("validation", "test", "train")]  # fmt: skip
         summaries = [custom_scalars(layout),  # type: ignore[no-untyped-call]
                      hparams.hparams_config_pb([hparams.HParam(key) for key in knobs], metrics),
                      hparams.hparams_pb(knobs)]  # fmt: skip
         version = "brain.Event:2"  # readers recognise a file of events by it
-        self._write({"file_version": version}, *({"summary": each} for each in summaries), *map(_scalars, rows),
-                    *(_picture(*each) for each in self.pictures), anew=True)  # fmt: skip
+        self._write({"file_version": version}, *({"summary": each} for each in summaries), *map(_scalars, rows))
 
-    def _write(self, *events: dict[str, Any], anew: bool = False, sync: bool = False) -> None:
-        """Append events, each given by its fields. anew: in place of all files of events that there are."""
+    def _write(self, *events: dict[str, Any], sync: bool = False) -> None:
+        """Append events, each given by its fields."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        if self.lost and not anew:
-            return
+        missing, self.waiting = bool(self.waiting), [*self.waiting, *events]
         try:
-            for old in self.directory.glob("events.out.tfevents.*") if anew else ():
-                old.unlink()
             with open(self.file, "ab") as stream:
+                if missing:
+                    stream.truncate(self.size)  # nothing is read that follows half an event
                 writer = RecordWriter(stream)
-                for event in events:
+                for event in self.waiting:
                     writer.write(Event(**{"wall_time": time.time(), **event}).SerializeToString())
+                stream.flush()
                 if sync:
-                    stream.flush()
                     os.fsync(stream.fileno())
-            self.lost = False
+                self.size, self.waiting = stream.tell(), []
         except OSError as error:
-            if not self.lost:
-                self.log.warning(f"{self.file} cannot be written: {error.strerror}; it is made anew at the run's end")
-            self.lost = True
-            with suppress(OSError):
-                self.file.unlink()
+            if not missing:
+                self.log.warning(f"{self.file} cannot be written: {error.strerror}; it is tried again with the next row")
 
     def row(self, row: dict[str, float]) -> None:
         """Mirror one row of the record."""
@@ -80,8 +72,12 @@ class Mirror:
 
     def picture(self, tag: str, file: Path, step: int) -> None:
         """Show a PNG file."""
-        self.pictures.append((tag, file, step))
-        self._write(_picture(tag, file, step))
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        png = file.read_bytes()
+        width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
+        image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
+        self._write({"summary": Summary(value=[Summary.Value(tag=tag, image=image)]), "step": step})
 
     def embedding(self, codes: "Tensor", labels: list[str], thumbnails: "Tensor") -> None:
         """Show points (n, code) with their labels and pictures (n, 1, height, width) in the projector."""
@@ -95,14 +91,11 @@ class Mirror:
                 empty.unlink()
 
     def end(self, epoch: int, metrics: dict[str, float], status: str) -> None:
-        """Mirror the test metrics and the status, on the disk. What was lost of a run that is done is written now: it
-        will not go on."""
+        """Mirror the test metrics and the status; all is on the disk then."""
         test = {tag: value for tag, value in metrics.items() if tag.startswith("test/")}
-        ending = _scalars(test | {"epoch": epoch}), {"summary": _session_end(status)}
-        self._write(*ending, sync=True)
-        if self.lost and status == "done":
-            self._begin([*filter(None, read_rows(self.directory))])
-            self._write(*ending, sync=True)
+        self._write(_scalars(test | {"epoch": epoch}), {"summary": _session_end(status)}, sync=True)
+        if self.waiting:
+            self._write(sync=True)
 
 
 def _scalars(row: dict[str, float]) -> dict[str, Any]:
@@ -112,16 +105,6 @@ def _scalars(row: dict[str, float]) -> dict[str, Any]:
     values = [Summary.Value(tag=tag, simple_value=value) for tag, value in row.items() if tag not in FACTS]
     when = {"wall_time": row["time"]} if "time" in row else {}
     return {"summary": Summary(value=values), "step": int(row["epoch"]), **when}
-
-
-def _picture(tag: str, file: Path, step: int) -> dict[str, Any]:
-    """A PNG file as an event."""
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    png = file.read_bytes()
-    width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
-    image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
-    return {"summary": Summary(value=[Summary.Value(tag=tag, image=image)]), "step": step}
 
 
 def _in_words(value: Any) -> bool | float | str:

@@ -73,8 +73,7 @@ class Record:
         self.result = result  # only now: a signal may end the writing
 
     def finish(self, status: str, **changes: Any) -> None:
-        """Record the end of the run. status: done, failed, interrupted or paused. The mirror is first: nobody opens a
-        run again that is done."""
+        """Record the end of the run: done, failed, interrupted or paused. First the mirror: nobody opens it after "done"."""
         result = self.result | changes
         self.mirror.end(result["epoch"], result["metrics"], status)
         self.save(status=status, **changes)

@@ -24,7 +24,7 @@ FIELDS: dict[str, dict[str, str]] = {  # file: what is left out of it, and why
 }
 CONTENTS: dict[str, str] = {  # files that must be there, with any content
     "train.log": "it tells what happened: the fault, and that the run went on",
-    "study.jsonl.pid": "a lock: nothing is in it",
+    ".train.lock": "it says who trains, and since when",
     ".leaderboard.lock": "a lock: nothing is in it",
 }
 NAMES: dict[str, str] = {  # how the name of a file begins: what takes its place
