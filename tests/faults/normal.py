@@ -27,6 +27,7 @@ CONTENTS: dict[str, str] = {  # files that must be there, with any content
     ".train.lock": "it says who trains, and since when",
     ".leaderboard.lock": "a lock: nothing is in it",
 }
+WEIGHTS = (".pt", ".safetensors")  # checkpoints
 NAMES: dict[str, str] = {  # how the name of a file begins: what takes its place
     "events.out.tfevents.": "events",  # the time and the host
 }
@@ -48,7 +49,7 @@ def _digest(path: Path, name: str, directory: Path) -> str:
     if name in CONTENTS:
         return "any"
     try:
-        content = READERS.get(name.partition(".")[0] if name.startswith(("last.", "best.")) else name, _text)(path)
+        content = READERS.get(path.stem if path.suffix in WEIGHTS else name, _text)(path)
     except Exception as error:  # a reader cannot read it: that is the difference
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return hashlib.sha256(content.replace(str(directory).encode(), b"DIR")).hexdigest()[:16]

@@ -52,6 +52,14 @@ struct call {
     char path[2 * PATH_MAX], other[2 * PATH_MAX];
 };
 
+static int open_log(void) {
+    int low = syscall(SYS_openat, AT_FDCWD, getenv("FAULTS_LOG"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    int high = syscall(SYS_fcntl, low, F_DUPFD_CLOEXEC, 900); /* out of the way of those who count descriptors */
+    if (high >= 0)
+        syscall(SYS_close, low);
+    return high >= 0 ? high : low;
+}
+
 __attribute__((visibility("default"))) void faults_arm(void) {
     const char *dir = getenv("FAULTS_DIR"), *state = getenv("FAULTS_STATE"), *log = getenv("FAULTS_LOG");
     if (log_file >= 0)
@@ -63,11 +71,9 @@ __attribute__((visibility("default"))) void faults_arm(void) {
     if (!dir || !state || !log)
         return;
     int file = syscall(SYS_openat, AT_FDCWD, state, O_RDWR | O_CLOEXEC, 0);
-    int low = syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (file < 0 || low < 0)
+    log_file = open_log();
+    if (file < 0 || log_file < 0)
         return;
-    log_file = syscall(SYS_fcntl, low, F_DUPFD_CLOEXEC, 900); /* out of the way of those who count descriptors */
-    syscall(SYS_close, low);
     void *memory = (void *)syscall(SYS_mmap, NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     syscall(SYS_close, file);
     if (memory == MAP_FAILED)
@@ -150,6 +156,14 @@ static int of_file(struct call *call, const char *name, int descriptor) {
     return shared && of_descriptor(descriptor, call->path) && inside(call->path) && counted(call);
 }
 
+/* A file that is locked or mapped: what it is short of is no room on a disk. */
+static int of_file_short(struct call *call, const char *name, int descriptor, int error) {
+    int counts = of_file(call, name, descriptor);
+    if (counts && call->error == ENOSPC)
+        call->error = error;
+    return counts;
+}
+
 static int of_process(struct call *call, const char *name, const char *path) {
     call->name = name;
     call->flags = 0, call->offset = -1;
@@ -157,7 +171,9 @@ static int of_process(struct call *call, const char *name, const char *path) {
     if (!shared)
         return 0;
     snprintf(call->path, sizeof call->path, "%s", path ? path : "");
-    return counted(call);
+    int counts = counted(call);
+    call->error = call->error == ENOSPC ? ENOMEM : EAGAIN; /* a process needs no disk */
+    return counts;
 }
 
 static void note(struct call *call, long result, const void *bytes, size_t length) {
@@ -168,8 +184,10 @@ static void note(struct call *call, long result, const void *bytes, size_t lengt
                         (unsigned long)call->number, (int)syscall(SYS_getpid), call->name, result,
                         result < 0 ? error : 0, call->fault, call->flags, call->offset, kept, call->path, call->other);
     struct iovec parts[2] = {{line, (size_t)size}, {(void *)bytes, kept}};
-    if (log_file >= 0)
+    if (syscall(SYS_writev, log_file, parts, kept ? 2 : 1) < 0 && errno == EBADF) { /* closed, before another program */
+        log_file = open_log();
         syscall(SYS_writev, log_file, parts, kept ? 2 : 1);
+    }
     errno = error;
 }
 
@@ -293,7 +311,7 @@ int fdatasync(int file) {
 
 static void *mapped(void *at, size_t length, int protection, int flags, int file, off_t offset) {
     struct call call;
-    if (file < 0 || !of_file(&call, "mmap", file))
+    if (file < 0 || !of_file_short(&call, "mmap", file, ENOMEM))
         return (void *)syscall(SYS_mmap, at, length, protection, flags, file, offset);
     return (void *)PLAIN(&call, 0, syscall(SYS_mmap, at, length, protection, flags, file, offset));
 }
@@ -359,13 +377,15 @@ int symlink(const char *from, const char *path) { return symlinkat(from, AT_FDCW
 
 int flock(int file, int how) {
     struct call call;
-    return of_file(&call, "flock", file) ? PLAIN(&call, 0, syscall(SYS_flock, file, how)) : syscall(SYS_flock, file, how);
+    if (!of_file_short(&call, "flock", file, ENOLCK))
+        return syscall(SYS_flock, file, how);
+    return PLAIN(&call, 0, syscall(SYS_flock, file, how));
 }
 
 static int controlled(int file, int command, void *argument) {
     struct call call;
     int locks = command == F_SETLK || command == F_SETLKW || command == F_OFD_SETLK || command == F_OFD_SETLKW;
-    if (!locks || !of_file(&call, "fcntl", file))
+    if (!locks || !of_file_short(&call, "fcntl", file, ENOLCK))
         return syscall(SYS_fcntl, file, command, argument);
     return PLAIN(&call, 0, syscall(SYS_fcntl, file, command, argument));
 }
