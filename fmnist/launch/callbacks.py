@@ -25,9 +25,8 @@ from fmnist.launch.costs import (
     steps,
     work,
 )
-from fmnist.launch.runs import one_line, writing_to
+from fmnist.launch.runs import make_folder, one_line, writing_to
 from fmnist.launch.trouble import trouble
-from fmnist.record.files import make_folder
 from fmnist.record.result import check_directory
 from fmnist.report.leaderboard import Leaderboard, table
 from fmnist.sources.fetch import digest

@@ -40,23 +40,14 @@ def replacing(path: Path, mode: str = "w", writer: str = "") -> Iterator[IO[Any]
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except BaseException:
             with suppress(OSError):  # such as of a read-only file system: what is raised is the first error
                 part.unlink()
             raise
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder, and those above it that are missing. They are on the disk then: a folder whose name is lost is lost
-    with all that is in it."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    for folder in missing:
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make sure that the new name is on the disk, where the folder can be read and its file system can do that."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

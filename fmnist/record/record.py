@@ -12,7 +12,7 @@ from fmnist.config.parse import config_hash
 from fmnist.config.schema import Config
 from fmnist.program.version import commit, versions
 from fmnist.record.board import Mirror
-from fmnist.record.files import make_folder, naming, replacing
+from fmnist.record.files import naming, replacing
 from fmnist.record.result import FACTS, defined, read_result, read_rows, write_result
 
 
@@ -24,7 +24,7 @@ class Record:
 
     def __init__(self, config: Config, directory: Path, epoch: int = 0, log: logging.Logger | None = None) -> None:
         self.config, self.directory = config, directory
-        make_folder(directory)
+        directory.mkdir(parents=True, exist_ok=True)
         self.log = log or logging.getLogger("train")
         rows = [row for row in read_rows(directory) if row and row["epoch"] <= epoch]
         self.rows = directory / "metrics.jsonl"
@@ -73,9 +73,8 @@ class Record:
         self.result = result  # only now: a signal may end the writing
 
     def finish(self, status: str, **changes: Any) -> None:
-        """Record the end of the run: done, failed, interrupted or paused. First the mirror: nobody opens it after "done"."""
-        result = self.result | changes
-        self.mirror.end(result["epoch"], result["metrics"], status)
+        """Record the end of the run: done, failed, interrupted or paused. First in the mirror, which nobody opens again."""
+        self.mirror.end(self.result | changes | {"status": status})
         self.save(status=status, **changes)
 
 

@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf, grammar_parser, open_dict, read_wri
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import UserError
-from fmnist.record.files import make_folder
 
 
 class Returned(JobReturn):
@@ -124,6 +123,7 @@ class Jobs:
         """What Hydra does before it calls a task function: a directory with .hydra/ in it, and callbacks. The job fails
         if the directory cannot be written."""
         from fmnist.launch.callbacks import own
+        from fmnist.launch.runs import make_folder
 
         config = self.config(job.overrides, job.number)
         HydraConfig.instance().set_config(config)

@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from fmnist import ROOT, UserError
 from fmnist.config.parse import parse
 from fmnist.launch.callbacks import own
+from fmnist.launch.runs import make_folder
 from fmnist.launch.worker import train_group
 
 RUNS = 4
@@ -20,7 +21,10 @@ def main(folder: str, *overrides: str) -> int:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         configs = [parse(own(compose("config", [*overrides, f"seed={seed}"]))) for seed in range(RUNS)]
     try:
-        outcomes = train_group(configs, [Path(folder).absolute() / f"seed-{config.seed}" for config in configs])
+        directories = [Path(folder).absolute() / f"seed-{config.seed}" for config in configs]
+        for directory in directories:
+            make_folder(directory)  # as launchers do it
+        outcomes = train_group(configs, directories)
     except UserError as error:
         print(f"error: {error}")
         return 2
