@@ -73,7 +73,7 @@ class Record:
         self.result = result  # only now: a signal may end the writing
 
     def finish(self, status: str, **changes: Any) -> None:
-        """Record the end of the run: done, failed, interrupted or paused. First in the mirror, which nobody opens again."""
+        """Record how the run ended: done, failed, interrupted or paused. The mirror first: nobody opens it again."""
         self.mirror.end(self.result | changes | {"status": status})
         self.save(status=status, **changes)
 

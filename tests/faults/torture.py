@@ -1,6 +1,6 @@
 """Lets each call of a command fail in each way, runs the same command again, and compares the end.
 
-    python tests/faults/torture.py                                  all calls of a run, a stack and a resumed run
+    python tests/faults/torture.py                                   all calls of a run, a stack and a resumed run
     python tests/faults/torture.py --work sweep search --sample 60   some of commands that are several processes
     python tests/faults/torture.py --power                           power fails after each call
     python tests/faults/torture.py --random 200                      kills at random times

@@ -101,7 +101,8 @@ class Runner:
     ) -> int | None:
         environment = (self.environment if armed else os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}) | armed
         with open(output, "wb") as file, subprocess.Popen(
-            words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+            start_new_session=True,
         ) as process:  # fmt: skip
             try:
                 return process.wait(seconds)
