@@ -65,7 +65,7 @@ def advising(typed: Sequence[str]) -> Iterator[None]:
                 if not isinstance(cause, OSError):
                     raise
                 with one_line():
-                    raise cause
+                    raise cause from None
 
         return report(told)
 

@@ -78,7 +78,9 @@ class Disk:
             del self.names[call.path]
         elif call.name == "mkdir":
             self.names[call.path] = None
-        elif call.name in ("link", "symlink"):
+        elif call.name == "link":
+            self.names[call.path] = self.names[call.other]
+        elif call.name == "symlink":
             raise NotImplementedError(str(call))
 
     def state(self, model: str = "") -> State:

@@ -62,9 +62,7 @@ class Runner:
         self.data = data
         self.environment = os.environ | {"LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8"}
-        self.zygote = subprocess.Popen(
-            [sys.executable, str(HERE / "zygote.py")], env=self.environment, **pipes
-        )  # type: ignore[call-overload]
+        self.zygote = subprocess.Popen([sys.executable, str(HERE / "zygote.py")], env=self.environment, **pipes)  # type: ignore[call-overload]
         assert self.zygote.stdout.readline() == "ready\n"
 
     def _ask(self, **request: Any) -> Any:
