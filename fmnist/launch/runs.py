@@ -16,8 +16,8 @@ LOG_FORMAT = "[%(asctime)s] %(message)s"  # as there: a run's log looks the same
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it that are missing. Their names are on the disk then: without its name a folder is
-    lost, and all that is in it."""
+    """Make a folder, and those above it that are missing. Their names are on the disk then: without its name, a folder
+    is lost with all that is in it."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
