@@ -208,8 +208,8 @@ class OptunaSweeper(Sweeper):
         return [(trial, reached) for trial, reached in ended if not isinstance(reached, str)]
 
     def _results(self, jobs: list[list[str]], first: int, directories: Sequence[Path]) -> list[JobReturn]:
-        """Launch jobs. One whose worker was killed is launched once more: after an accident it trains. Where its proposal
-        is to blame, which takes too much memory, say, it fails then."""
+        """Launch jobs. One whose worker was killed is launched once more: after an accident it trains. Where it was
+        killed because it takes too much memory, it fails then."""
         assert self.launcher is not None
         results = list(self.launcher.launch(jobs, initial_job_idx=first))
         for place, (job, directory) in enumerate(zip(jobs, directories, strict=True)):
