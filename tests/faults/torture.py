@@ -180,17 +180,17 @@ class Torture:
 def chosen(
     calls: Sequence[Call], faults: Sequence[str], every: int = 1, sample: int | None = None, seed: int = 0
 ) -> list[tuple[int, str]]:
-    """Which calls are to have which faults: all, each so many-th, or a sample in which all kinds of calls and all
-    faults take turns."""
+    """Which calls are to have which faults: all, each so many-th, or a sample in which all kinds of calls take
+    turns, each with a fault that is drawn."""
     pairs = [(call, fault) for call in calls for fault in faults if fault not in WRITES or call.name == "write"]
     pairs = pairs[seed % every :: every]
     if sample is not None:
         random.Random(seed).shuffle(pairs)
-        rank: Counter[tuple[str, str]] = Counter()
+        rank: Counter[str] = Counter()
         turns = []
         for call, fault in pairs:
-            rank[call.name, fault] += 1
-            turns.append((rank[call.name, fault], call, fault))
+            rank[call.name] += 1
+            turns.append((rank[call.name], call, fault))
         pairs = [(call, fault) for _, call, fault in sorted(turns, key=lambda turn: turn[0])[:sample]]
     return [(call.number, fault) for call, fault in pairs]
 
