@@ -13,7 +13,7 @@ import torture
 from calls import Watch, build
 from normal import differences, normal
 
-SAMPLE = 20  # tries of a run, of about 800: each kind of call three times, with faults that are drawn
+SAMPLE = 16  # tries of a run, of about 800: the kinds of calls take turns, each with a fault that is drawn
 
 CALLS = """
 import fcntl, os, sys

@@ -120,6 +120,7 @@ class Runner:
     def close(self) -> None:
         """End the process that forks commands."""
         self.zygote.stdin.close()
+        self.zygote.stdout.close()
         self.zygote.wait()
 
 
