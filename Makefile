@@ -47,7 +47,7 @@ test-sanitize: $(READY) ## the native code at odd sizes under sanitizers: addres
 fuzz-layers: data ## 10,000 random layer orders, the tape against autograd
 	FMNIST_ORDERS=10000 $(BIN)/python -m pytest tests/speed/test_orders.py
 
-torture: data ## let each call of a run, a stack and a resumed run fail in each way, then power, then kills (2 hours; some of a sweep and a search)
+torture: data ## each call of a run, a stack, a resumed run fails in each way, then power, then kills; some of a sweep and a search (2 hours, estimated)
 	$(BIN)/python tests/faults/torture.py --work run stack resume --jobs 2
 	$(BIN)/python tests/faults/torture.py --work run stack resume --power --jobs 2
 	$(BIN)/python tests/faults/torture.py --work run stack resume --random 200 --jobs 2

@@ -84,7 +84,7 @@ class Runner:
         """Run a command in a folder: its status, None if it had to be killed after so many seconds, and its output."""
         arguments = [*work.arguments, f"data.dir={self.data}", *also]
         output = folder.with_name(f"{folder.name}.out")
-        output.unlink(missing_ok=True)
+        output.write_bytes(b"")  # a command may be killed before it has opened it
         if work.solo:
             status = self._ask(script=work.script, arguments=arguments, folder=str(folder), environment=armed or {},
                                output=str(output), seconds=seconds)  # fmt: skip
