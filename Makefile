@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train test test-long test-avx2 test-sanitize fuzz-layers test-gpu test-habits test-cluster test-ray bench report claims claim lint format clean
+.PHONY: help install data train test test-long test-avx2 test-sanitize fuzz-layers torture test-gpu test-habits test-cluster test-ray bench report claims claim lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -46,6 +46,12 @@ test-sanitize: $(READY) ## the native code at odd sizes under sanitizers: addres
 
 fuzz-layers: data ## 10,000 random layer orders, the tape against autograd
 	FMNIST_ORDERS=10000 $(BIN)/python -m pytest tests/speed/test_orders.py
+
+torture: data ## each call of a run, a stack, a resumed run fails in each way, then power, then kills; some of a sweep and a search (2 hours, estimated)
+	$(BIN)/python tests/faults/torture.py --work run stack resume --jobs 2
+	$(BIN)/python tests/faults/torture.py --work run stack resume --power --jobs 2
+	$(BIN)/python tests/faults/torture.py --work run stack resume --random 200 --jobs 2
+	$(BIN)/python tests/faults/torture.py --work sweep search --sample 200 --jobs 2
 
 test-gpu: data ## what needs a GPU: tests over devices, CUDA graphs, the bench; one line where there is none
 	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \

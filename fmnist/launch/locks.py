@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from fmnist import UserError
+from fmnist.launch.runs import make_folder
 from fmnist.record.files import locked
 
 LOCK = ".train.lock"
@@ -30,7 +31,7 @@ def alone(directory: Path) -> Iterator[None]:
     if place in _ours:
         yield
         return
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     with ExitStack() as holding:
         with _told_who(directory):
             descriptor = holding.enter_context(locked(directory / LOCK, wait=False))

@@ -14,6 +14,7 @@ from fmnist import ROOT
 from fmnist.config.parse import flat
 from fmnist.config.schema import GROUPS
 from fmnist.launch.commands import quoted_anew
+from fmnist.launch.runs import one_line
 
 CONF = ROOT / "conf"
 
@@ -59,6 +60,12 @@ def advising(typed: Sequence[str]) -> Iterator[None]:
             except ConfigCompositionException as error:
                 print(f"error: {_mistake(error)}", file=sys.stderr)
                 raise SystemExit(2) from None
+            except (OSError, ValueError) as error:  # of a file that Hydra writes; logging hides it in a ValueError
+                cause = error.__cause__ if isinstance(error, ValueError) else error
+                if not isinstance(cause, OSError):
+                    raise
+                with one_line():
+                    raise cause from None
 
         return report(told)
 

@@ -16,7 +16,7 @@ from fmnist.config.schema import Config
 from fmnist.launch.forkserver import FORKS, ForkServer
 from fmnist.launch.progress import Progress
 from fmnist.launch.runs import correct, give_up, run_log
-from fmnist.launch.trouble import Trouble, Unmeasured
+from fmnist.launch.trouble import Trouble, Unmeasured, died
 from fmnist.train.signals import catching
 
 log = logging.getLogger(__name__)
@@ -214,7 +214,7 @@ class Workers:
             except OSError:  # it had died before: these runs have not begun
                 how = self._remove(worker)
                 if task.returned:
-                    self._fail(task, f"its worker process died ({how})", progress)
+                    self._fail(task, died(how), progress)
                 else:
                     task.returned = True
                     self.waiting.appendleft(task)
@@ -227,7 +227,7 @@ class Workers:
             kind, *said = worker.connection.recv()
         except (EOFError, OSError):
             how = self._remove(worker)
-            reason = f"its worker process died ({how})"
+            reason = died(how)
             if how.startswith("signal") and len(task.runs) > 1 and not leaving:
                 self.waiting.extend(halved(task, reason, progress))  # after all others: then there is more room
             else:

@@ -8,11 +8,20 @@ from pathlib import Path
 
 from fmnist import UserError
 from fmnist.launch.trouble import FULL, trouble
-from fmnist.record.files import naming
+from fmnist.record.files import naming, sync_folder
 from fmnist.record.result import Outcome, read_result, write_result
 
 LOG = "train.log"  # as Hydra names it, by conf/config.yaml
 LOG_FORMAT = "[%(asctime)s] %(message)s"  # as there: a run's log looks the same however it was started
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing. Their names are on the disk then: without its name, a folder
+    is lost with all that is in it."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
 
 
 class RunLog(logging.Handler):

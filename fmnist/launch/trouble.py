@@ -59,6 +59,16 @@ def of_the_disk(text: str) -> bool:
     return text.endswith(tuple(map(os.strerror, DISK)))
 
 
+def died(how: str) -> str:
+    """A run's last words where its worker died alone with it. how: "signal 9", say."""
+    return f"its worker process died ({how})"
+
+
+def of_a_kill(text: str) -> bool:
+    """Whether a failed run's last words are that a signal has ended its worker."""
+    return text.startswith(died("signal ")[:-1])
+
+
 class Unmeasured(Exception):
     """A pace that could not be measured. too_large: with fewer runs or workers it may."""
 

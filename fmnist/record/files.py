@@ -40,14 +40,14 @@ def replacing(path: Path, mode: str = "w", writer: str = "") -> Iterator[IO[Any]
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except BaseException:
             with suppress(OSError):  # such as of a read-only file system: what is raised is the first error
                 part.unlink()
             raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make sure that the new name is on the disk, where the folder can be read and its file system can do that."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

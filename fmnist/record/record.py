@@ -83,9 +83,9 @@ class Record:
         self.result = result  # only now: a signal may end the writing
 
     def finish(self, status: str, **changes: Any) -> None:
-        """Record the end of the run. status: done, failed, interrupted or paused."""
+        """Record how the run ended: done, failed, interrupted or paused. The mirror first: nobody opens it again."""
+        self.mirror.end(self.result | changes | {"status": status})
         self.save(status=status, **changes)
-        self.mirror.end(self.result["epoch"], self.result["metrics"], status)
 
 
 def _line(row: dict[str, float]) -> str:

@@ -124,12 +124,13 @@ class Jobs:
         """What Hydra does before it calls a task function: a directory with .hydra/ in it, and callbacks. The job fails
         if the directory cannot be written, or if another command trains there."""
         from fmnist.launch.callbacks import own
+        from fmnist.launch.runs import make_folder
 
         config = self.config(job.overrides, job.number)
         HydraConfig.instance().set_config(config)
         described: Any = HydraConfig.instance().cfg
         try:
-            job.directory.mkdir(parents=True, exist_ok=True)
+            make_folder(job.directory)
             check_free(job.directory)
             if config.hydra.output_subdir is not None:
                 folder = job.directory / config.hydra.output_subdir

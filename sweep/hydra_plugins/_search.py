@@ -27,6 +27,17 @@ from fmnist.record.files import replacing
 FILE = "study.jsonl"
 
 
+class Alone(JournalFileOpenLock):
+    """No lock of Optuna's, which is made and removed for each line: the search has a lock as long as it lives."""
+
+    def acquire(self) -> bool:
+        """Do nothing."""
+        return True
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
 class Search:
     """An Optuna search over a space; `open` loads or makes its file in the sweep's directory.
 
@@ -64,8 +75,7 @@ class Search:
         _mend(file)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            # Not Optuna's default lock, a symbolic link: not every file system has them.
-            journal = JournalFileBackend(str(file), JournalFileOpenLock(str(file)))
+            journal = JournalFileBackend(str(file), Alone(str(file)))
             self.optuna = optuna.create_study(
                 storage=JournalStorage(journal), study_name="search", load_if_exists=True,
                 direction=StudyDirection[direction.upper()], pruner=optuna.pruners.MedianPruner(),
@@ -191,7 +201,7 @@ class Search:
 
 
 def _mend(file: Path) -> None:
-    """Remove what a killed process has left: Optuna's lock, and a last line that was not written whole."""
+    """Remove what a killed process has left: Optuna's lock, of older versions, and a last line that is not whole."""
     file.with_name(file.name + ".lock").unlink(missing_ok=True)
     if file.exists():
         text = file.read_bytes()

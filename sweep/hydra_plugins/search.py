@@ -25,7 +25,7 @@ from fmnist import UserError
 from fmnist.config.schema import NOT_HASHED
 from fmnist.launch.commands import near
 from fmnist.launch.runs import LOG, correct, one_line, writing_to
-from fmnist.launch.trouble import of_the_disk, trouble
+from fmnist.launch.trouble import of_a_kill, of_the_disk, trouble
 from fmnist.record.files import naming
 from fmnist.record.result import read_result
 
@@ -189,12 +189,13 @@ class OptunaSweeper(Sweeper):
         assert self.config is not None
         if not trials:
             return []
-        runs = [(trial, run, directory.name) for trial in trials
+        runs = [(trial, run, directory) for trial in trials
                 for run, directory in zip(search.space.seeds, search.directories(trial), strict=True)]  # fmt: skip
-        jobs = [[*search.overrides(trial), *run, *also, f"hydra.sweep.subdir={name}"] for trial, run, name in runs]
+        jobs = [[*search.overrides(trial), *run, *also, f"hydra.sweep.subdir={directory.name}"]
+                for trial, run, directory in runs]  # fmt: skip
         count = len(search.space.seeds)
         with quiet(self.launcher) if not self.config.hydra.verbose else ExitStack():
-            results = self.launcher.launch(jobs, initial_job_idx=trials[0].number * count)
+            results = self._results(jobs, trials[0].number * count, [directory for _, _, directory in runs])
         ended = [(trial, self._ended(search, trial, results[place * count :][:count]))
                  for place, trial in enumerate(trials)]  # fmt: skip
         for trial, reached in ended:
@@ -205,6 +206,16 @@ class OptunaSweeper(Sweeper):
                 )
                 raise SystemExit(1)
         return [(trial, reached) for trial, reached in ended if not isinstance(reached, str)]
+
+    def _results(self, jobs: list[list[str]], first: int, directories: Sequence[Path]) -> list[JobReturn]:
+        """Launch jobs. One whose worker was killed is launched once more: after an accident it trains. Where it was
+        killed because it takes too much memory, it fails then."""
+        assert self.launcher is not None
+        results = list(self.launcher.launch(jobs, initial_job_idx=first))
+        for place, (job, directory) in enumerate(zip(jobs, directories, strict=True)):
+            if results[place].status == JobStatus.FAILED and of_a_kill(reason(directory, results[place])):
+                (results[place],) = self.launcher.launch([job], initial_job_idx=first + place)
+        return results
 
     @staticmethod
     def _ended(search: "Search", trial: "Trial", results: Sequence[JobReturn]) -> float | str | None:

@@ -6,6 +6,7 @@ import os
 import optuna.storages.journal._file as journal
 import pytest
 from helpers import refuses
+from hydra.errors import CompactHydraException
 from hydra_plugins._search import FILE
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution
@@ -190,3 +191,22 @@ def test_a_search_that_finds_no_room_for_its_file_says_so_as_any_command(code, s
     assert sweep(*OPTUNA, SPACE) == status
     knob = "" if status == 1 else "hydra.sweep.dir must be a folder to write to, got "
     assert capsys.readouterr().err == f"error: {knob}here: {os.strerror(code)}\n"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_trial_whose_worker_was_killed_is_trained_once_more(again, sweep, tmp_path):
+    """again: whether its worker dies of it each time, as of too little memory: then it has failed."""
+    deaths = []
+
+    def objective(job):
+        if job["hydra.sweep.subdir"] == "trial-001" and (again or not deaths):
+            deaths.append(job)
+            return CompactHydraException("its worker process died (signal 9)")
+        return 0.5
+
+    search = settings(n_trials=3, n_jobs=3, prune_at=[])
+    assert sweep(*OPTUNA, *search, SPACE, objective=objective) == 0
+    assert sweep.launcher.first == [0, 1]
+    assert len(deaths) == 1 + again
+    states = [state for state, *_ in trials_in(tmp_path / "here")]
+    assert states == [TrialState.COMPLETE, TrialState.FAIL if again else TrialState.COMPLETE, TrialState.COMPLETE]
