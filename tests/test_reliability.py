@@ -52,7 +52,7 @@ def faults(statement):
 PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("statement", statements(PAGE), ids=lambda text: text.strip("| ").split(" |")[0][:60])
+@pytest.mark.parametrize("statement", [*statements(PAGE)], ids=lambda text: text.strip("| ").split(" |")[0][:60])
 def test_what_the_page_says_names_a_test_that_is_there(statement):
     assert not faults(statement), statement
 
