@@ -55,7 +55,9 @@ def timed(what):
     """Print the seconds that it takes, and how many of a processor."""
     start, own = time.perf_counter(), time.process_time()
     yield
-    print(f"\n{what}: {time.perf_counter() - start:.1f} s ({time.process_time() - own:.1f} s of a processor)", flush=True)
+    print(
+        f"\n{what}: {time.perf_counter() - start:.1f} s ({time.process_time() - own:.1f} s of a processor)", flush=True
+    )
 
 
 def fit_and_look(config, directory, look):

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-if __name__ == "__main__":
+if __name__ == "__main__":  # this checkout, and not the one that is installed
     sys.path[:0] = map(str, (HERE.parents[1], HERE.parent))
 
-import torch
-from helpers import make_config, rows_of
+import torch  # noqa: E402
+from helpers import make_config, rows_of  # noqa: E402
 
-from fmnist.speed import integers, native
-from fmnist.train.engine import fit
+from fmnist.speed import integers, native  # noqa: E402
+from fmnist.train.engine import fit  # noqa: E402
 
 SIZE = {"data.limit": 2000, "epochs": 3, "batch_size": 50, "figures": False}
 RUNS: dict[str, dict[str, Any]] = {

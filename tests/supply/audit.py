@@ -1,4 +1,4 @@
-"""pip-audit over a folder of installed packages, for `make audit`: the holes that are known, and what was not looked up.
+"""pip-audit over a folder of packages, for `make audit`: the holes that are known, and what was not looked up.
 
 pip-audit's own status does not tell holes from a database that does not answer, and is 0 where that knows no package.
 """
@@ -11,7 +11,17 @@ from typing import Any
 
 def main() -> None:
     """Audit the folder that is named; status 0 only where something was looked up and no hole is known."""
-    command = [sys.executable, "-m", "pip_audit", "--progress-spinner", "off", "--format", "json", "--path", sys.argv[1]]
+    command = [
+        sys.executable,
+        "-m",
+        "pip_audit",
+        "--progress-spinner",
+        "off",
+        "--format",
+        "json",
+        "--path",
+        sys.argv[1],
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     try:
         packages: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]

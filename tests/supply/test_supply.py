@@ -1,6 +1,6 @@
 """What comes from others does no more than it is meant to: no program of ours reaches or serves a network unasked.
 
-A library that is preloaded (network.c) refuses all such calls of the C library, whoever makes them, and writes them down.
+A library that is preloaded (network.c) refuses all such calls of the C library, whoever makes them, and notes them.
 """
 
 import os
@@ -27,7 +27,18 @@ def library(tmp_path_factory):
     if COMPILER is None or not sys.platform.startswith("linux"):
         pytest.skip("a C compiler on Linux is needed to see the calls of a program")
     file = tmp_path_factory.mktemp("network") / "network.so"
-    command = [COMPILER, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", str(HERE / "network.c"), "-o", str(file), "-ldl"]
+    command = [
+        COMPILER,
+        "-O1",
+        "-Wall",
+        "-Werror",
+        "-shared",
+        "-fPIC",
+        str(HERE / "network.c"),
+        "-o",
+        str(file),
+        "-ldl",
+    ]
     subprocess.run(command, check=True)
     return file
 
