@@ -1,6 +1,7 @@
 """Small runs have the curves that are kept, to the last digit: a change of them is a decision."""
 
 import itertools
+from contextlib import nullcontext
 
 import pytest
 from golden import make
@@ -52,3 +53,15 @@ def test_kinds_of_machines_agree_up_to_rounding():
         assert one["kind"] != other["kind"]
         for name in make.RUNS:
             assert one["curves"][name] == nearly(other["curves"][name]), name
+
+
+def test_a_change_is_told_with_what_to_do(tmp_path, monkeypatch):
+    kept = make.kept()[0]
+    known = {"the kind that is kept": kept["kind"], "another": {}}
+    for factor, here, told in ((1 + 1e-9, "the kind that is kept", "If that is not meant, it is a fault"),
+                               (1 + 1e-9, "another", ""), (1.01, "another", "add its file")):  # fmt: skip
+        monkeypatch.setattr(make, "kind", lambda threads, here=here: known[here])
+        monkeypatch.setattr(make, "curve", lambda name, threads, folder, factor=factor: [
+            [factor * loss for loss in losses] for losses in kept["curves"][name]])  # fmt: skip
+        with pytest.raises(AssertionError, match=told) if told else nullcontext():
+            test_a_run_has_the_curve_that_is_kept("mlp1", 1, tmp_path)
