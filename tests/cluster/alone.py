@@ -19,9 +19,8 @@ IFF_UP = 0x1
 def main() -> None:
     """Leave the machine's network, bring up loopback, become the command."""
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
-        print(
-            f"no network of its own ({os.strerror(ctypes.get_errno())}): only what it is told keeps it from listening to others"
-        )
+        why = os.strerror(ctypes.get_errno())
+        print(f"no network of its own ({why}): what listens may be heard by others")
     else:
         with socket.socket() as any_socket:
             fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
