@@ -1,6 +1,6 @@
 """Run a command in a network of its own, where there is loopback and nothing else: `alone.py COMMAND [ARGUMENT ...]`.
 
-Ray is told to listen to this machine alone: here nothing else could hear it. Where namespaces are forbidden, as in many
+Ray listens on all interfaces whatever it is told; here there are none. Where namespaces are forbidden, as in many
 containers, the command runs without, and a line says so.
 """
 
@@ -19,8 +19,7 @@ IFF_UP = 0x1
 def main() -> None:
     """Leave the machine's network, bring up loopback, become the command."""
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
-        why = os.strerror(ctypes.get_errno())
-        print(f"no network of its own ({why}): what listens may be heard by others")
+        print(f"no network of its own ({os.strerror(ctypes.get_errno())}): it will listen on all interfaces")
     else:
         with socket.socket() as any_socket:
             fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
