@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train test test-long test-avx2 test-sanitize fuzz-layers torture test-gpu test-habits test-cluster test-ray bench report claims claim lint format clean
+.PHONY: help install data train test test-long test-avx2 test-sanitize fuzz-layers torture test-gpu test-habits test-endurance audit tensorboard test-cluster test-ray bench report claims claim lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -62,6 +62,9 @@ test-gpu: data ## what needs a GPU: tests over devices, CUDA graphs, the bench; 
 test-habits: data ## the same commands in the habits of others: locales, read-only places, no account, limits (needs root)
 	$(BIN)/python -m pytest -n 0 tests/habits/check_*.py
 
+test-endurance: data ## long runs and large folders: 100,000 steps, 10,000 epochs, 1,000 runs, 24 workers (minutes)
+	$(BIN)/python -m pytest -n 0 -s tests/endurance/check_*.py
+
 test-cluster: data ## sweeps through a real SLURM of two nodes on this machine, installed through apt if it is not here
 	$(BIN)/python tests/cluster/onebox.py $(BIN)/python -m pytest tests/cluster/check_slurm.py
 
@@ -112,6 +115,18 @@ claim: data ## one claim again, with seeds of your own: make claim CLAIM=dropout
 	@$(if $(CLAIM),,echo "CLAIM must name a claim, SEEDS its seeds: make claim CLAIM=dropout SEEDS=100..109" >&2; exit 2)
 	$(BIN)/python -m fmnist.replication $(CLAIM) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
+tensorboard: $(READY) ## show the curves of outputs/ to this machine alone, at the address that is printed (ARGS=--port=6007)
+	$(BIN)/python -m tensorboard.main --logdir outputs --host 127.0.0.1 $(ARGS)
+
+audit: .audit/ready ## look up known holes of the installed versions (pip-audit, in an environment of its own; needs the network)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' | xargs -I{} .audit/bin/python tests/supply/audit.py {}
+
+.audit/ready: $(READY)
+	@rm -rf .audit
+	$(PYTHON) -m venv .audit
+	.audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@touch $@
+
 lint: $(READY) ## check style and types, and say how long each package is
 	@$(BIN)/python docs/house.py
 	$(BIN)/ruff check .
@@ -123,4 +138,4 @@ format: $(READY) ## put the code into the project's format
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and all caches; runs and data stay
-	rm -rf .venv .bench .ray build *.egg-info fmnist/speed/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench .ray .audit build *.egg-info fmnist/speed/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

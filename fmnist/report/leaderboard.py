@@ -21,7 +21,8 @@ from fmnist.report.words import counted, in_words, natural, short
 SHOWN = 20  # configurations in the table
 DECIMALS = 4  # of the metrics in the table
 LOCK = ".leaderboard.lock"  # held by the process that writes the file
-PAUSE = 1.0  # seconds between two writings of the file, while runs end in quick succession
+PAUSE = 1.0  # seconds between two writings of the file, at least, while runs end in quick succession
+SHARE = 0.05  # of the time, at most, goes into writing it: of ten thousand runs it takes a second
 
 
 def table(found: Sequence[Comparison]) -> str:
@@ -67,7 +68,7 @@ class Leaderboard:
     def __init__(self, sweep: Path) -> None:
         self.sweep = sweep
         self.known: dict[Path, tuple[tuple[int, int, int], Result]] = {}  # only what has changed is read again
-        self.written, self.registered = -math.inf, False
+        self.next, self.registered = -math.inf, False  # when it may be written again
 
     def comparisons(self) -> list[Comparison]:
         """Its runs, as far as their records can be read: the others say more when they are run again."""
@@ -83,23 +84,25 @@ class Leaderboard:
         """Bring leaderboard.csv up to date; what it shows. Of several processes the last has seen all runs."""
         if not self.sweep.exists() or not any(_runs(self.sweep)):
             return []
+        start = time.monotonic()
         with locked(self.sweep / LOCK):
             found = self.comparisons()
             if found:
                 with replacing(self.sweep / "leaderboard.csv") as file:
                     file.write(csv_text([*rows(found, self.sweep)]))
-        self.written = time.monotonic()
+        now = time.monotonic()
+        self.next = now + max(PAUSE, (now - start) / SHARE)
         return found
 
     def write_soon(self) -> None:
-        """Write it, but not more often than every second, and once more at the end of the program.
+        """Write it, but not more often than every second or so, and once more at the end of the program.
 
         A full disk, say, must not end a sweep: this error is raised by `write`, which is called once it has ended.
         """
         if not self.registered:
             atexit.register(self._write_or_not)
             self.registered = True
-        if time.monotonic() - self.written > PAUSE:
+        if time.monotonic() > self.next:
             self._write_or_not()
 
     def _write_or_not(self) -> None:

@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import math
 import os
 from multiprocessing import get_context
 from types import SimpleNamespace
@@ -148,6 +149,7 @@ def test_an_empty_sweep_has_none(tmp_path):
 def test_hydra_has_it_written_as_runs_end_and_shown_at_the_end(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(leaderboard.atexit, "register", lambda function: None)
     monkeypatch.setattr(leaderboard, "PAUSE", 0.0)
+    monkeypatch.setattr(leaderboard, "SHARE", math.inf)
     mode = SimpleNamespace(name="MULTIRUN")
     sweep, runtime = SimpleNamespace(dir=tmp_path.name), SimpleNamespace(cwd=str(tmp_path.parent))
     config = SimpleNamespace(hydra=SimpleNamespace(mode=mode, sweep=sweep, runtime=runtime))
@@ -163,6 +165,26 @@ def test_hydra_has_it_written_as_runs_end_and_shown_at_the_end(tmp_path, monkeyp
     assert "1  2  0.5500 ± 0.0707" in capsys.readouterr().out
     mode.name = "RUN"
     callback.on_job_end(SimpleNamespace(hydra=SimpleNamespace(mode=mode)))
+
+
+def test_while_runs_end_little_of_the_time_goes_into_writing_it_however_long_that_takes(tmp_path, monkeypatch):
+    now, took = [0.0], []
+
+    def slow(board):
+        now[0] += 2.0
+        took.append(2.0)
+        return []
+
+    monkeypatch.setattr(leaderboard, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(leaderboard.atexit, "register", lambda function: None)
+    monkeypatch.setattr(Leaderboard, "comparisons", slow)
+    write_run(tmp_path / "0", 0.5)
+    board = Leaderboard(tmp_path)
+    for _ in range(1000):
+        board.write_soon()
+        now[0] += 1.0
+    assert len(took) > 10
+    assert sum(took) < 0.06 * now[0]
 
 
 def test_a_full_disk_does_not_end_a_sweep_and_is_named_at_its_end(tmp_path, monkeypatch, capsys):
