@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "view": {"config", "record", "data", "nn"},
     "train": {"config", "record", "data", "nn", "speed", "view", "program"},
     "report": {"config", "record", "program"},
-    "launch": {"config", "record", "sources", "data", "train", "report"},
+    "launch": {"config", "record", "sources", "data", "train", "report", "program"},
     "replication": {"config", "record", "report", "program"},
     "bench": {"sources", "data", "record", "report", "program"},
     "ideas": {"config", "data", "nn", "speed", "view"},

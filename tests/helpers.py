@@ -126,13 +126,20 @@ def assert_same_run(one, other, **close):
     same(results[0]["metrics"], results[1]["metrics"])
     assert results[0]["config_hash"] == results[1]["config_hash"]
     assert results[0]["status"] == results[1]["status"]
-    states = [checkpoint.load(d / "last.pt") for d in (one, other)]
+    states = [checkpoint.load(d / "last.safetensors") for d in (one, other)]
     for key in ("config_hash", "kernels"):
         assert states[0].pop(key) == states[1].pop(key)
     for state in states:
         del state["seconds"]
     tolerance = {"rtol": close["rel"], "atol": close["abs"]} if close else {"rtol": 0, "atol": 0}
     torch.testing.assert_close(states[0], states[1], **tolerance)
+
+
+def as_before(directory):
+    """Give a run's checkpoints the format of older versions."""
+    for file in directory.glob("*.safetensors"):
+        torch.save(checkpoint.load(file), file.with_suffix(".pt"))
+        file.unlink()
 
 
 class Crash(BaseException):

@@ -76,7 +76,7 @@ def until_there(process, pattern, folder, count=1):
 def started(folder, *arguments, runs=6):
     """A sweep of which so many runs have trained for some epochs, and that is still at it."""
     with running(folder, *arguments) as process:
-        until_there(process, "sweep/*/last.pt", folder, runs)
+        until_there(process, "sweep/*/last.safetensors", folder, runs)
         yield process
 
 

@@ -128,7 +128,8 @@ def test_one_run_leaves_its_record_and_says_where(tmp_path):
     assert done.stderr == ""
     run = tmp_path / "run"
     names = {path.name.split(".out.")[0] for path in run.iterdir()}
-    assert names == {".hydra", "train.log", "metrics.jsonl", "result.json", "last.pt", "best.pt", "events"}
+    checkpoints = {"last.safetensors", "best.safetensors"}
+    assert names == {".hydra", "train.log", "metrics.jsonl", "result.json", "events"} | checkpoints
     recorded = result(run)
     assert recorded["status"] == "done"
     assert f"test loss {recorded['metrics']['test/loss']:.4f} accuracy {recorded['metrics']['test/accuracy']:.4f}" in (
@@ -183,7 +184,7 @@ def test_a_run_that_diverges_is_one_line_and_status_1(tmp_path):
 
 
 @pytest.mark.parametrize(("limit", "knob", "why"), [
-    ("ulimit -f 1000", "model.hidden=[300]", "run/last.pt: File too large"),
+    ("ulimit -f 1000", "model.hidden=[300]", "run/last.safetensors: File too large"),
     pytest.param("ulimit -v 8000000", "model.hidden=[40000,40000]", "error: too little memory (RuntimeError: ",
                  marks=pytest.mark.skipif(torch.cuda.is_available(), reason="cuda maps more than that")),
 ])  # fmt: skip

@@ -111,8 +111,8 @@ def test_a_reader_who_has_seen_enough_hears_nothing(tmp_path):
 
 def test_missing_weights_are_named(tmp_path):
     engine.fit([make_config(**MODELS["mlp"], **SMALL)], [tmp_path])
-    (tmp_path / "last.pt").unlink()
-    with pytest.raises(UserError, match=r"last\.pt is missing"):
+    (tmp_path / "last.safetensors").unlink()
+    with pytest.raises(UserError, match=r"last\.safetensors is missing"):
         evaluate(tmp_path)
 
 

@@ -12,6 +12,7 @@ import torch
 from helpers import rows_of
 
 from fmnist import ROOT
+from fmnist.record import checkpoint
 
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (An? [^\n]*)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
@@ -109,7 +110,7 @@ def again(project, alone):
 def run(directory):
     """The result, the rows and the weights of a run."""
     rows = rows_of(directory)
-    weights = torch.load(directory / "last.pt", weights_only=True)["weights"]
+    weights = checkpoint.load(directory / "last.safetensors")["weights"]
     return json.loads((directory / "result.json").read_text(encoding="utf-8")), rows, weights
 
 

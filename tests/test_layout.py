@@ -22,6 +22,9 @@ ONLY_IN = {  # library: the modules that may import it
     "PIL": {"fmnist.sources.convert"},
     "markdown": {"fmnist.report.page"},
     "sklearn": {"fmnist.view.metrics"},
+    "safetensors": {"fmnist.program.packing"},
+    "pickle": {"fmnist.config.parse"},  # copies in memory
+    "zipfile": {"fmnist.convert"},
 }  # fmt: skip
 LONGEST = 300  # lines of a file
 

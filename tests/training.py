@@ -49,7 +49,7 @@ def assert_valid(directory):
 def assert_all_weights_have_moved(config, directory):
     """Training has reached every parameter of a run's model, and left it finite."""
     before = assemble([config]).weights(0)
-    after = checkpoint.load(directory / "last.pt")["weights"]
+    after = checkpoint.load(directory / "last.safetensors")["weights"]
     assert before.keys() == after.keys()
     for name, value in after.items():
         assert value.isfinite().all(), name

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from fmnist.launch.costs import duration
-from fmnist.record.progress import progress
+from fmnist.program.progress import progress
 from fmnist.record.result import Outcome
 from fmnist.report.words import counted
 

@@ -1,6 +1,8 @@
-"""The program itself, whatever it does. No torch.
+"""The program itself, whatever it does. No torch but in packing.
 
 version    its commit, and the versions of the packages that it runs with
 arguments  what its commands are given
 output     what they print to, and the status with which they end
+progress   the progress bar on a terminal
+packing    a dict of tensors and plain values as bytes, and back
 """

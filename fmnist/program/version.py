@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 
-from fmnist import ROOT
+from fmnist import ROOT, __version__
 
 CODE = ("train.py", "conf", "sweep", "fmnist/*.py", "fmnist/*.c", "fmnist/*.h")  # what decides a run, as git names it
 
@@ -33,4 +33,4 @@ def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     packages = {name: version(name) for name in ("torch", "hydra-core", "tensorboard")}
-    return {"python": platform.python_version(), **packages}
+    return {"python": platform.python_version(), "fmnist": __version__, **packages}

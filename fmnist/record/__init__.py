@@ -5,5 +5,4 @@ result      result.json and metrics.jsonl, read; how a run ended
 record      the same, written
 checkpoint  the weights
 board       TensorBoard's mirror of the record
-progress    the progress bar on a terminal
 """

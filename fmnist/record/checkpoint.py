@@ -1,22 +1,29 @@
 """Checkpoints: one dict of tensors and plain values a file, written whole or not at all."""
 
-import io
-import zipfile
+import shlex
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fmnist import UserError
+from fmnist.program.packing import packed, unpacked
 from fmnist.record.files import naming, replacing
+
+
+def find(directory: Path, which: str = "last") -> Path | None:
+    """A run's checkpoint, "last" or "best", if it has one. Raises UserError if that is of an older version."""
+    file = directory / f"{which}.safetensors"
+    if file.exists():
+        return file
+    if (older := file.with_suffix(".pt")).exists():
+        command = f"python -m fmnist.convert {shlex.quote(str(directory))}"
+        raise UserError(f"{older} is of an older version: `{command}` converts it")
+    return None
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state`; a crash at any moment leaves the old file or the new one. An OSError names the file."""
-    packed = io.BytesIO()
-    torch.save(state, packed)  # of a file that cannot be written it would not say why
     with replacing(path, "wb") as file:
-        file.write(packed.getbuffer())
+        file.write(packed(state))
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -26,9 +33,8 @@ def load(path: Path) -> dict[str, Any]:
         content = path.read_bytes()
     state = None
     try:
-        if zipfile.ZipFile(io.BytesIO(content)).testzip() is None:  # torch checks no sums, and would take any weights
-            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # both raise whatever the damage happens to hit
+        state = unpacked(content)
+    except Exception as error:  # whatever the damage happens to hit
         if isinstance(error, MemoryError) or "allocate" in str(error):
             raise
     if not isinstance(state, dict) or "weights" not in state:

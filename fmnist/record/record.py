@@ -8,21 +8,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fmnist.config.parse import config_hash
+from fmnist.config.parse import config_hash, flat
 from fmnist.config.schema import Config
 from fmnist.program.version import commit, versions
 from fmnist.record.board import Mirror
 from fmnist.record.files import naming, replacing
 from fmnist.record.result import FACTS, defined, read_result, read_rows, write_result
 
+DECIDING = ("commit", "versions", "machine", "kernels")  # the bits of a run, beside its config and data
+
 
 class Record:
     """What one run leaves in its directory. Made for a new run, or for one that goes on after `epoch` epochs.
 
+    facts: what else decides its bits, such as kernels. If that, the code or a version has changed, the log says so.
     No file stays open between two calls. A metric that is not defined (nan) is null in the files.
     """
 
-    def __init__(self, config: Config, directory: Path, epoch: int = 0, log: logging.Logger | None = None) -> None:
+    def __init__(
+        self, config: Config, directory: Path, epoch: int = 0, log: logging.Logger | None = None, **facts: Any
+    ) -> None:
         self.config, self.directory = config, directory
         directory.mkdir(parents=True, exist_ok=True)
         self.log = log or logging.getLogger("train")
@@ -40,8 +45,13 @@ class Record:
         self.result: dict[str, Any] = {
             "status": "running", "error": None, "epoch": epoch, "metrics": metrics, "best": None,
             "seconds": 0.0, "config_hash": config_hash(config), "config": asdict(config), "commit": commit(),
-            "commits": [*filter(None, commits)], "versions": versions(), "kernels": {},
+            "commits": [*filter(None, commits)], "versions": versions(), **facts,
         }  # fmt: skip
+        then, now = (flat({name: known.get(name) for name in DECIDING}) for known in (past, self.result))
+        for name, value in now.items():
+            if then.get(name) not in (None, value):
+                said = f"{name} was {then[name]} and is {value or 'unknown'} now"
+                self.log.warning(f"{said}: this run may end with other bits than if it had not been stopped")
 
     def add(self, epoch: int, metrics: dict[str, float]) -> None:
         """Append the metrics of one epoch, by tag."""

@@ -5,16 +5,19 @@ FMNIST_ISA=avx2 or avx512 hides what a better processor has, as ATEN_CPU_CAPABIL
 """
 
 import functools
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fmnist.speed import integers, native
 
+LIMITS = ("FMNIST_ISA", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")  # hide what a better processor has
 FLOAT32_ERROR = 1e-5  # largest error, relative to the largest element, that still is float32 arithmetic
 THIN = 1_300_000  # multiply-adds of a product below which the plain path is faster: its calls cost less
 ROWS = 32  # of a batch; with as many or more, whole grey levels are faster
@@ -79,6 +82,15 @@ def choose(
     """
     found = serving(device, precision, rows, black)
     return before if before in found else found[0] if found else None
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What of this machine decides the bits of a run, beside its kernels: how sums are grouped, and by what code torch,
+    its libraries and ours add them."""
+    asked = {name: os.environ[name] for name in LIMITS if os.environ.get(name)}
+    known = {"processor": native.processor(), "threads": torch.get_num_threads()}
+    graphics = {"device": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+    return {**known, "instructions": torch.backends.cpu.get_cpu_capability(), **asked, **graphics}
 
 
 def bfloat16_is_emulated(device: torch.device) -> bool:

@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -56,6 +57,15 @@ def isa() -> str:
     if asked not in ("", "avx2", "avx512"):
         raise UserError(f"FMNIST_ISA must be avx2 or avx512, got {asked!r}")
     return asked
+
+
+def processor() -> str:
+    """The name of the processor, where the system tells it; else its kind."""
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as listed:
+        for line in listed:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def load(name: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from fmnist.config.schema import Config
-from fmnist.record.progress import progress
+from fmnist.program.progress import progress
 from fmnist.record.result import Outcome, metrics_in_words, read_result
 from fmnist.speed.kernels import bfloat16_is_emulated
 from fmnist.train.restore import assemble

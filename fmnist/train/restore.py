@@ -29,7 +29,7 @@ def assemble(configs: Sequence[Config], directories: Sequence[Path] = ()) -> Sta
     theirs, where some may go on. Raises UserError for a mistake in the data, or in what the configs ask of them."""
     common = configs[0]
     device = pick_device(common.device)
-    older = any(directory.joinpath("last.pt").exists() and not recorded_data(directory) for directory in directories)
+    older = any(checkpoint.find(directory) and not recorded_data(directory) for directory in directories)
     dataset = load(**asdict(common.data), only=common.anomaly.normal, numbered=older).to(device)
     last = len(dataset.train.labels) % (common.batch_size or len(dataset.train.labels) + 1)
     if common.norm == "batch" and last == 1:
@@ -50,9 +50,9 @@ def restore(directory: Path | str, weights: str | None = None, data: str | None 
     except UserError as error:
         raise UserError(f"{error}: --data DIR says where the data of {directory} lie now") from None
     which = weights or config.select
-    file = directory / ("best.pt" if which == "best" else "last.pt")
-    if not file.exists():
-        raise UserError(f"no weights in {directory}: {file.name} is missing")
+    name = "best" if which == "best" else "last"
+    if not (file := checkpoint.find(directory, name)):
+        raise UserError(f"no weights in {directory}: {name}.safetensors is missing")
     state = checkpoint.load(file)
     kept = state.get("average") if which == "average" else state["weights"]
     if kept is None:

@@ -15,6 +15,7 @@ from fmnist.program.version import commit
 from fmnist.record import checkpoint
 from fmnist.record.record import Record
 from fmnist.record.result import Outcome, check_data, metrics_in_words, read_result
+from fmnist.speed.kernels import machine
 from fmnist.train.stack import Stack
 
 commit()  # asked now, while the checkout still has the code that is imported
@@ -24,16 +25,16 @@ EXPLODED = 1e6  # the training loss of a run that learns is almost never above i
 def last_state(config: Config, directory: Path) -> dict[str, Any] | None:
     """The checkpoint to go on from; None for a new run. Raises UserError if it is damaged, of another config or of
     other data. Where the config has another hash now, as for data that were moved, the checkpoint is given it."""
-    if not (directory / "last.pt").exists():
+    if not (file := checkpoint.find(directory)):
         return None
-    state = checkpoint.load(directory / "last.pt")
+    state = checkpoint.load(file)
     recorded = (read_result(directory) or {}).get("config_hash")  # check_directory has compared it, knob by knob
     if state.get("config_hash", "") not in (config_hash(config), recorded):
-        raise UserError(f"{directory}/last.pt is of another config: choose another hydra.run.dir")
+        raise UserError(f"{file} is of another config: choose another hydra.run.dir")
     check_data(directory, digest(config.data.name, config.data.dir))
     if state["config_hash"] != config_hash(config):
         state["config_hash"] = config_hash(config)
-        checkpoint.save(directory / "last.pt", state)
+        checkpoint.save(file, state)
     return state
 
 
@@ -59,9 +60,9 @@ class Run:
             self.epoch, self.best, self.seconds = state["epoch"], state["best"], state["seconds"]
             if self._out_of_patience():
                 self.final = state
-        self.record = Record(self.config, directory, self.epoch, log)
-        self.record.save(seconds=self.seconds, best=self._best(), kernels=stack.step.settings(),
-                         data=stack.dataset.digest or None)  # fmt: skip
+        facts = {"machine": machine(stack.optimizer.flat.data.device), "kernels": stack.step.settings()}
+        self.record = Record(self.config, directory, self.epoch, log, **facts, data=stack.dataset.digest or None)
+        self.record.save(seconds=self.seconds, best=self._best())
 
     @property
     def stopped(self) -> bool:
@@ -138,9 +139,9 @@ class Run:
         if self.error:
             return
         self.record.sync()  # a checkpoint must not be on the disk without the rows before it
-        checkpoint.save(self.directory / "last.pt", (self.final or self._now()) | {"seconds": self.seconds})
+        checkpoint.save(self.directory / "last.safetensors", (self.final or self._now()) | {"seconds": self.seconds})
         if self.best:
-            checkpoint.save(self.directory / "best.pt", self.best)
+            checkpoint.save(self.directory / "best.safetensors", self.best)
         self.record.save(epoch=self.epoch, seconds=self.seconds, best=self._best())
 
     def tested_weights(self) -> dict[str, Tensor]:

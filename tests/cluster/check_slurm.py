@@ -58,7 +58,7 @@ def begun(cwd, *arguments):
     command = [sys.executable, str(ROOT / "train.py"), *arguments]
     with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as driver:
         try:
-            until(lambda: [path for path in cwd.glob("sweep/*/last.pt") if path.parent.name != "3"])
+            until(lambda: [path for path in cwd.glob("sweep/*/last.safetensors") if path.parent.name != "3"])
             until(lambda: (cwd / "sweep" / "3" / "result.json").exists() and status(cwd / "sweep" / "3") == "done")
             yield driver, until(lambda: len(found := tasks()) == 1 and found[0])
         finally:

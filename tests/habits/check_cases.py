@@ -190,7 +190,7 @@ def test_a_terminal_that_closes_ends_a_run_with_all_saved_but_not_under_nohup(
     ]
     with subprocess.Popen([*(["nohup"] if ignored else []), *line], cwd=tmp_path, stdout=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL) as process:  # fmt: skip
-        until((tmp_path / "r" / "last.pt").exists, "training has begun")
+        until((tmp_path / "r" / "last.safetensors").exists, "training has begun")
         process.send_signal(signal.SIGHUP)
         assert process.wait() == status
     result = json.loads((tmp_path / "r" / "result.json").read_text(encoding="utf-8"))

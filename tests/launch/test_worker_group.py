@@ -23,12 +23,12 @@ from fmnist.train.stack import Stack
 
 def test_runs_stopped_at_different_epochs_go_on_and_one_with_a_bad_checkpoint_fails_alone(tmp_path, monkeypatch):
     configs, directories = crashed(tmp_path, monkeypatch, a=3, b=5, c=0, d=3, e=4)
-    (tmp_path / "e" / "last.pt").write_bytes(b"nothing")
+    (tmp_path / "e" / "last.safetensors").write_bytes(b"nothing")
     notes = Notes()
     outcomes = train_group(configs, directories, listener=notes)
     assert [outcome.error is None for outcome in outcomes] == [True, True, True, True, False]
-    assert "last.pt is damaged" in outcomes[4].error
-    assert "last.pt is damaged" in log_of(tmp_path / "e")
+    assert "last.safetensors is damaged" in outcomes[4].error
+    assert "last.safetensors is damaged" in log_of(tmp_path / "e")
     assert sorted(notes.ends) == [0, 1, 2, 3, 4]
     assert [epoch for runs, epoch in notes.epochs if runs == [0, 3]] == [3, 4, 5, 6]
     for config, directory in zip(configs[:4], directories, strict=False):
@@ -38,8 +38,8 @@ def test_runs_stopped_at_different_epochs_go_on_and_one_with_a_bad_checkpoint_fa
 
 def test_a_run_whose_files_cannot_be_read_fails_alone(tmp_path, monkeypatch):
     configs, directories = crashed(tmp_path, monkeypatch, a=0, b=3)
-    (tmp_path / "b" / "last.pt").unlink()
-    (tmp_path / "b" / "last.pt").mkdir()
+    (tmp_path / "b" / "last.safetensors").unlink()
+    (tmp_path / "b" / "last.safetensors").mkdir()
     outcomes = train_group(configs, directories)
     assert outcomes[0].error is None
     assert outcomes[1].error
@@ -183,7 +183,7 @@ def test_trouble_keeps_nothing_alive_of_where_it_happened():
 @pytest.mark.parametrize(("error", "text", "too_large", "traced"), [
     (UserError("lr must be"), "lr must be", False, False), (ValueError(), "ValueError", False, True),
     (OSError(errno.ENOSPC, "No space left on device"), "OSError: [Errno 28] No space left on device", False, False),
-    (OSError(errno.ENOSPC, "No space left", "/a/last.pt"), "/a/last.pt: No space left", False, False),
+    (OSError(errno.ENOSPC, "No space left", "/a/last.safetensors"), "/a/last.safetensors: No space left", False, False),
     (OSError(errno.EMFILE, "Too many open files", "/a"), "/a: Too many open files", True, False),
     (ImportError("Cannot find it"), "ImportError: Cannot find it", False, True),
     (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried\n#0"),

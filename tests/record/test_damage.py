@@ -8,12 +8,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from helpers import make_config, refuses
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fmnist import UserError
+from fmnist.program import packing
 from fmnist.record import checkpoint
 from fmnist.record.record import Record
 from fmnist.record.result import read_result, read_rows
@@ -25,14 +27,14 @@ STATE = {"epoch": 3, "weights": {"a": torch.arange(600.0), "b": torch.ones(3, 4)
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A checkpoint; another file there may be damaged."""
-    file = tmp_path_factory.mktemp("checkpoint") / "whole.pt"
+    file = tmp_path_factory.mktemp("checkpoint") / "whole.safetensors"
     checkpoint.save(file, STATE)
     return file
 
 
 @given(place=st.integers(0, 1 << 20), length=st.integers(1, 300), value=st.integers(0, 255), cut=st.booleans())
 def test_a_checkpoint_is_read_as_it_was_written_or_not_at_all(whole, place, length, value, cut):
-    content, file = whole.read_bytes(), whole.with_name("last.pt")
+    content, file = whole.read_bytes(), whole.with_name("last.safetensors")
     place %= len(content)
     damaged = content[:place] if cut else content[:place] + bytes([value]) * length + content[place + length :]
     file.write_bytes(damaged)
@@ -40,7 +42,8 @@ def test_a_checkpoint_is_read_as_it_was_written_or_not_at_all(whole, place, leng
         state = checkpoint.load(file)
     except UserError:
         refuses(lambda: checkpoint.load(file), f"{file} is damaged or no checkpoint: remove it")
-    else:  # what was changed is not looked at, such as the time of a file in the archive
+    else:  # nothing was changed
+        assert damaged == content
         torch.testing.assert_close(state, STATE, rtol=0, atol=0)
 
 
@@ -59,20 +62,22 @@ FOREIGN = {
     "empty": b"", "text": b"epoch 3\n", "a list": packed(torch.save, [1, 2]),
     "a tensor": packed(torch.save, torch.ones(3)), "another dict": packed(torch.save, {"model": torch.ones(3)}),
     "a module": packed(torch.save, torch.nn.Linear(2, 2)), "a pickle": pickle.dumps(STATE["best"]),
-    "another archive": packed(an_archive, None),
+    "another archive": packed(an_archive, None), "a checkpoint of an older version": packed(torch.save, STATE),
+    "another's safetensors": safetensors.torch.save(STATE["weights"]), "another state": packing.packed({"model": 1}),
+    "a list of states": packing.packed([STATE]),
     "an old format": packed(lambda state, f: torch.save(state, f, _use_new_zipfile_serialization=False), {"a": 1}),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("what", FOREIGN)
 def test_a_foreign_checkpoint_is_one_line(what, tmp_path):
-    (tmp_path / "last.pt").write_bytes(FOREIGN[what])
-    refuses(lambda: last_state(make_config(), tmp_path), "last.pt is damaged or no checkpoint")
+    (tmp_path / "last.safetensors").write_bytes(FOREIGN[what])
+    refuses(lambda: last_state(make_config(), tmp_path), "last.safetensors is damaged or no checkpoint")
 
 
 def test_a_checkpoint_of_nobody_is_of_another_config(tmp_path):
-    checkpoint.save(tmp_path / "last.pt", STATE)
-    refuses(lambda: last_state(make_config(), tmp_path), "last.pt is of another config")
+    checkpoint.save(tmp_path / "last.safetensors", STATE)
+    refuses(lambda: last_state(make_config(), tmp_path), "last.safetensors is of another config")
 
 
 def fails(error):
@@ -84,19 +89,19 @@ def fails(error):
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE, errno.ENOMEM])
 def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(number, tmp_path, monkeypatch):
-    checkpoint.save(tmp_path / "last.pt", STATE)
+    checkpoint.save(tmp_path / "last.safetensors", STATE)
     monkeypatch.setattr(Path, "read_bytes", fails(OSError(number, "some reason")))
     with pytest.raises(OSError, match="some reason") as caught:
-        checkpoint.load(tmp_path / "last.pt")
-    assert caught.value.filename == str(tmp_path / "last.pt")
+        checkpoint.load(tmp_path / "last.safetensors")
+    assert caught.value.filename == str(tmp_path / "last.safetensors")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you")])
 def test_a_checkpoint_for_which_there_is_no_room_is_not_called_damaged(error, tmp_path, monkeypatch):
-    checkpoint.save(tmp_path / "last.pt", STATE)
-    monkeypatch.setattr("torch.load", fails(error))
+    checkpoint.save(tmp_path / "last.safetensors", STATE)
+    monkeypatch.setattr("safetensors.torch.load", fails(error))
     with pytest.raises(type(error)):
-        checkpoint.load(tmp_path / "last.pt")
+        checkpoint.load(tmp_path / "last.safetensors")
 
 
 GOOD = {"status": "done", "epoch": 3, "config": {}, "config_hash": "x", "metrics": {}}

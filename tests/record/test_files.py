@@ -27,8 +27,8 @@ def rows(folder):
 
 
 WRITERS = {
-    "text": replaced, "last.pt": lambda folder: checkpoint.save(folder / "last.pt", {"weights": [0.5] * 9000}),
-    "metrics.jsonl": rows,
+    "text": replaced, "metrics.jsonl": rows,
+    "last.safetensors": lambda folder: checkpoint.save(folder / "last.safetensors", {"weights": [0.5] * 9000}),
 }  # fmt: skip
 
 
@@ -37,7 +37,8 @@ def test_what_cannot_be_written_names_the_file_and_leaves_nothing(name, tmp_path
     with full_disk(2500), pytest.raises(OSError, match="File too large") as caught:
         WRITERS[name](tmp_path)
     assert caught.value.filename == str(tmp_path / name)
-    assert not [path for path in tmp_path.iterdir() if path.suffix == ".part" or path.name in ("text", "last.pt")]
+    whole = ("text", "last.safetensors")
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".part" or path.name in whole]
 
 
 @pytest.mark.parametrize("failing", ["builtins.open", "os.replace"])

@@ -8,7 +8,9 @@ import torch
 from helpers import MODELS, SMALL, events_of, make_config, rows_of
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
+from training import strict
 
+from fmnist.program.version import commit
 from fmnist.record import checkpoint
 from fmnist.record.files import replacing
 from fmnist.record.record import Record
@@ -187,3 +189,40 @@ def test_an_error_in_training_is_recorded_and_raised(tmp_path, monkeypatch):
         engine.fit([make_config(**MODELS["mlp"], **SMALL)], [tmp_path])
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["status"], result["error"]) == ("failed", "RuntimeError: out of memory")
+
+
+CHANGES = {
+    "the code": ({"commit": "a" * 40}, f"commit was {'a' * 40} and is {'b' * 40} now"),
+    "torch": ({"versions": {"python": "3.11.2", "torch": "2.9.1"}}, "versions.torch was 2.9.1 and is 2.14.1 now"),
+    "threads": ({"machine": {"threads": 8}}, "machine.threads was 8 and is 2 now"),
+    "a kernel": ({"kernels": {"wide": "medium", "gone": True}}, "kernels.wide was medium and is highest now"),
+    "nothing": ({}, None), "no such facts": ({"commit": None, "versions": {}, "machine": None, "kernels": 3}, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_run_that_goes_on_says_what_has_changed(what, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("fmnist.record.record.commit", lambda: "b" * 40)
+    monkeypatch.setattr("fmnist.record.record.versions", lambda: {"python": "3.11.2", "torch": "2.14.1"})
+    facts = {"machine": {"threads": 2}, "kernels": {"wide": "highest"}}
+    Record(make_config(), tmp_path, **facts).save()
+    changed, line = CHANGES[what]
+    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    (tmp_path / "result.json").write_text(json.dumps(result | changed), encoding="utf-8")
+    Record(make_config(epochs=9, eval_every=9), tmp_path, epoch=1, **facts)
+    assert [text.split(":")[0] for text in caplog.messages] == ([line] if line else [])
+    caplog.clear()
+    Record(make_config(), tmp_path, **facts)  # begun anew
+    assert not caplog.messages
+
+
+def test_all_that_decides_the_bits_is_in_the_result(run):
+    result = strict((run / "result.json").read_text(encoding="utf-8"))
+    assert result["config"]["seed"] == result["config"]["order_seed"] == 0
+    assert set(result["versions"]) == {"python", "fmnist", "torch", "hydra-core", "tensorboard"}
+    assert result["machine"]["threads"] == torch.get_num_threads()
+    assert result["machine"]["instructions"] == torch.backends.cpu.get_cpu_capability()
+    assert result["machine"]["processor"]
+    assert result["kernels"] == {}  # float64 has none
+    assert len(result["data"]) > 9
+    assert result["commit"] == commit()

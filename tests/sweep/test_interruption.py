@@ -98,7 +98,7 @@ def test_an_interrupted_sweep_shows_what_is_finished(tmp_path):
 def test_the_command_that_continues_names_the_directory_that_the_time_named(tmp_path):
     typed = (*LONG[:-1], "hydra.sweep.dir=${now:%S-%f}/sweep")
     with running(tmp_path, *typed) as process:
-        until_there(process, "*/sweep/*/last.pt", tmp_path, 6)
+        until_there(process, "*/sweep/*/last.safetensors", tmp_path, 6)
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate()
     (sweep,) = tmp_path.glob("*/sweep")

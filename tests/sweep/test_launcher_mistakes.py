@@ -94,7 +94,7 @@ def test_five_kinds_of_bad_jobs_fail_by_name_and_the_others_are_done(folder):
     common = [word for word in TINY if word.partition("=")[0] not in ("model", "epochs")]
     swept = f"hydra.sweeper.points=[{','.join(f'{{{point}}}' for point in points)}]"
     with running(folder, *common, "data.split=1", "save_every=0", "hydra.launcher.workers=2", swept) as process:
-        until_there(process, "sweep/*epochs-1000000000*/last.pt", folder)
+        until_there(process, "sweep/*epochs-1000000000*/last.safetensors", folder)
         os.kill(workers_of(process)[0], signal.SIGKILL)  # the first worker has the most work
         until(lambda: process.poll() is not None, "the sweep ends")
         failed = failures(subprocess.CompletedProcess([], process.returncode, *process.communicate()))

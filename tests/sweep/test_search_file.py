@@ -170,7 +170,7 @@ def test_a_disk_that_is_full_ends_a_search_in_one_line_and_it_can_go_on(sweep, t
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 def test_runs_that_find_no_room_end_a_search_with_the_reason_and_are_tried_again(seeds, code, sweep, tmp_path, capsys):
     def full(job):
-        where = f"here/{job['hydra.sweep.subdir']}/last.pt"
+        where = f"here/{job['hydra.sweep.subdir']}/last.safetensors"
         return OSError(code, os.strerror(code), where) if "trial-001" in where else parabola(job)
 
     asked = [*OPTUNA, *settings(n_trials=6, n_jobs=2), SPACE, *seeds]
@@ -178,7 +178,7 @@ def test_runs_that_find_no_room_end_a_search_with_the_reason_and_are_tried_again
     straight = [job["lr"] for job in map(as_dict, sweep.launcher.jobs) if "until" not in job]
     capsys.readouterr()
     assert sweep(*asked, objective=full) == 1
-    file = "here/trial-001+seed-0/last.pt" if seeds else "here/trial-001/last.pt"
+    file = "here/trial-001+seed-0/last.safetensors" if seeds else "here/trial-001/last.safetensors"
     words = f"trial 1: {'seed=0: ' if seeds else ''}{file}: {os.strerror(code)}"
     assert capsys.readouterr().err == f"error: {words}; once this is mended the same command goes on\n"
     assert sweep(*asked, objective=parabola) == 0

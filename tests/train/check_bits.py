@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from fmnist.record import checkpoint
+
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = ("data.limit=1500", "epochs=2", "figures=false")
 RUNS = (
@@ -55,9 +57,9 @@ def differences(one: Path, other: Path) -> list[str]:
     found = [] if rows(one) == rows(other) else ["metrics.jsonl"]
     results = [json.loads((run / "result.json").read_text(encoding="utf-8")) for run in (one, other)]
     found += [name for name in ("metrics", "kernels", "config_hash") if results[0][name] != results[1][name]]
-    states = [torch.load(run / "last.pt", weights_only=True) for run in (one, other)]
+    states = [checkpoint.load(run / "last.safetensors") for run in (one, other)]
     if states[0]["kernels"] != results[0]["kernels"]:
-        found.append("kernels of last.pt")
+        found.append("kernels of last.safetensors")
     weights = [state["weights"] for state in states]
     return found + [name for name in weights[0] if not torch.equal(weights[0][name], weights[1][name])]
 

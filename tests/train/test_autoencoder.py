@@ -250,6 +250,6 @@ def test_curves_have_their_terms(tmp_path):
     row = rows_of(tmp_path / "ae")[-1]
     assert row["train/loss"] == pytest.approx(784 * row["train/mae"])
     assert json.loads((tmp_path / "ae" / "result.json").read_text())["objective"] == row["validation/loss"]
-    assert checkpoint.load(tmp_path / "ae" / "best.pt")["value"] == min(
+    assert checkpoint.load(tmp_path / "ae" / "best.safetensors")["value"] == min(
         r["validation/loss"] for r in rows_of(tmp_path / "ae")
     )

@@ -16,7 +16,7 @@ KNOBS = {**SMALL, **MODELS["mlp"], "lr": 0.03, "batch_norm": True, "dropout": 0.
 
 
 def state(directory):
-    return checkpoint.load(directory / "last.pt")
+    return checkpoint.load(directory / "last.safetensors")
 
 
 def equal(one, other):

@@ -44,17 +44,17 @@ def seen(monkeypatch):
 def test_what_a_file_tells_of_is_on_the_disk_before_it(save_every, tmp_path, seen):
     fit(tmp_path / "run", save_every=save_every)
     replaced = [name for what, name in seen if what == "replace"]
-    assert {"metrics.jsonl", "last.pt", "best.pt", "result.json"} == set(replaced)
+    assert {"metrics.jsonl", "last.safetensors", "best.safetensors", "result.json"} == set(replaced)
     for place, (what, name) in enumerate(seen):
         if what != "replace":
             continue
         assert seen[place - 1] == ("fsync", f"{name}.part")  # its content, then its name
         assert seen[place + 1] == ("fsync", "run")
         rows = max((at for at in range(place) if seen[at] == ("row", "metrics.jsonl")), default=-1)
-        if name in ("last.pt", "result.json") and rows >= 0:
+        if name in ("last.safetensors", "result.json") and rows >= 0:
             assert ("fsync", "metrics.jsonl") in seen[rows:place]
-    started = replaced.index("last.pt")
-    saves = "".join({"last.pt": "l", "result.json": "r"}.get(name, "") for name in replaced[started:])
+    started = replaced.index("last.safetensors")
+    saves = "".join({"last.safetensors": "l", "result.json": "r"}.get(name, "") for name in replaced[started:])
     assert saves == "lr" * (len(saves) // 2) + "r"  # a result never tells of more than the checkpoint has; "done" last
 
 

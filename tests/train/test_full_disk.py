@@ -33,8 +33,8 @@ def test_a_run_that_finds_no_room_is_recorded_and_goes_on_when_there_is_some(siz
     assert caught.value.filename.startswith(str(tmp_path))
     if (tmp_path / "result.json").exists():
         assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["status"] == "failed"
-    if (tmp_path / "last.pt").exists():
-        checkpoint.load(tmp_path / "last.pt")
+    if (tmp_path / "last.safetensors").exists():
+        checkpoint.load(tmp_path / "last.safetensors")
     assert not list(tmp_path.glob("*.part"))
     fit(tmp_path)
     assert_same_run(straight, tmp_path)

@@ -108,10 +108,10 @@ def test_a_finished_run_is_known_by_its_data_at_another_place(data, tmp_path, mo
 @pytest.mark.parametrize("knobs", [{}, {"seed": 1}])
 def test_other_bytes_behind_the_same_names_are_refused(data, tmp_path, monkeypatch, knobs):
     stopped(monkeypatch, data, tmp_path / "run", **knobs)
-    before = (tmp_path / "run" / "last.pt").read_bytes()
+    before = (tmp_path / "run" / "last.safetensors").read_bytes()
     changed(data)
     refuses(lambda: typed(data, tmp_path / "run", **knobs), f"{tmp_path / 'run'} was trained on other data")
-    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+    assert (tmp_path / "run" / "last.safetensors").read_bytes() == before
     assert len(rows_of(tmp_path / "run")) == 3
 
 

@@ -3,10 +3,11 @@
 import json
 
 import pytest
-from helpers import SMALL, Crash, assert_same_run, crash_in, make_config, rows_of
+from helpers import SMALL, Crash, as_before, assert_same_run, crash_in, make_config, rows_of
 
 from fmnist import UserError
 from fmnist.config import schema
+from fmnist.convert import convert, older
 from fmnist.evaluate import evaluate
 from fmnist.record import checkpoint
 from fmnist.record.result import check_directory, of_run
@@ -32,18 +33,21 @@ def crash(monkeypatch, directory, **knobs):
 
 
 def make_older(directory, without=LATER, hash="0123456789ab"):
-    """The record and checkpoint of a run as a version wrote them that did not have these knobs."""
+    """The record and checkpoint of a run as a version wrote them that did not have these knobs; then converted."""
     file = directory / "result.json"
     result = json.loads(file.read_text(encoding="utf-8"))
     for name in without:
         del result["config"][name]
     result["config_hash"] = hash
-    del result["kernels"]
+    del result["kernels"], result["machine"]
     file.write_text(json.dumps(result), encoding="utf-8")
-    state = checkpoint.load(directory / "last.pt")
+    state = checkpoint.load(directory / "last.safetensors")
     if "ema" in without:
         del state["average"]
-    checkpoint.save(directory / "last.pt", state | {"config_hash": hash})
+    checkpoint.save(directory / "last.safetensors", state | {"config_hash": hash})
+    as_before(directory)
+    for old in older([directory]):
+        convert(old)
 
 
 @pytest.mark.parametrize("without", [LATER, ("ema",), ("augment", "norm")], ids=str)

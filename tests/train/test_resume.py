@@ -116,9 +116,9 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, monkeypatch):
         crash_in(patch, 3)
         with pytest.raises(Crash):
             engine.fit([config], [tmp_path])
-    content = (tmp_path / "last.pt").read_bytes()
-    (tmp_path / "last.pt").write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match=r"last\.pt is damaged"):
+    content = (tmp_path / "last.safetensors").read_bytes()
+    (tmp_path / "last.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"last\.safetensors is damaged"):
         engine.fit([config], [tmp_path])
 
 
@@ -162,7 +162,7 @@ def test_a_signal_between_saving_and_leaving_waits_for_the_next_epoch(tmp_path, 
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["status"], result["epoch"]) == ("interrupted", 2)
     assert len(rows_of(tmp_path)) == 2
-    assert (tmp_path / "last.pt").exists()
+    assert (tmp_path / "last.safetensors").exists()
 
 
 @pytest.mark.parametrize("eval_every", [1, 2])
@@ -186,6 +186,7 @@ def test_a_run_goes_on_by_the_kernels_that_it_began_with_and_names_them(tmp_path
     monkeypatch.setattr("fmnist.speed.kernels.serving", lambda *_: found)
     for until in (0.5, 1.0):
         engine.fit([make_config(**KNOBS, until=until)], [tmp_path])
-        assert read_result(tmp_path)["kernels"] == checkpoint.load(tmp_path / "last.pt")["kernels"] == asdict(began)
+        state = checkpoint.load(tmp_path / "last.safetensors")
+        assert read_result(tmp_path)["kernels"] == state["kernels"] == asdict(began)
         found[:] = [others, began]
     assert restore(tmp_path).step.kernels == began

@@ -151,7 +151,7 @@ def test_bfloat16_keeps_weights_in_float32_and_learns(tmp_path):
         engine.fit([make_config(**knobs, precision=precision)], [tmp_path / precision])[0].metrics
         for precision in ("float32", "bfloat16")
     ]
-    weights = checkpoint.load(tmp_path / "bfloat16" / "last.pt")["weights"]
+    weights = checkpoint.load(tmp_path / "bfloat16" / "last.safetensors")["weights"]
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
     assert outcomes[0]["train/loss"] != outcomes[1]["train/loss"]
     assert outcomes[1]["validation/accuracy"] == pytest.approx(outcomes[0]["validation/accuracy"], abs=0.03)
@@ -201,7 +201,8 @@ def test_select_decides_which_weights_are_tested(tmp_path):
     configs = [make_config(**knobs, select=select) for select in ("last", "best")]
     outcomes = engine.fit(configs, [tmp_path / "last", tmp_path / "best"])
     dataset = load(**vars(configs[0].data))
-    for outcome, file, key in ((outcomes[0], "last/last.pt", "weights"), (outcomes[1], "best/best.pt", "weights")):
+    files = [f"{name}/{name}.safetensors" for name in ("last", "best")]
+    for outcome, file, key in ((outcomes[0], files[0], "weights"), (outcomes[1], files[1], "weights")):
         stack = Stack(configs[:1], dataset, torch.device("cpu"))
         stack.load_weights(0, checkpoint.load(tmp_path / file)[key])
         (accuracy,) = stack.measure("test", dataset.test)["test/accuracy"]

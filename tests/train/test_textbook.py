@@ -29,7 +29,7 @@ def test_a_run_by_autograd_alone_is_the_same_run(kind, tmp_path, monkeypatch):
     assert plain.metrics == pytest.approx(fast.metrics, rel=1e-8, abs=1e-8)
     for one, other in zip(rows_of(tmp_path / "fast"), rows_of(tmp_path / "plain"), strict=True):
         assert one == pytest.approx(other, rel=1e-8, abs=1e-8)
-    states = [checkpoint.load(tmp_path / name / "last.pt") for name in ("fast", "plain")]
+    states = [checkpoint.load(tmp_path / name / "last.safetensors") for name in ("fast", "plain")]
     assert states[0].pop("kernels") != states[1].pop("kernels") == {}
     for state in states:
         del state["seconds"], state["config_hash"]
