@@ -46,16 +46,9 @@ class Dataset:
 
 
 def load(
-    *,
-    name: str,
-    dir: str | None,
-    split: float,
-    split_by: str,
-    split_seed: int,
-    limit: int | None,
-    only: int | None = None,
-    numbered: bool = False,
-) -> Dataset:
+    *, name: str, dir: str | None, split: float, split_by: str, split_seed: int, limit: int | None,
+    only: int | None = None, numbered: bool = False,
+) -> Dataset:  # fmt: skip
     """Read, verify and split a data set.
 
     name: "fashion" (fetched if it is nowhere at hand, checksums verified) or "idx" (any IDX files in `dir`).

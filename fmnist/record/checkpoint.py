@@ -1,6 +1,8 @@
 """Checkpoints: one dict of tensors and plain values a file, written whole or not at all."""
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +33,18 @@ def load(path: Path) -> dict[str, Any]:
     not ours. A file that cannot be read raises OSError, and where memory is short torch raises what it raises."""
     with naming(path):
         content = path.read_bytes()
-    state = None
-    try:
-        state = unpacked(content)
-    except Exception as error:  # whatever the damage happens to hit
-        if isinstance(error, MemoryError) or "allocate" in str(error):
-            raise
-    if not isinstance(state, dict) or "weights" not in state:
-        raise UserError(f"{path} is damaged or no checkpoint: remove it to start this run anew")
+    with judging(path):
+        state: dict[str, Any] = unpacked(content)
+        state["weights"]  # every one has them
     return state
+
+
+@contextmanager
+def judging(path: Path) -> Iterator[None]:
+    """Within it a checkpoint is used: whatever fails is a UserError that names the file, unless memory or CUDA failed."""
+    try:
+        yield
+    except Exception as error:  # whatever the damage happens to hit
+        if isinstance(error, UserError | MemoryError) or any(words in str(error) for words in ("allocate", "CUDA")):
+            raise
+        raise UserError(f"{path} is damaged or no checkpoint: remove it to start this run anew") from None

@@ -54,12 +54,13 @@ def restore(directory: Path | str, weights: str | None = None, data: str | None 
     if not (file := checkpoint.find(directory, name)):
         raise UserError(f"no weights in {directory}: {name}.safetensors is missing")
     state = checkpoint.load(file)
-    kept = state.get("average") if which == "average" else state["weights"]
+    kept: Any = state.get("average") if which == "average" else state["weights"]
     if kept is None:
         raise UserError(f"no averaged weights in {directory}: it was trained with ema=null")
     stack = assemble([config], [directory])
     check_data(directory, stack.dataset.digest)
     stack.step.go_on_with((read_result(directory) or {}).get("kernels", {}))
-    stack.load_weights(0, kept)
+    with checkpoint.judging(file):
+        stack.load_weights(0, kept)
     stack.model.eval()
     return stack

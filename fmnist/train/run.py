@@ -52,14 +52,17 @@ class Run:
         self.exploded = False  # whether a line has said that its loss is very large
         self.epoch = 0
         if state := last_state(self.config, directory):
-            stack.load_weights(index, state["weights"])
-            stack.optimizer.load_state_of(index, state["optimizer"])
-            if stack.average is not None:
-                stack.average.load_state_of(index, state["average"])
-            stack.step.go_on_with(state["kernels"])
-            self.epoch, self.best, self.seconds = state["epoch"], state["best"], state["seconds"]
-            if self._out_of_patience():
-                self.final = state
+            with checkpoint.judging(directory / "last.safetensors"):
+                self.epoch, self.best, self.seconds = int(state["epoch"]), state["best"], float(state["seconds"])
+                if self.best:
+                    stack.load_weights(index, self.best["weights"])  # they must fit when all is done
+                stack.load_weights(index, state["weights"])
+                stack.optimizer.load_state_of(index, state["optimizer"])
+                if stack.average is not None:
+                    stack.average.load_state_of(index, state["average"])
+                stack.step.go_on_with(state["kernels"])
+                if self._out_of_patience():
+                    self.final = state
         facts = {"machine": machine(stack.optimizer.flat.data.device), "kernels": stack.step.settings()}
         self.record = Record(self.config, directory, self.epoch, log, **facts, data=stack.dataset.digest or None)
         self.record.save(seconds=self.seconds, best=self._best())

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import pickle
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -19,8 +20,11 @@ from fmnist.program import packing
 from fmnist.record import checkpoint
 from fmnist.record.record import Record
 from fmnist.record.result import read_result, read_rows
+from fmnist.train import engine
+from fmnist.train.restore import restore
 from fmnist.train.run import last_state
 
+TINY = {"data.limit": 50, "epochs": 4, "model.hidden": [3], "precision": "float32"}
 STATE = {"epoch": 3, "weights": {"a": torch.arange(600.0), "b": torch.ones(3, 4)}, "best": [1, 0.5]}
 
 
@@ -150,3 +154,35 @@ def test_a_damaged_row_costs_that_row_alone_and_a_run_that_goes_on_says_so_once(
 def test_a_last_line_that_a_crash_cut_short_is_left_out(last, tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(b'{"epoch": 1}\n{"epoch": 2}\n' + last)
     assert read_rows(tmp_path) == [{"epoch": 1}, {"epoch": 2}]
+
+
+STRANGE = {
+    "no weights of a layer": lambda state: state["weights"].popitem(),
+    "weights that are numbers": lambda state: state["weights"].update({name: 1.0 for name in state["weights"]}),
+    "weights that are a list": lambda state: state.update(weights=[1]), "no epoch": lambda state: state.pop("epoch"),
+    "an epoch in words": lambda state: state.update(epoch="three"),
+    "a best that is true": lambda state: state.update(best=True),
+    "a best without weights": lambda state: state["best"].pop("weights"),
+    "no optimizer": lambda state: state.pop("optimizer"),
+    "moments of another shape": lambda state: state["optimizer"].update(exp_avg={"0.weight": torch.ones(7)}),
+    "kernels that are a list": lambda state: state.update(kernels=[1]),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def paused(tmp_path_factory):
+    """A run that is to go on."""
+    directory = tmp_path_factory.mktemp("paused")
+    engine.fit([make_config(**TINY, until=0.5)], [directory])
+    return directory
+
+
+@pytest.mark.parametrize("what", STRANGE)
+def test_a_checkpoint_of_another_make_is_one_line(what, paused, tmp_path):
+    directory = shutil.copytree(paused, tmp_path / "run")
+    state = checkpoint.load(directory / "last.safetensors")
+    STRANGE[what](state)
+    checkpoint.save(directory / "last.safetensors", state)
+    refuses(lambda: engine.fit([make_config(**TINY)], [directory]), f"{directory}/last.safetensors is damaged or no ch")
+    if what.startswith("weights"):
+        refuses(lambda: restore(directory), f"{directory}/last.safetensors is damaged or no checkpoint")
