@@ -56,7 +56,7 @@ def same(one: Any, other: Any) -> bool:
     """Whether two values are equal in all bits and types; a list is like a tuple."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         alike = one.dtype == other.dtype and one.shape == other.shape
-        return alike and torch.equal(*(each.reshape(-1).view(torch.uint8) for each in (one, other)))
+        return alike and torch.equal(*(each.contiguous().reshape(-1).view(torch.uint8) for each in (one, other)))
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):

@@ -41,7 +41,7 @@ def load(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def judging(path: Path) -> Iterator[None]:
-    """Within it a checkpoint is used: whatever fails is a UserError that names the file, unless memory or CUDA failed."""
+    """Within it a checkpoint is used: any error but one of memory or CUDA becomes a UserError that names the file."""
     try:
         yield
     except Exception as error:  # whatever the damage happens to hit

@@ -54,7 +54,7 @@ def restore(directory: Path | str, weights: str | None = None, data: str | None 
     if not (file := checkpoint.find(directory, name)):
         raise UserError(f"no weights in {directory}: {name}.safetensors is missing")
     state = checkpoint.load(file)
-    kept: Any = state.get("average") if which == "average" else state["weights"]
+    kept = state.get("average") if which == "average" else state["weights"]
     if kept is None:
         raise UserError(f"no averaged weights in {directory}: it was trained with ema=null")
     stack = assemble([config], [directory])

@@ -158,7 +158,7 @@ def test_a_last_line_that_a_crash_cut_short_is_left_out(last, tmp_path):
 
 STRANGE = {
     "no weights of a layer": lambda state: state["weights"].popitem(),
-    "weights that are numbers": lambda state: state["weights"].update({name: 1.0 for name in state["weights"]}),
+    "weights that are numbers": lambda state: state["weights"].update(dict.fromkeys(state["weights"], 1.0)),
     "weights that are a list": lambda state: state.update(weights=[1]), "no epoch": lambda state: state.pop("epoch"),
     "an epoch in words": lambda state: state.update(epoch="three"),
     "a best that is true": lambda state: state.update(best=True),
