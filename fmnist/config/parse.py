@@ -8,7 +8,9 @@ import json
 import math
 import os
 import pickle
+import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -21,6 +23,7 @@ from fmnist.config.schema import (
     ASIDE,
     AUGMENTATIONS,
     GROUPS,
+    LAYERS,
     NOT_HASHED,
     AnomalyConfig,
     Config,
@@ -41,6 +44,13 @@ def config_hash(config: Config) -> str:
 
 def parse(given: Any) -> Config:
     """A DictConfig or a dict of plain values -> Config. Raises UserError with one line for the first mistake found."""
+    try:
+        return _parse(given)
+    except RecursionError:
+        raise UserError("the config must be groups of knobs with a value each: it is nested deeper") from None
+
+
+def _parse(given: Any) -> Config:
     try:
         plain: Any = OmegaConf.to_container(given, resolve=True) if OmegaConf.is_config(given) else dict(given)
     except OmegaConfBaseException as error:
@@ -71,9 +81,9 @@ def _group(group: str, pickled: bytes) -> bytes:
 
 def _known(name: Any, table: Collection[str]) -> bool:
     """Whether a table has a name, if need be after importing the files of fmnist/ideas/, which may add it."""
-    if name not in table:
+    if name not in [*table]:  # a list: a name out of a file may be anything, and have no hash
         load_ideas()
-    return name in table
+    return name in [*table]
 
 
 @functools.cache
@@ -93,10 +103,10 @@ def _typed(schema: type, plain: dict[Any, Any], prefix: str, also: tuple[str, ..
         checking = pickle.loads(_structured(schema))
         for key, value in plain.items():
             if type(value) is not type(known[key]) or value != known[key]:  # setting takes long
-                checking[key] = value
+                checking[key] = _literal(value)
         typed: Any = OmegaConf.to_object(checking)
-    except OmegaConfBaseException as error:
-        key = str(error.full_key or "").split("[")[0]
+    except (OmegaConfBaseException, OverflowError) as error:
+        key = str(getattr(error, "full_key", key) or "").split("[")[0]
         kinds = {f.name: _kind(f.type) for f in fields(schema)}
         got = f", got {plain[key]!r}" if key in plain else ""
         raise UserError(f"{prefix}{key} must be {kinds.get(key, 'a number or null')}{got}") from None
@@ -105,6 +115,15 @@ def _typed(schema: type, plain: dict[Any, Any], prefix: str, also: tuple[str, ..
         for element in value if isinstance(value, list) else [value]:
             _check(f"{prefix}{f.name}", element, f.metadata.get("allowed"), value)
     return typed
+
+
+def _literal(value: Any) -> Any:
+    """A value that means itself: what a file says is no reference to another value, or to the environment."""
+    if isinstance(value, dict):
+        return {key: _literal(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [*map(_literal, value)]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 def _check(name: str, element: Any, allowed: str | Collection[str] | None, value: Any) -> None:
@@ -133,7 +152,7 @@ def _allows(allowed: str | Collection[str], value: Any) -> bool:
     low, high, step = _interval(allowed)
     above = value >= low if allowed[0] == "[" else value > low
     below = value <= high if allowed[-1] == "]" else value < high
-    return bool(above and below and math.isfinite(value) and not (step and value % step))
+    return bool(above and below and abs(value) < math.inf and not (step and value % step))
 
 
 def _describe(allowed: str | Collection[str]) -> str:
@@ -161,8 +180,9 @@ def _check_combination(config: Config) -> None:
             raise UserError(f"{name} must be null for model {model.name}, got {value}: {why}")
     if config.data.name == "fashion" and config.anomaly.normal is not None and config.anomaly.normal > 9:
         raise UserError(f"anomaly.normal must be a class, 0 to 9, got {config.anomaly.normal}")
-    if hasattr(model, "hidden") and not model.hidden:
-        raise UserError("model.hidden must name at least one hidden layer, e.g. [300,100], got []")
+    if hasattr(model, "hidden") and not 0 < len(model.hidden) <= LAYERS:
+        allowed = f"at least one hidden layer, e.g. [300,100], and at most {LAYERS:,}"
+        raise UserError(f"model.hidden must name {allowed}, got {len(model.hidden):,}")
     if len(getattr(config.optim, "betas", (0, 0))) != 2:
         raise UserError(f"optim.betas must be two numbers in [0, 1), got {config.optim.betas}")
     if config.optim.name == "sgd" and config.optim.nesterov and not config.optim.momentum:
@@ -217,8 +237,10 @@ def _check_augment(config: Config) -> None:
 
 def check_machine(config: Config) -> None:
     """Refuse what a config asks for and this machine does not have: a folder, a device."""
-    folder = os.path.expanduser(config.data.dir or "/")
-    names = config.data.name == "idx" and glob.glob(f"{glob.escape(folder)}[-_. ]*")  # of files in a folder
+    folder, names = "", False
+    with suppress(ValueError):  # a character that no path has
+        folder = os.path.expanduser(config.data.dir or "/")
+        names = config.data.name == "idx" and bool(glob.glob(f"{glob.escape(folder)}[-_. ]*"))  # of files in a folder
     if not names and not os.path.isdir(folder):
         raise UserError(f"data.dir must be an existing folder, got {config.data.dir!r}")
     device, _, index = config.device.partition(":")

@@ -5,4 +5,5 @@ arguments  what its commands are given
 output     what they print to, and the status with which they end
 progress   the progress bar on a terminal
 packing    a dict of tensors and plain values as bytes, and back
+reading    files of strangers, read only as far as they should go
 """

@@ -11,9 +11,11 @@ from fmnist import UserError
 from fmnist.config.parse import check_machine
 from fmnist.config.schema import Config
 from fmnist.data.dataset import load
+from fmnist.nn.models import Parts, build
+from fmnist.nn.noise import Noise
 from fmnist.record import checkpoint
 from fmnist.record.result import check_data, of_run, read_result, recorded_data
-from fmnist.train.stack import Stack
+from fmnist.train.stack import Stack, check_weights
 
 
 def pick_device(device: str) -> torch.device:
@@ -24,9 +26,12 @@ def pick_device(device: str) -> torch.device:
     return picked
 
 
-def assemble(configs: Sequence[Config], directories: Sequence[Path] = ()) -> Stack:
+def assemble(
+    configs: Sequence[Config], directories: Sequence[Path] = (), weights: dict[str, torch.Tensor] | None = None
+) -> Stack:
     """A stack of runs that agree in all but their per-run knobs, ready to train, with data and device. directories:
-    theirs, where some may go on. Raises UserError for a mistake in the data, or in what the configs ask of them."""
+    theirs, where some may go on. weights: of a run, which it will be given. Raises UserError for a mistake in the data,
+    in what the configs ask of them, or in the weights: before there is room for a network of any size."""
     common = configs[0]
     device = pick_device(common.device)
     older = any(checkpoint.find(directory) and not recorded_data(directory) for directory in directories)
@@ -34,6 +39,9 @@ def assemble(configs: Sequence[Config], directories: Sequence[Path] = ()) -> Sta
     last = len(dataset.train.labels) % (common.batch_size or len(dataset.train.labels) + 1)
     if common.norm == "batch" and last == 1:
         raise UserError(f"batch_size must not leave a last batch of 1 row with batch_norm, got {common.batch_size}")
+    if weights is not None:
+        parts = Parts.of(configs, Noise(1), device="meta")
+        check_weights(build(common.model, parts, dataset.height * dataset.width, dataset.classes), weights)
     return Stack(configs, dataset, device)
 
 
@@ -57,7 +65,7 @@ def restore(directory: Path | str, weights: str | None = None, data: str | None 
     kept = state.get("average") if which == "average" else state["weights"]
     if kept is None:
         raise UserError(f"no averaged weights in {directory}: it was trained with ema=null")
-    stack = assemble([config], [directory])
+    stack = assemble([config], [directory], kept)
     check_data(directory, stack.dataset.digest)
     stack.step.go_on_with((read_result(directory) or {}).get("kernels", {}))
     with checkpoint.judging(file):

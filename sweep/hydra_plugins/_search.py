@@ -21,9 +21,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from fmnist import UserError
 from fmnist.config.names import job_name
 from fmnist.launch.runs import writing_to
+from fmnist.program.reading import check_plain, contents
 from fmnist.record.files import locked, replacing
 
 FILE = "study.jsonl"
+LARGEST = 1 << 30  # bytes of that file
 
 
 class Search:
@@ -46,6 +48,7 @@ class Search:
         other values than the search began with.
         """
         self.directory, self.metric = directory, metric
+        check_plain(directory, [FILE, f"{FILE}.pid"])
         with ExitStack() as lock:
             with writing_to("hydra.sweep.dir", directory):
                 file = directory / FILE
@@ -72,12 +75,12 @@ class Search:
                 storage=JournalStorage(journal), study_name="search", load_if_exists=True,
                 direction=StudyDirection[direction.upper()], pruner=optuna.pruners.MedianPruner(),
             )  # fmt: skip
+            asked = {name: text for name, text in self.space.asked.items() if name not in may_change}
+            before = {**self.optuna.user_attrs.get("asked", asked)}
         except OSError:
             raise
         except Exception as error:  # Optuna checks nothing of what it reads
             raise UserError(f"{self.directory / FILE} is damaged ({error!r}): choose another hydra.sweep.dir") from None
-        asked = {name: text for name, text in self.space.asked.items() if name not in may_change}
-        before = self.optuna.user_attrs.get("asked", asked)
         changed = [f"{name}={before.get(name)} there, {asked.get(name)} here" for name in {**before, **asked}
                    if before.get(name) != asked.get(name)]  # fmt: skip
         if self.optuna.direction.name.lower() != direction:
@@ -196,7 +199,10 @@ def _mend(file: Path) -> None:
     """Remove what a killed process has left: Optuna's lock, and a last line that was not written whole."""
     file.with_name(file.name + ".lock").unlink(missing_ok=True)
     if file.exists():
-        text = file.read_bytes()
+        try:
+            text = contents(file, LARGEST)
+        except OSError as error:
+            raise UserError(f"{file} cannot be read: {error.strerror}") from None
         whole = text[: text.rfind(b"\n") + 1]
         if whole != text:
             with replacing(file, "wb") as mended:

@@ -21,6 +21,7 @@ from fmnist import UserError
 from fmnist.config.parse import flat
 from fmnist.config.schema import MODELS, kind
 from fmnist.launch.runs import one_line, writing_to
+from fmnist.program.reading import check_plain
 from fmnist.record.files import naming
 
 
@@ -175,6 +176,7 @@ def keep_settings(config: Any) -> None:
     directory = Path(config.hydra.sweep.dir)
     with writing_to("hydra.sweep.dir", directory):
         directory.mkdir(parents=True, exist_ok=True)
+        check_plain(directory, ["multirun.yaml"])
         with naming(directory / "multirun.yaml"):
             OmegaConf.save(config, directory / "multirun.yaml")
 

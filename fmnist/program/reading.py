@@ -1,0 +1,67 @@
+"""Files of strangers: opened only where they are plain files, and read only as far as they should go."""
+
+import errno
+import gzip
+import os
+import resource
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+from typing import IO
+
+from fmnist import UserError
+
+
+def memory() -> int:
+    """Bytes that this process can have at most: the machine's memory, or the limit of the process."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return machine if limit == resource.RLIM_INFINITY else min(limit, machine)
+
+
+@contextmanager
+def opened(path: Path, most: int | None = None) -> Iterator[IO[bytes]]:
+    """A file to be read. Raises OSError with its name where it has more than `most` bytes (None: than memory has), and
+    where it is no plain file: a pipe or a device may never end."""
+    with open(path, "rb", opener=_without_waiting) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file", str(path))
+        if status.st_size > (memory() if most is None else most):
+            raise _too_large(path)
+        yield file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe that nobody writes to
+
+
+def _too_large(path: Path) -> OSError:
+    return OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+
+
+def contents(path: Path, most: int | None = None) -> bytes:
+    """The bytes of a file. Errors: those of `opened`."""
+    with opened(path, most) as file:
+        return file.read()
+
+
+def gunzipped(path: Path, most: int) -> bytes:
+    """The bytes of a gzip file, unpacked. Raises OSError where they are more than `most`, and what gzip raises."""
+    with opened(path, most) as packed, gzip.GzipFile(fileobj=packed) as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise _too_large(path)
+    return content
+
+
+def check_plain(directory: Path, names: Iterable[str]) -> None:
+    """Raise UserError where a name in a directory, or a name below it, is of something else than a file or a folder. A
+    link leads elsewhere: what is written to it would change another's files. One could wait for a pipe for ever."""
+    for path in chain.from_iterable(chain([path], path.rglob("*")) for path in map(directory.joinpath, names)):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            mode = path.lstat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise UserError(f"{path} must be a plain file or folder, and is a link, a pipe or a device: remove it")
