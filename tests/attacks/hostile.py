@@ -97,16 +97,13 @@ def result(**changes: Any) -> Callable[[Path], None]:
 
 
 def config(**changes: Any) -> Callable[[Path], None]:
-    """Other values in the config of a run's record; `model__depth` is in a group."""
+    """Other values in the config of a run's record; "model.depth" is in a group."""
 
     def make(run: Path) -> None:
         known = json.loads((run / "result.json").read_text(encoding="utf-8"))
         for name, value in changes.items():
-            group, _, knob = name.partition("__")
-            if knob:
-                known["config"][group][knob.strip("_") if knob == "target_" else knob] = value
-            else:
-                known["config"][name] = value
+            group, _, knob = name.rpartition(".")
+            (known["config"][group] if group else known["config"])[knob] = value
         instead(run / "result.json", json.dumps(known))
 
     return make
