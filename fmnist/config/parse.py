@@ -8,9 +8,7 @@ import json
 import math
 import os
 import pickle
-import re
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -44,13 +42,6 @@ def config_hash(config: Config) -> str:
 
 def parse(given: Any) -> Config:
     """A DictConfig or a dict of plain values -> Config. Raises UserError with one line for the first mistake found."""
-    try:
-        return _parse(given)
-    except RecursionError:
-        raise UserError("the config must be groups of knobs with a value each: it is nested deeper") from None
-
-
-def _parse(given: Any) -> Config:
     try:
         plain: Any = OmegaConf.to_container(given, resolve=True) if OmegaConf.is_config(given) else dict(given)
     except OmegaConfBaseException as error:
@@ -103,7 +94,9 @@ def _typed(schema: type, plain: dict[Any, Any], prefix: str, also: tuple[str, ..
         checking = pickle.loads(_structured(schema))
         for key, value in plain.items():
             if type(value) is not type(known[key]) or value != known[key]:  # setting takes long
-                checking[key] = _literal(value)
+                if "${" in repr(value):  # what a file says is no reference, such as to the environment
+                    raise UserError(f"{prefix}{key} must be a value, got the reference {value!r}")
+                checking[key] = value
         typed: Any = OmegaConf.to_object(checking)
     except (OmegaConfBaseException, OverflowError) as error:
         key = str(getattr(error, "full_key", key) or "").split("[")[0]
@@ -115,15 +108,6 @@ def _typed(schema: type, plain: dict[Any, Any], prefix: str, also: tuple[str, ..
         for element in value if isinstance(value, list) else [value]:
             _check(f"{prefix}{f.name}", element, f.metadata.get("allowed"), value)
     return typed
-
-
-def _literal(value: Any) -> Any:
-    """A value that means itself: what a file says is no reference to another value, or to the environment."""
-    if isinstance(value, dict):
-        return {key: _literal(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [*map(_literal, value)]
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 def _check(name: str, element: Any, allowed: str | Collection[str] | None, value: Any) -> None:
@@ -181,8 +165,7 @@ def _check_combination(config: Config) -> None:
     if config.data.name == "fashion" and config.anomaly.normal is not None and config.anomaly.normal > 9:
         raise UserError(f"anomaly.normal must be a class, 0 to 9, got {config.anomaly.normal}")
     if hasattr(model, "hidden") and not 0 < len(model.hidden) <= LAYERS:
-        allowed = f"at least one hidden layer, e.g. [300,100], and at most {LAYERS:,}"
-        raise UserError(f"model.hidden must name {allowed}, got {len(model.hidden):,}")
+        raise UserError(f"model.hidden must name at least one hidden layer, at most {LAYERS}, got {len(model.hidden)}")
     if len(getattr(config.optim, "betas", (0, 0))) != 2:
         raise UserError(f"optim.betas must be two numbers in [0, 1), got {config.optim.betas}")
     if config.optim.name == "sgd" and config.optim.nesterov and not config.optim.momentum:
@@ -237,11 +220,9 @@ def _check_augment(config: Config) -> None:
 
 def check_machine(config: Config) -> None:
     """Refuse what a config asks for and this machine does not have: a folder, a device."""
-    folder, names = "", False
-    with suppress(ValueError):  # a character that no path has
-        folder = os.path.expanduser(config.data.dir or "/")
-        names = config.data.name == "idx" and bool(glob.glob(f"{glob.escape(folder)}[-_. ]*"))  # of files in a folder
-    if not names and not os.path.isdir(folder):
+    folder = os.path.expanduser(config.data.dir or "/")
+    around = config.data.name == "idx" and os.path.isdir(os.path.dirname(folder) or ".")
+    if not os.path.isdir(folder) and not (around and glob.glob(f"{glob.escape(folder)}[-_. ]*")):  # files in a folder
         raise UserError(f"data.dir must be an existing folder, got {config.data.dir!r}")
     device, _, index = config.device.partition(":")
     if device == "cuda":

@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import json
 import os
 import resource
 import stat
@@ -9,9 +10,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from fmnist import UserError
+
+DEEPEST = 20  # JSON within JSON
 
 
 def memory() -> int:
@@ -55,6 +58,26 @@ def gunzipped(path: Path, most: int) -> bytes:
     if len(content) > most:
         raise _too_large(path)
     return content
+
+
+def parsed(content: bytes) -> Any:
+    """JSON. Raises ValueError where it is none, and where it is nested deeper than any file of ours."""
+    try:
+        found = level = json.loads(content.decode())
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    level = [found]
+    for _ in range(DEEPEST):
+        if not level:
+            return found
+        inner = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level = [*chain.from_iterable(inner)]
+    raise ValueError("nested too deeply")
+
+
+def numeric(values: Iterable[Any]) -> bool:
+    """Whether all are numbers as records have them: also nan and infinity, but no whole number that is no float."""
+    return all(type(value) is float or (type(value) is int and abs(value) < 1 << 53) for value in values)
 
 
 def check_plain(directory: Path, names: Iterable[str]) -> None:

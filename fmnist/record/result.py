@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,16 +11,15 @@ from typing import Any
 from fmnist import UserError
 from fmnist.config.parse import config_hash, flat, parse
 from fmnist.config.schema import AUGMENTATIONS, BEFORE, NOT_HASHED, WHOLE, Config, Knobs
-from fmnist.program.reading import check_plain, contents
+from fmnist.program.reading import check_plain, contents, numeric, parsed
 from fmnist.record.files import replacing
 
 RENAMED = {"test/gaps": "test/holes"}  # tags of older records
 FACTS = ("epoch", "time")  # what a row has beside its metrics
 LARGEST, LARGEST_ROWS, LONGEST = 1 << 22, 1 << 30, 1 << 20  # bytes of a result, of all rows, of a row
-NEEDED: dict[str, Any] = {"status": str, "epoch": int, "config": dict, "config_hash": str}
-OPTIONAL: dict[str, Any] = {"metrics": dict, "commits": list, "kernels": dict, "objective": int | float | None}
-# To these one writes without replacing them: see `check_plain`.
-KEPT = ("train.log", ".hydra", "figures", "00000", "projector_config.pbtxt")
+KINDS: dict[str, Any] = {"status": str, "epoch": int, "config": dict, "config_hash": str, "metrics": dict | None,
+                         "commits": list | None, "kernels": dict | None, "objective": int | float | None}  # fmt: skip
+KEPT = ("train.log", ".hydra", "figures", "00000", "projector_config.pbtxt")  # are not replaced when they are written
 
 
 @dataclass(frozen=True)
@@ -36,18 +35,17 @@ def read_result(directory: Path) -> dict[str, Any] | None:
     """A run's result.json, or None where no run was started. Raises UserError if it is damaged or cannot be read."""
     file = directory / "result.json"
     try:
-        result: dict[str, Any] = json.loads(contents(file, LARGEST).decode())
+        result: dict[str, Any] = parsed(contents(file, LARGEST))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{file} is damaged ({error}): remove it to start this run anew") from None
-    kinds = NEEDED | {name: kind for name, kind in OPTIONAL.items() if name in result} if isinstance(result, dict) else {}
-    if not kinds or not all(isinstance(result.get(name), kind) for name, kind in kinds.items()):
+    if not isinstance(result, dict) or not all(isinstance(result.get(name), kind) for name, kind in KINDS.items()):
         raise UserError(f"{file} is damaged (not a run's): remove it to start this run anew")
-    if "metrics" in result:
-        result["metrics"] = measured(result["metrics"])
+    if isinstance(metrics := result.get("metrics"), dict):
+        result["metrics"] = measured(metrics)
     return result
 
 
@@ -63,16 +61,11 @@ def read_rows(directory: Path) -> list[dict[str, float] | None]:
 
 def _row(line: bytes) -> dict[str, float] | None:
     try:
-        row = measured(json.loads(line)) if len(line) < LONGEST else {}
-    except (ValueError, AttributeError, RecursionError):
+        row = measured(parsed(line)) if len(line) < LONGEST else {}
+    except (ValueError, AttributeError):
         return None
     whole = numeric(row.values()) and "".join(row).isprintable() and type(row.get("epoch")) is int
     return row if whole else None
-
-
-def numeric(values: Iterable[Any]) -> bool:
-    """Whether all values are numbers such as records have: finite or not, but no whole number that is no float."""
-    return all(type(value) is float or (type(value) is int and abs(value) < 1 << 53) for value in values)
 
 
 def measured(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from fmnist import UserError
-from fmnist.program.reading import gunzipped
+from fmnist.program.reading import gunzipped, numeric, parsed
 from fmnist.record.files import replacing
-from fmnist.record.result import numeric
 from fmnist.report import records
 from fmnist.report.comparison import Result
 
@@ -48,11 +47,11 @@ def pack(results: Sequence[Result], file: Path) -> None:
 def unpack(file: Path) -> list[Result]:
     """The runs of a file that `pack` wrote. Raises UserError where there is none, or it is damaged."""
     try:
-        lines = gunzipped(file, MOST).decode().splitlines()
-        return [_result(json.loads(line), file) for line in lines]
+        lines = gunzipped(file, MOST).splitlines()
+        return [_result(parsed(line), file) for line in lines]
     except FileNotFoundError:
         raise UserError(f"there are no records of runs in {file}") from None
-    except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is damaged ({type(error).__name__}: {error})") from None
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from fmnist import UserError
 from fmnist.config.parse import check_machine
@@ -26,12 +27,10 @@ def pick_device(device: str) -> torch.device:
     return picked
 
 
-def assemble(
-    configs: Sequence[Config], directories: Sequence[Path] = (), weights: dict[str, torch.Tensor] | None = None
-) -> Stack:
+def assemble(configs: Sequence[Config], directories: Sequence[Path] = (), check: Any = None) -> Stack:
     """A stack of runs that agree in all but their per-run knobs, ready to train, with data and device. directories:
-    theirs, where some may go on. weights: of a run, which it will be given. Raises UserError for a mistake in the data,
-    in what the configs ask of them, or in the weights: before there is room for a network of any size."""
+    theirs, where some may go on. check: is called with the network before it has memory. Raises UserError for a mistake
+    in the data, or in what the configs ask of them."""
     common = configs[0]
     device = pick_device(common.device)
     older = any(checkpoint.find(directory) and not recorded_data(directory) for directory in directories)
@@ -39,9 +38,9 @@ def assemble(
     last = len(dataset.train.labels) % (common.batch_size or len(dataset.train.labels) + 1)
     if common.norm == "batch" and last == 1:
         raise UserError(f"batch_size must not leave a last batch of 1 row with batch_norm, got {common.batch_size}")
-    if weights is not None:
+    if check:
         parts = Parts.of(configs, Noise(1), device="meta")
-        check_weights(build(common.model, parts, dataset.height * dataset.width, dataset.classes), weights)
+        check(build(common.model, parts, dataset.height * dataset.width, dataset.classes))
     return Stack(configs, dataset, device)
 
 
@@ -65,10 +64,14 @@ def restore(directory: Path | str, weights: str | None = None, data: str | None 
     kept = state.get("average") if which == "average" else state["weights"]
     if kept is None:
         raise UserError(f"no averaged weights in {directory}: it was trained with ema=null")
-    stack = assemble([config], [directory], kept)
+
+    def check(model: nn.Module) -> None:
+        with checkpoint.judging(file):
+            check_weights(model, kept)
+
+    stack = assemble([config], [directory], check)
     check_data(directory, stack.dataset.digest)
-    stack.step.go_on_with((read_result(directory) or {}).get("kernels", {}))
-    with checkpoint.judging(file):
-        stack.load_weights(0, kept)
+    stack.step.go_on_with((read_result(directory) or {}).get("kernels") or {})
+    stack.load_weights(0, kept)
     stack.model.eval()
     return stack

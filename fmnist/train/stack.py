@@ -118,7 +118,5 @@ class Stack:
 def check_weights(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Raise UserError where a state dict is not of this model, whose runs are stacked."""
     for name, value in model.state_dict().items():
-        there, here = getattr(state.get(name), "shape", None), value.shape[1:]
-        if there != here:
-            found = "not" if there is None else [*there]
-            raise UserError(f"{name} is {found} in the checkpoint, {[*here]} here: were the data others?")
+        if (there := state[name].shape) != (here := value.shape[1:]):
+            raise UserError(f"{name} is {[*there]} in the checkpoint, {[*here]} here: were the data others?")
