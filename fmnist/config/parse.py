@@ -94,6 +94,8 @@ def _typed(schema: type, plain: dict[Any, Any], prefix: str, also: tuple[str, ..
         checking = pickle.loads(_structured(schema))
         for key, value in plain.items():
             if type(value) is not type(known[key]) or value != known[key]:  # setting takes long
+                if isinstance(value, list) and len(value) > LAYERS:
+                    raise UserError(f"{prefix}{key} must have at most {LAYERS} numbers, got {len(value)}")
                 if "${" in repr(value):  # what a file says is no reference, such as to the environment
                     raise UserError(f"{prefix}{key} must be a value, got the reference {value!r}")
                 checking[key] = value
@@ -164,8 +166,8 @@ def _check_combination(config: Config) -> None:
             raise UserError(f"{name} must be null for model {model.name}, got {value}: {why}")
     if config.data.name == "fashion" and config.anomaly.normal is not None and config.anomaly.normal > 9:
         raise UserError(f"anomaly.normal must be a class, 0 to 9, got {config.anomaly.normal}")
-    if hasattr(model, "hidden") and not 0 < len(model.hidden) <= LAYERS:
-        raise UserError(f"model.hidden must name at least one hidden layer, at most {LAYERS}, got {len(model.hidden)}")
+    if hasattr(model, "hidden") and not model.hidden:
+        raise UserError("model.hidden must name at least one hidden layer, e.g. [300,100], got []")
     if len(getattr(config.optim, "betas", (0, 0))) != 2:
         raise UserError(f"optim.betas must be two numbers in [0, 1), got {config.optim.betas}")
     if config.optim.name == "sgd" and config.optim.nesterov and not config.optim.momentum:

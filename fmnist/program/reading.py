@@ -1,6 +1,5 @@
 """Files of strangers: opened only where they are plain files, and read only as far as they should go."""
 
-import errno
 import gzip
 import json
 import os
@@ -26,14 +25,13 @@ def memory() -> int:
 
 @contextmanager
 def opened(path: Path, most: int | None = None) -> Iterator[IO[bytes]]:
-    """A file to be read. Raises OSError with its name where it has more than `most` bytes (None: than memory has), and
-    where it is no plain file: a pipe or a device may never end."""
+    """A file to be read. Raises UserError where it has more than `most` bytes (None: than memory has), and where it is
+    no plain file: a pipe or a device may never end. Raises OSError where it cannot be opened."""
     with open(path, "rb", opener=_without_waiting) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no plain file", str(path))
-        if status.st_size > (memory() if most is None else most):
-            raise _too_large(path)
+            raise UserError(f"{path} must be a plain file")
+        check_size(path, status.st_size, memory() if most is None else most)
         yield file
 
 
@@ -41,8 +39,10 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # a pipe that nobody writes to
 
 
-def _too_large(path: Path) -> OSError:
-    return OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+def check_size(path: Path, size: int, most: int) -> None:
+    """Raise UserError where a file has more bytes than it may have."""
+    if size > most:
+        raise UserError(f"{path} must have at most {most:,} bytes, got {size:,} or more")
 
 
 def contents(path: Path, most: int | None = None) -> bytes:
@@ -52,11 +52,10 @@ def contents(path: Path, most: int | None = None) -> bytes:
 
 
 def gunzipped(path: Path, most: int) -> bytes:
-    """The bytes of a gzip file, unpacked. Raises OSError where they are more than `most`, and what gzip raises."""
+    """The bytes of a gzip file, at most so many when they are unpacked. Errors: those of `opened` and of gzip."""
     with opened(path, most) as packed, gzip.GzipFile(fileobj=packed) as stream:
         content = stream.read(most + 1)
-    if len(content) > most:
-        raise _too_large(path)
+    check_size(path, len(content), most)
     return content
 
 

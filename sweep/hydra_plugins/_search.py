@@ -95,6 +95,9 @@ class Search:
         found = {}
         trial: Any
         for trial in self.optuna.get_trials(deepcopy=False):
+            if trial.state.is_finished():  # all was chosen
+                lacking = [name for name in self.space.groups if name not in trial.params]
+                found |= {name: f"its trials choose no {name}" for name in lacking}
             for name, values in trial.distributions.items():
                 try:
                     check_distribution_compatibility(values, self.space.values[name])
@@ -199,10 +202,7 @@ def _mend(file: Path) -> None:
     """Remove what a killed process has left: Optuna's lock, and a last line that was not written whole."""
     file.with_name(file.name + ".lock").unlink(missing_ok=True)
     if file.exists():
-        try:
-            text = contents(file, LARGEST)
-        except OSError as error:
-            raise UserError(f"{file} cannot be read: {error.strerror}") from None
+        text = contents(file, LARGEST)
         whole = text[: text.rfind(b"\n") + 1]
         if whole != text:
             with replacing(file, "wb") as mended:

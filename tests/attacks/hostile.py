@@ -68,10 +68,10 @@ def instead(path: Path, content: bytes | str) -> Path:
     return path
 
 
-def sparse(path: Path, beginning: bytes = b"") -> None:
+def sparse(path: Path, beginning: bytes = b"", size: int = HUGE) -> None:
     """A file of ten gigabytes that takes no room."""
     instead(path, beginning)
-    os.truncate(path, HUGE)
+    os.truncate(path, size)
 
 
 def pipe(path: Path) -> None:
@@ -104,7 +104,7 @@ def config(**changes: Any) -> Callable[[Path], None]:
         for name, value in changes.items():
             group, _, knob = name.rpartition(".")
             (known["config"][group] if group else known["config"])[knob] = value
-        instead(run / "result.json", json.dumps(known))
+        instead(run / "result.json", json.dumps(known | {"config_hash": "0"}))
 
     return make
 
@@ -171,6 +171,6 @@ def hydra_tags(run: Path) -> None:
     (run / ".hydra").mkdir(exist_ok=True)
     command = f"touch '{run.parent / 'canary'}'"
     for name in ("config.yaml", "hydra.yaml", "overrides.yaml"):
-        text = f"model: !!python/object/apply:os.system [\"{command}\"]\ndata: {{_target_: os.system, _args_: [\"{command}\"]}}\n"
+        text = f'model: !!python/object/apply:os.system ["{command}"]\ndata: {{_target_: os.system, _args_: ["{command}"]}}\n'
         instead(run / ".hydra" / name, text)
     instead(run / "multirun.yaml", f'!!python/object/apply:os.system ["{command}"]\n')

@@ -29,7 +29,7 @@ ATTACKS = {
     "10^12 bytes promised": (IMAGES, MANY, "its header promises 1,000,000,000,016 bytes, more than there is memory"),
     "10^12 bytes promised, packed": (f"{IMAGES}.gz", gzip.compress(MANY), "its header promises"),
     "2^96 images promised": (IMAGES, header(*[2**32 - 1] * 3), "its header promises"),
-    "4 10^9 labels promised": (LABELS, header(2**32 - 1), "truncated: 8 bytes, must be 4294967303 by its header|promises"),
+    "4 10^9 labels promised": (LABELS, header(2**32 - 1), "truncated: 8 bytes, must be 4294967303 by its header|its header promises"),
     "a bomb": (f"{IMAGES}.gz", gzip_bomb(header(20, 3, 2) + bytes(120), 1 << 11), "trailing bytes: more bytes, must be 136"),
     "a bomb of labels": (f"{LABELS}.gz", gzip_bomb(header(20) + bytes(20), 1 << 11), "trailing bytes: more bytes, must be 28"),
     "a bomb that is no IDX file": (f"{IMAGES}.gz", gzip_bomb(b"", 1 << 11), "wrong magic 00000000"),
@@ -56,7 +56,7 @@ def test_a_hostile_file_of_data_is_one_line(what, tmp_path):
         for read in (lambda: fetch.files("idx", str(tmp_path)), lambda: digest_of(tmp_path)):
             with pytest.raises(UserError, match=reason) as caught:
                 read()
-            assert str(caught.value).startswith(f"{file}: ")
+            assert str(caught.value).startswith(str(file))
             assert "\n" not in str(caught.value)
 
 
@@ -87,7 +87,7 @@ def test_names_of_classes_of_ten_gigabytes_are_one_line(name, tmp_path):
     (tmp_path / name).touch()
     os.truncate(tmp_path / name, HUGE)
     with bounded(ROOM):
-        refuses(lambda: fetch.files("idx", str(place)), f"{tmp_path / name}: cannot be read: ", "File too large")
+        refuses(lambda: fetch.files("idx", str(place)), f"{tmp_path / name} must have at most 1,048,576 bytes")
 
 
 def test_names_of_classes_are_drawn_as_they_are(tmp_path, monkeypatch, capsys):

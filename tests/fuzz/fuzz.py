@@ -44,7 +44,7 @@ def gzipped(folder: Path) -> Read:
 
     def one(data: bytes) -> None:
         file.write_bytes(data[1:] if data[:1] < b"a" else gzip.compress(data[1:], 1))
-        read(file, data[:1] < b"b")
+        read(file, data[:1].lower() == b"a")
 
     return one
 
@@ -105,7 +105,6 @@ def checkpoint(folder: Path) -> Read:
 def archive(folder: Path) -> Read:
     """A file of the records of runs: bytes that are to be packed, or are already; the first byte says which."""
     from fmnist.replication.archive import pack, unpack
-    from fmnist.replication.evidence import studied
 
     file = folder / "study.jsonl.gz"
 
@@ -163,6 +162,8 @@ def overrides(_: Path) -> Read:
 
 def config(_: Path) -> Read:
     """A config as JSON, over the default one."""
+    import torch  # noqa: F401 - a device is looked for: not within an input, which has a time limit
+
     from fmnist.config.parse import check_machine, config_hash, parse
 
     def one(data: bytes) -> None:
@@ -193,7 +194,12 @@ def seeds(reader: str) -> dict[str, bytes]:
     from fmnist.program.packing import packed
 
     weights = {"0.weight": torch.ones(2, 3), "0.bias": torch.zeros(2)}
-    state = {"config_hash": "0", "epoch": 1, "seconds": 0.5, "best": {"epoch": 1, "value": float("inf"), "weights": weights}}
+    state = {
+        "config_hash": "0",
+        "epoch": 1,
+        "seconds": 0.5,
+        "best": {"epoch": 1, "value": float("inf"), "weights": weights},
+    }
     return {"whole": b"A" + packed(state | {"weights": weights, "optimizer": {"steps": 3}, "average": None})}
 
 
@@ -225,10 +231,20 @@ def main() -> None:
     for seed, content in seeds(name).items():
         (known / seed).write_bytes(content)
     limit = f"-runs={arguments.runs}" if arguments.runs else f"-max_total_time={arguments.seconds}"
-    options = [limit, "-max_len=4096", "-timeout=20", "-rss_limit_mb=4096", "-print_final_stats=1", "-verbosity=0",
+    options = [limit, "-max_len=4096", "-timeout=120", "-rss_limit_mb=4096", "-print_final_stats=1", "-verbosity=0",
                f"-artifact_prefix={KEPT / name}-"]  # fmt: skip
     words = CORPUS / f"{name}.dict"
-    atheris.Setup([sys.argv[0], *options, *([f"-dict={words}"] if words.exists() else []), str(known), str(CORPUS / name)], one)
+    corpus = CORPUS / name
+    atheris.Setup(
+        [
+            sys.argv[0],
+            *options,
+            *([f"-dict={words}"] if words.exists() else []),
+            str(known),
+            *([str(corpus)] if corpus.exists() else []),
+        ],
+        one,
+    )
     atheris.Fuzz()
 
 
