@@ -12,11 +12,11 @@ import torch
 
 from fmnist.config.schema import Config
 from fmnist.program.progress import progress
+from fmnist.program.signals import catching
 from fmnist.record.result import Outcome, metrics_in_words, read_result
 from fmnist.speed.kernels import bfloat16_is_emulated
 from fmnist.train.restore import assemble
 from fmnist.train.run import Run
-from fmnist.train.signals import catching
 from fmnist.train.stack import Stack
 from fmnist.view.measure import final
 from fmnist.view.watch import watch

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from fmnist import UserError
 from fmnist.config.parse import check_machine
@@ -66,7 +65,7 @@ def restore(directory: Path | str, weights: str | None = None, data: str | None 
     if kept is None:
         raise UserError(f"no averaged weights in {directory}: it was trained with ema=null")
 
-    def check(model: nn.Module) -> None:
+    def check(model: torch.nn.Module) -> None:
         with checkpoint.judging(file):
             check_weights(model, kept)
 

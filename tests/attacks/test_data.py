@@ -29,14 +29,26 @@ ATTACKS = {
     "10^12 bytes promised": (IMAGES, MANY, "its header promises 1,000,000,000,016 bytes, more than there is memory"),
     "10^12 bytes promised, packed": (f"{IMAGES}.gz", gzip.compress(MANY), "its header promises"),
     "2^96 images promised": (IMAGES, header(*[2**32 - 1] * 3), "its header promises"),
-    "4 10^9 labels promised": (LABELS, header(2**32 - 1), "truncated: 8 bytes, must be 4294967303 by its header|its header promises"),
-    "a bomb": (f"{IMAGES}.gz", gzip_bomb(header(20, 3, 2) + bytes(120), 1 << 11), "trailing bytes: more bytes, must be 136"),
-    "a bomb of labels": (f"{LABELS}.gz", gzip_bomb(header(20) + bytes(20), 1 << 11), "trailing bytes: more bytes, must be 28"),
+    "4 10^9 labels promised": (
+        LABELS,
+        header(2**32 - 1),
+        "truncated: 8 bytes, must be 4294967303 by its header|its header promises",
+    ),
+    "a bomb": (
+        f"{IMAGES}.gz",
+        gzip_bomb(header(20, 3, 2) + bytes(120), 1 << 11),
+        "trailing bytes: more bytes, must be 136",
+    ),
+    "a bomb of labels": (
+        f"{LABELS}.gz",
+        gzip_bomb(header(20) + bytes(20), 1 << 11),
+        "trailing bytes: more bytes, must be 28",
+    ),
     "a bomb that is no IDX file": (f"{IMAGES}.gz", gzip_bomb(b"", 1 << 11), "wrong magic 00000000"),
     "a bomb in a bomb": (f"{IMAGES}.gz", gzip.compress(gzip_bomb(b"", 1 << 11)), "wrong magic 1f8b"),
     "a page": (IMAGES, b"<!DOCTYPE html><script>alert(1)</script>", "wrong magic 3c21444f"),
     "a pickle": (IMAGES, b"\x80\x04\x95cos\nsystem\n", "truncated|wrong magic"),
-}  # fmt: skip
+}
 
 
 def put(folder: Path, name: str, content: bytes) -> Path:

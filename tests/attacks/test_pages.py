@@ -15,12 +15,63 @@ from fmnist.report.tables import Table, code, escape
 
 TAGS = {"h1", "h2", "h3", "p", "strong", "code", "table", "thead", "tbody", "tr", "th", "td", "img"}
 TOKENS = [
-    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "<!--", "-->", "<![CDATA[", "]]>", "<?php", "?>", "<!doctype",
-    "</td></table>", "</style>", "</body>", "<a href='javascript:alert(1)'>", "[x](javascript:alert(1))", "![x](http://a.b/c)",
-    "[x]: http://a.b", "<http://a.b>", "`", "``", "```", "~~~", "|", "\\", "**", "__", "*a*", "_b_", "# ", "> ", "- ", "1. ", "---",
-    "    ", "\t", "\n", "\n\n", "&lt;", "&#60;script&#62;", "&", "\"", "'", "{: onclick=x }", "[TOC]", "[^1]", "http://a.b",
-    "\x02", "\x03", "\x02amp\x03", "klzzwxh:0001", "\x02klzzwxh:0\x03", "\x02wzxhzdk:0\x03", "wzxhzdk:0", "\u202e", "\x1b[31m", "a", " ",
-]  # fmt: skip
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<!--",
+    "-->",
+    "<![CDATA[",
+    "]]>",
+    "<?php",
+    "?>",
+    "<!doctype",
+    "</td></table>",
+    "</style>",
+    "</body>",
+    "<a href='javascript:alert(1)'>",
+    "[x](javascript:alert(1))",
+    "![x](http://a.b/c)",
+    "[x]: http://a.b",
+    "<http://a.b>",
+    "`",
+    "``",
+    "```",
+    "~~~",
+    "|",
+    "\\",
+    "**",
+    "__",
+    "*a*",
+    "_b_",
+    "# ",
+    "> ",
+    "- ",
+    "1. ",
+    "---",
+    "    ",
+    "\t",
+    "\n",
+    "\n\n",
+    "&lt;",
+    "&#60;script&#62;",
+    "&",
+    '"',
+    "'",
+    "{: onclick=x }",
+    "[TOC]",
+    "[^1]",
+    "http://a.b",
+    "\x02",
+    "\x03",
+    "\x02amp\x03",
+    "klzzwxh:0001",
+    "\x02klzzwxh:0\x03",
+    "\x02wzxhzdk:0\x03",
+    "wzxhzdk:0",
+    "\u202e",
+    "\x1b[31m",
+    "a",
+    " ",
+]
 
 
 class Elements(HTMLParser):
@@ -63,14 +114,40 @@ def words(text):
 def test_any_text_is_shown_as_it_is(hostile):
     """As a title, a heading, code, a caption, a cell and the header of a table."""
     table = Table([hostile, "b"], [[hostile, "1"], ["a", hostile]], strong=(1,))
-    parts = [f"# {escape(hostile)}", f"### Compared with {escape(hostile)}", f"Made by {code(hostile)}.",
-             f"Words. {escape(hostile)}", table.markdown(), "The end."]  # fmt: skip
+    parts = [
+        f"# {escape(hostile)}",
+        f"### Compared with {escape(hostile)}",
+        f"Made by {code(hostile)}.",
+        f"Words. {escape(hostile)}",
+        table.markdown(),
+        "The end.",
+    ]
     page = page_of(hostile, "\n\n".join(part.strip() for part in parts) + "\n", {})
     found = Elements(body(page))
     assert {tag for tag, _ in found.found} <= TAGS
     assert not any(attributes for _, attributes in found.found)
-    expected = ["h1", "h3", "p", "code", "p", "table", "thead", "tr", "th", "th", "tbody",
-                "tr", "td", "td", "tr", "td", "strong", "td", "strong", "p"]  # fmt: skip
+    expected = [
+        "h1",
+        "h3",
+        "p",
+        "code",
+        "p",
+        "table",
+        "thead",
+        "tr",
+        "th",
+        "th",
+        "tbody",
+        "tr",
+        "td",
+        "td",
+        "tr",
+        "td",
+        "strong",
+        "td",
+        "strong",
+        "p",
+    ]
     if plain := words(hostile).strip("#"):  # signs at the end of a heading are left out
         assert [tag for tag, _ in found.found] == expected
         assert words(found.text).count(plain) >= 6

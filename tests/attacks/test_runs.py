@@ -59,34 +59,49 @@ class Attack:
 ATTACKS = {
     "a pickle as last.pt": Attack(a_pickle("last.pt"), rf"last\.pt {DAMAGED}", rf"last\.pt {DAMAGED}"),
     "a pickle as last.safetensors": Attack(
-        a_pickle("last.safetensors"), r"last\.safetensors is damaged", r"last\.safetensors is damaged"),
+        a_pickle("last.safetensors"), r"last\.safetensors is damaged", r"last\.safetensors is damaged"
+    ),
     "a zip bomb as checkpoint": Attack(zip_bomb, rf"last\.{MATCH} is damaged", rf"last\.{MATCH} is damaged"),
     "a checkpoint of 1 TB": Attack(
-        lambda run: sparse(weights(run), size=1 << 40), r"last.* must have at most", r"last.* must have at most"),
+        lambda run: sparse(weights(run), size=1 << 40), r"last.* must have at most", r"last.* must have at most"
+    ),
     "a header of 10^15 bytes": Attack(safetensors({}, length=10**15), "is damaged", "is damaged"),
     "a header that promises 10^15 bytes": Attack(
-        safetensors({"a": tensor([10**15 // 4], 0, 10**15)}), "is damaged", "is damaged"),
+        safetensors({"a": tensor([10**15 // 4], 0, 10**15)}), "is damaged", "is damaged"
+    ),
     "tensors that overlap": Attack(
-        safetensors({"a": tensor([4], 0, 16), "b": tensor([4], 8, 24)}, bytes(24)), "is damaged", "is damaged"),
+        safetensors({"a": tensor([4], 0, 16), "b": tensor([4], 8, 24)}, bytes(24)), "is damaged", "is damaged"
+    ),
     "a checkpoint that is a pipe": Attack(
-        lambda run: pipe(weights(run)), "last.* must be a plain file", "last.* must be a plain file"),
+        lambda run: pipe(weights(run)), "last.* must be a plain file", "last.* must be a plain file"
+    ),
     "a checkpoint without end": Attack(
-        lambda run: endless(weights(run)), "last.* must be a plain file", "last.* must be a plain file"),
+        lambda run: endless(weights(run)), "last.* must be a plain file", "last.* must be a plain file"
+    ),
     "a record of 10 GB": Attack(
-        lambda run: sparse(run / "result.json"), r"result\.json must have at most",
-        r"result\.json must have at most", "unreadable"),
+        lambda run: sparse(run / "result.json"),
+        r"result\.json must have at most",
+        r"result\.json must have at most",
+        "unreadable",
+    ),
     "a record that is a pipe": Attack(
-        lambda run: pipe(run / "result.json"), r"result\.json must be a plain file",
-        r"result\.json must be a plain file", "unreadable"),
+        lambda run: pipe(run / "result.json"),
+        r"result\.json must be a plain file",
+        r"result\.json must be a plain file",
+        "unreadable",
+    ),
     "a record without end": Attack(
-        lambda run: endless(run / "result.json"), r"result\.json must be a plain file",
-        r"result\.json must be a plain file", "unreadable"),
-    "a record that is nested": Attack(
-        lambda run: void_write(run, "[" * 100_000), WORSE, WORSE, "unreadable"),
+        lambda run: endless(run / "result.json"),
+        r"result\.json must be a plain file",
+        r"result\.json must be a plain file",
+        "unreadable",
+    ),
+    "a record that is nested": Attack(lambda run: void_write(run, "[" * 100_000), WORSE, WORSE, "unreadable"),
     "a record that is not UTF-8": Attack(lambda run: void_write(run, b"\xff\xfe{}"), WORSE, WORSE, "unreadable"),
     "NaN for the epoch": Attack(result(epoch=float("nan")), WORSE, WORSE, "unreadable"),
     "infinity for metrics": Attack(
-        result(metrics={"test/accuracy": float("inf"), "test/loss": float("nan")}), status="interrupted"),
+        result(metrics={"test/accuracy": float("inf"), "test/loss": float("nan")}), status="interrupted"
+    ),
     "text for metrics": Attack(result(metrics="<b>"), WORSE, WORSE, "unreadable"),
     "an objective of text": Attack(result(status="done", objective="high"), WORSE, WORSE, "unreadable"),
     "done without an objective": Attack(lambda run: without(run, "objective"), "", "", "unreadable"),
@@ -96,34 +111,48 @@ ATTACKS = {
     "a number of 400 digits for a rate": Attack(config(lr=10**400), "lr must be ", "lr must be "),
     "NaN for a rate": Attack(config(lr=float("nan")), "lr must be ", "lr must be ", "unreadable"),
     "10^9 layers": Attack(config(model={"name": "deep", "depth": 10**9}), "model.depth must be ", "model.depth"),
-    "10^6 hidden layers": Attack(config(**{"model.hidden": [1] * 10**6}), "model.hidden must have at most 10000 numbers", "model.hidden"),
-    "10^9 units": Attack(config(**{"model.hidden": [10**9, 4]}), r"is \[6\] in the checkpoint, \[1000000000\] here|is ", OTHER),
+    "10^6 hidden layers": Attack(
+        config(**{"model.hidden": [1] * 10**6}), "model.hidden must have at most 10000 numbers", "model.hidden"
+    ),
+    "10^9 units": Attack(
+        config(**{"model.hidden": [10**9, 4]}), r"is \[6\] in the checkpoint, \[1000000000\] here|is ", OTHER
+    ),
     "10^9 samples": Attack(
-        config(model={"name": "vae", "iwae_samples": 10**9}), "model.iwae_samples must be", "model.iwae_samples"),
+        config(model={"name": "vae", "iwae_samples": 10**9}), "model.iwae_samples must be", "model.iwae_samples"
+    ),
     "a config with _target_": Attack(
-        config(**{"model._target_": "os.system", "optim._target_": "os.system"}), "unknown knob model._target_",
-        "unknown knob model._target_"),
+        config(**{"model._target_": "os.system", "optim._target_": "os.system"}),
+        "unknown knob model._target_",
+        "unknown knob model._target_",
+    ),
     "a config that is nested": Attack(config(model=nested(400)), "model|nested", "model|nested", "unreadable"),
     "a config of deep tables": Attack(
-        config(model={"name": "mlp", "hidden": nested(300)}), "model.hidden|nested", "model.hidden|nested", "unreadable"),
-    "a name that is a list": Attack(config(**{"model.name": ["mlp"]}), "model.name must be", "model.name", "unreadable"),
+        config(model={"name": "mlp", "hidden": nested(300)}), "model.hidden|nested", "model.hidden|nested", "unreadable"
+    ),
+    "a name that is a list": Attack(
+        config(**{"model.name": ["mlp"]}), "model.name must be", "model.name", "unreadable"
+    ),
     "a reference to the environment": Attack(
-        config(loss="${oc.env:HOME}"), r"loss must be a value, got the reference '\$\{oc.env:HOME\}'", "loss must be"),
+        config(loss="${oc.env:HOME}"), r"loss must be a value, got the reference '\$\{oc.env:HOME\}'", "loss must be"
+    ),
     "a path with a NUL": Attack(config(**{"data.dir": "/a\0b"}), "data.dir must be", ""),
     "a path of half a letter": Attack(config(**{"data.dir": "/a\ud800b/c"}), "data.dir must be", ""),
     "rows of 10 GB": Attack(
-        lambda run: sparse(run / "metrics.jsonl"), "", r"metrics\.jsonl must have at most", "unreadable"),
+        lambda run: sparse(run / "metrics.jsonl"), "", r"metrics\.jsonl must have at most", "unreadable"
+    ),
     "rows that are a pipe": Attack(
-        lambda run: pipe(run / "metrics.jsonl"), "", r"metrics\.jsonl must be a plain file", "unreadable"),
-    "a row of 100 MB": Attack(
-        rows('{"epoch": 1, "a": [' + "[]," * 33_000_000 + "[]]}"), status="unreadable"),
-    "rows of text": Attack(rows('{"epoch": 1, "train/loss": "<script>"}', '{"epoch": 1, "time": "x"}'), status="unreadable"),
+        lambda run: pipe(run / "metrics.jsonl"), "", r"metrics\.jsonl must be a plain file", "unreadable"
+    ),
+    "a row of 100 MB": Attack(rows('{"epoch": 1, "a": [' + "[]," * 33_000_000 + "[]]}"), status="unreadable"),
+    "rows of text": Attack(
+        rows('{"epoch": 1, "train/loss": "<script>"}', '{"epoch": 1, "time": "x"}'), status="unreadable"
+    ),
     "rows of NaN": Attack(rows('{"epoch": 1, "train/loss": NaN, "validation/loss": -Infinity}')),
     "an epoch of 200 digits": Attack(rows('{"epoch": 1' + 200 * "0" + "}"), status="unreadable"),
     "a tag that is no text": Attack(rows('{"epoch": 1, "\\ud800": 1.0}'), status="unreadable"),
     "Python in Hydra's YAML": Attack(hydra_tags),
     "events of another run": Attack(lambda run: void_events(run)),
-}  # fmt: skip
+}
 
 
 def without(run: Path, name: str) -> None:
@@ -190,7 +219,7 @@ def test_a_hostile_run_is_a_line_or_nothing_for_all_who_read_it(name, trained, b
             assert status == (2 if expected else 0)
             assert error.count("\n") == (1 if expected else 0), error
             assert re.search(f"^error: {MATCH}{expected}" if expected else "^$", error), error
-        status, out, error = said(monkeypatch, capsys, report.main, box, "--output", box.parent / "page")
+        status, _, error = said(monkeypatch, capsys, report.main, box, "--output", box.parent / "page")
         assert (status, error) == (0, ""), error
         (found,) = read([box])
         assert found.status == attack.status, found.error
