@@ -132,9 +132,7 @@ def zip_bomb(run: Path) -> None:
     file = weights(run)
     file.unlink()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        with archive.open("archive/data.pkl", "w", force_zip64=True) as stream:
-            for _ in range(32):
-                stream.write(bytes(1 << 23))
+        archive.writestr("archive/data.pkl", bytes(1 << 28))
 
 
 def gzip_bomb(beginning: bytes, megabytes: int) -> bytes:
@@ -170,7 +168,8 @@ def hydra_tags(run: Path) -> None:
     """Files of Hydra with Python's tags in their YAML, and with a class to be made."""
     (run / ".hydra").mkdir(exist_ok=True)
     command = f"touch '{run.parent / 'canary'}'"
+    text = f'model: !!python/object/apply:os.system ["{command}"]\n'
+    text += f'data: {{_target_: os.system, _args_: ["{command}"]}}\n'
     for name in ("config.yaml", "hydra.yaml", "overrides.yaml"):
-        text = f'model: !!python/object/apply:os.system ["{command}"]\ndata: {{_target_: os.system, _args_: ["{command}"]}}\n'
         instead(run / ".hydra" / name, text)
     instead(run / "multirun.yaml", f'!!python/object/apply:os.system ["{command}"]\n')

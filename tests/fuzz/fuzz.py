@@ -2,8 +2,8 @@
 
 python tests/fuzz/fuzz.py READER [--seconds S | --runs N]
 
-A reader may refuse what it is given, by UserError or OSError and by what its description says. Anything else is a finding: its input is
-kept in .fuzz/, and the status is not 0. New inputs that reach new code are kept in .fuzz/READER/.
+A reader may refuse what it is given, by UserError or OSError and by what its description says. Anything else is a
+finding: its input is kept in .fuzz/, and the status is not 0. Inputs that reach new code are kept in .fuzz/READER/.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Each reader that is fuzzed takes the inputs of its corpus, whole and cut short, without an error that is none of ours."""
+"""Each reader that is fuzzed takes the inputs of its corpus, whole and cut short: no error is none of ours."""
 
 import sys
 from contextlib import suppress
