@@ -51,6 +51,15 @@ def searched(directory):
     return ""
 
 
+def test_a_finished_trial_that_chose_nothing_is_another_searchs(tmp_path):
+    """Found by fuzzing: a trial that trains may lack a choice, since a process was killed; one that is done may not."""
+    space = (SPACE, "optim=adam,sgd")
+    drive(tmp_path, (SPACE,), parabola, **ASKED)
+    text = (tmp_path / FILE).read_text(encoding="utf-8")
+    instead(tmp_path / FILE, "\n".join(step for step in text.splitlines() if '"asked"' not in step) + "\n")
+    refuses(lambda: search_in(tmp_path, space), f"{tmp_path} holds another search (its trials choose no optim)")
+
+
 @pytest.mark.parametrize("what", LINES)
 def test_a_hostile_line_of_a_search_is_one_line_or_nothing(what, tmp_path):
     drive(tmp_path / "here", (SPACE,), parabola, **ASKED)
