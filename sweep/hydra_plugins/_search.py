@@ -92,7 +92,7 @@ class Search:
 
     def _chosen_otherwise(self) -> list[str]:
         """What the trials so far have chosen from other values: seeds in an older version, files that there were."""
-        found = {}
+        found: dict[str, str] = {}
         trial: Any
         for trial in self.optuna.get_trials(deepcopy=False):
             if trial.state.is_finished():  # all was chosen
