@@ -79,11 +79,18 @@ def numeric(values: Iterable[Any]) -> bool:
     return all(type(value) is float or (type(value) is int and abs(value) < 1 << 53) for value in values)
 
 
+def _within(path: Path) -> Iterator[Path]:
+    """A path and all below it. It is asked for what is below a path only when that is known to be no link."""
+    yield path
+    for folder, folders, files in os.walk(path):
+        yield from (Path(folder, name) for name in (*folders, *files))
+
+
 def check_plain(directory: Path, names: Iterable[str]) -> None:
     """Raise UserError where a name in a directory, or a name below it, is of something else than a file or a folder. A
     link leads elsewhere: what is written to it would change another's files. One could wait for a pipe for ever."""
-    for path in chain.from_iterable(chain([path], path.rglob("*")) for path in map(directory.joinpath, names)):
-        with suppress(FileNotFoundError, NotADirectoryError):
+    for path in chain.from_iterable(map(_within, map(directory.joinpath, names))):
+        with suppress(OSError):  # what is not there, and what may not be seen: nothing is written to it
             mode = path.lstat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 raise UserError(f"{path} must be a plain file or folder, and is a link, a pipe or a device: remove it")
