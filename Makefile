@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train test test-long test-avx2 test-sanitize fuzz-layers torture test-gpu test-habits test-endurance audit tensorboard test-cluster test-ray bench report claims claim lint format clean
+.PHONY: help install data train test test-long test-avx2 test-sanitize test-fuzz fuzz fuzz-layers torture test-gpu test-habits test-endurance audit tensorboard test-cluster test-ray bench report claims claim lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,6 +43,19 @@ test-avx2: data ## the same as on a processor with AVX2 alone
 
 test-sanitize: $(READY) ## the native code at odd sizes under sanitizers: address, undefined behaviour, threads
 	CC=$(CC) tests/native/sanitize.sh
+
+test-fuzz: ## all that reads files or words of others, fuzzed for 20 seconds each
+	@$(MAKE) --no-print-directory fuzz SECONDS=20
+
+SECONDS := 3600
+READERS := idx gzip result metrics checkpoint archive study overrides config
+
+fuzz: .venv/fuzz ## the same for an hour each, with what was found before (READERS="idx gzip" SECONDS=60)
+	@for reader in $(READERS); do echo "fuzzing $$reader"; $(BIN)/python tests/fuzz/fuzz.py $$reader --seconds $(SECONDS) || exit 1; done
+
+.venv/fuzz: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt atheris || echo "going on without atheris"
+	@touch $@
 
 fuzz-layers: data ## 10,000 random layer orders, the tape against autograd
 	FMNIST_ORDERS=10000 $(BIN)/python -m pytest tests/speed/test_orders.py
@@ -138,4 +151,4 @@ format: $(READY) ## put the code into the project's format
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and all caches; runs and data stay
-	rm -rf .venv .bench .ray .audit build *.egg-info fmnist/speed/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench .ray .audit .fuzz build *.egg-info fmnist/speed/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,6 +12,7 @@ from fmnist import UserError
 from fmnist.nn.models import VAE, Autoencoder
 from fmnist.program.arguments import typed_path
 from fmnist.program.output import run_command
+from fmnist.program.reading import check_plain
 from fmnist.record.files import replacing
 from fmnist.report.gallery import FORMATS
 from fmnist.report.tables import printable
@@ -58,6 +59,7 @@ def main() -> None:
             stack = restore(directory, data=arguments.data)
             if not isinstance(stack.model, Autoencoder | VAE):
                 raise UserError(f"{directory} is no autoencoder: it has no pictures")
+            check_plain(directory, ["figures"])
             folder = directory / "figures" if arguments.folder is None else arguments.folder / directory.resolve().name
             for file in draw(stack, 0, folder).values():
                 print(printable(str(file)))

@@ -21,6 +21,7 @@ from fmnist.config.schema import (
     ASIDE,
     AUGMENTATIONS,
     GROUPS,
+    LAYERS,
     NOT_HASHED,
     AnomalyConfig,
     Config,
@@ -71,9 +72,9 @@ def _group(group: str, pickled: bytes) -> bytes:
 
 def _known(name: Any, table: Collection[str]) -> bool:
     """Whether a table has a name, if need be after importing the files of fmnist/ideas/, which may add it."""
-    if name not in table:
+    if name not in [*table]:  # a list: a name out of a file may be anything, and have no hash
         load_ideas()
-    return name in table
+    return name in [*table]
 
 
 @functools.cache
@@ -93,10 +94,14 @@ def _typed(schema: type, plain: dict[Any, Any], prefix: str, also: tuple[str, ..
         checking = pickle.loads(_structured(schema))
         for key, value in plain.items():
             if type(value) is not type(known[key]) or value != known[key]:  # setting takes long
+                if isinstance(value, list) and len(value) > LAYERS:
+                    raise UserError(f"{prefix}{key} must have at most {LAYERS} numbers, got {len(value)}")
+                if "${" in repr(value):  # what a file says is no reference, such as to the environment
+                    raise UserError(f"{prefix}{key} must be a value, got the reference {value!r}")
                 checking[key] = value
         typed: Any = OmegaConf.to_object(checking)
-    except OmegaConfBaseException as error:
-        key = str(error.full_key or "").split("[")[0]
+    except (OmegaConfBaseException, OverflowError) as error:
+        key = str(getattr(error, "full_key", key) or "").split("[")[0]
         kinds = {f.name: _kind(f.type) for f in fields(schema)}
         got = f", got {plain[key]!r}" if key in plain else ""
         raise UserError(f"{prefix}{key} must be {kinds.get(key, 'a number or null')}{got}") from None
@@ -133,7 +138,7 @@ def _allows(allowed: str | Collection[str], value: Any) -> bool:
     low, high, step = _interval(allowed)
     above = value >= low if allowed[0] == "[" else value > low
     below = value <= high if allowed[-1] == "]" else value < high
-    return bool(above and below and math.isfinite(value) and not (step and value % step))
+    return bool(above and below and abs(value) < math.inf and not (step and value % step))
 
 
 def _describe(allowed: str | Collection[str]) -> str:
@@ -218,8 +223,8 @@ def _check_augment(config: Config) -> None:
 def check_machine(config: Config) -> None:
     """Refuse what a config asks for and this machine does not have: a folder, a device."""
     folder = os.path.expanduser(config.data.dir or "/")
-    names = config.data.name == "idx" and glob.glob(f"{glob.escape(folder)}[-_. ]*")  # of files in a folder
-    if not names and not os.path.isdir(folder):
+    around = config.data.name == "idx" and os.path.isdir(os.path.dirname(folder) or ".")
+    if not os.path.isdir(folder) and not (around and glob.glob(f"{glob.escape(folder)}[-_. ]*")):  # files in a folder
         raise UserError(f"data.dir must be an existing folder, got {config.data.dir!r}")
     device, _, index = config.device.partition(":")
     if device == "cuda":

@@ -21,6 +21,7 @@ def knob(default: Any, allowed: str | Collection[str] | None = None, per_run: bo
 
 
 POSITIVE, COUNT, FRACTION, AT_LEAST_0, WHOLE = "(0, inf)", "[1, inf)", "[0, 1)", "[0, inf)", "[0, inf, 1)"
+LAYERS = 10_000  # of a model at most: a config that asks for more would fill the memory before it is refused
 INITS = ("he", "glorot", "report", "report_weights", "report_biases")
 # Lists and dicts of names can be added to: see fmnist/ideas/.
 ACTIVATIONS = ["relu", "leaky_relu", "gelu", "silu", "sigmoid", "tanh", "identity"]
@@ -52,7 +53,7 @@ class DeepConfig:
 
     name: str = "deep"
     width: int = knob(32, COUNT)
-    depth: int = knob(20, COUNT)
+    depth: int = knob(20, f"[1, {LAYERS}]")
     activation: str = knob("relu", ACTIVATIONS)
 
 
@@ -75,7 +76,7 @@ class VAEConfig:
     latent: int = knob(20, COUNT)
     activation: str = knob("relu", ACTIVATIONS)
     beta: float = knob(1.0, AT_LEAST_0, per_run=True)
-    iwae_samples: int | None = knob(None, COUNT)
+    iwae_samples: int | None = knob(None, "[1, 10000]")
 
 
 @dataclass

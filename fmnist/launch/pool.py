@@ -17,7 +17,7 @@ from fmnist.launch.forkserver import FORKS, ForkServer
 from fmnist.launch.progress import Progress
 from fmnist.launch.runs import correct, give_up, run_log
 from fmnist.launch.trouble import Trouble, Unmeasured, died
-from fmnist.train.signals import catching
+from fmnist.program.signals import catching
 
 log = logging.getLogger(__name__)
 

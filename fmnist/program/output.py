@@ -57,6 +57,9 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         print(f"error: {reason}", file=sys.stderr)
         status = 1
+    except MemoryError:
+        print("error: there is too little memory", file=sys.stderr)
+        status = 1
     except KeyboardInterrupt:
         status = 130
     sys.exit(status)

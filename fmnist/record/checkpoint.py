@@ -8,6 +8,7 @@ from typing import Any
 
 from fmnist import UserError
 from fmnist.program.packing import packed, unpacked
+from fmnist.program.reading import contents
 from fmnist.record.files import naming, replacing
 
 
@@ -32,7 +33,7 @@ def load(path: Path) -> dict[str, Any]:
     """What `save` wrote, on the CPU; it cannot run code from the file. Raises UserError if the file is damaged or is
     not ours. A file that cannot be read raises OSError, and where memory is short torch raises what it raises."""
     with naming(path):
-        content = path.read_bytes()
+        content = contents(path)
     with judging(path):
         state: dict[str, Any] = unpacked(content)
         state["weights"]  # every one has them

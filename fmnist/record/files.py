@@ -35,6 +35,7 @@ def replacing(path: Path, mode: str = "w", writer: str = "") -> Iterator[IO[Any]
     part = path.with_name(f"{path.name}{writer and '.' + writer}.part")
     with naming(path):
         try:
+            part.unlink(missing_ok=True)  # it may be a link, and what it leads to is not ours
             with open(part, mode, encoding=None if "b" in mode else "utf-8") as file:
                 yield file
                 file.flush()
@@ -64,7 +65,7 @@ def locked(path: Path, wait: bool = True, shared: bool = False) -> Iterator[int]
     raised. A file system may have no locks, as Lustre is often mounted: then a warning says so once, and nothing is
     locked. NFS needs a writable descriptor.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))

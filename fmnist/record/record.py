@@ -41,7 +41,7 @@ class Record:
         self.mirror = Mirror(config, directory, rows, self.log)
         metrics = {tag: value for tag, value in rows[-1].items() if tag not in FACTS} if rows else {}
         past = (read_result(directory) or {}) if epoch else {}  # how it was trained so far
-        commits = dict.fromkeys([*past.get("commits", [past.get("commit")]), commit()])
+        commits = dict.fromkeys(map(str, filter(None, [*(past.get("commits") or [past.get("commit")]), commit()])))
         self.result: dict[str, Any] = {
             "status": "running", "error": None, "epoch": epoch, "metrics": metrics, "best": None,
             "seconds": 0.0, "config_hash": config_hash(config), "config": asdict(config), "commit": commit(),

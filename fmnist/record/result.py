@@ -11,10 +11,15 @@ from typing import Any
 from fmnist import UserError
 from fmnist.config.parse import config_hash, flat, parse
 from fmnist.config.schema import AUGMENTATIONS, BEFORE, NOT_HASHED, WHOLE, Config, Knobs
+from fmnist.program.reading import check_plain, contents, numeric, parsed
 from fmnist.record.files import replacing
 
 RENAMED = {"test/gaps": "test/holes"}  # tags of older records
 FACTS = ("epoch", "time")  # what a row has beside its metrics
+LARGEST, LARGEST_ROWS, LONGEST = 1 << 22, 1 << 30, 1 << 20  # bytes of a result, of all rows, of a row
+KINDS: dict[str, Any] = {"status": str, "epoch": int, "config": dict, "config_hash": str, "metrics": dict | None,
+                         "commits": list | None, "kernels": dict | None, "objective": int | float | None}  # fmt: skip
+KEPT = ("train.log", ".hydra", "figures", "00000", "projector_config.pbtxt")  # are not replaced when they are written
 
 
 @dataclass(frozen=True)
@@ -30,15 +35,14 @@ def read_result(directory: Path) -> dict[str, Any] | None:
     """A run's result.json, or None where no run was started. Raises UserError if it is damaged or cannot be read."""
     file = directory / "result.json"
     try:
-        result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        result: dict[str, Any] = parsed(contents(file, LARGEST))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{file} is damaged ({error}): remove it to start this run anew") from None
-    needed = {"status": str, "epoch": int, "config": dict, "config_hash": str}
-    if not isinstance(result, dict) or any(type(result.get(name)) is not kind for name, kind in needed.items()):
+    if not isinstance(result, dict) or not all(isinstance(result.get(name), kind) for name, kind in KINDS.items()):
         raise UserError(f"{file} is damaged (not a run's): remove it to start this run anew")
     if isinstance(metrics := result.get("metrics"), dict):
         result["metrics"] = measured(metrics)
@@ -49,7 +53,7 @@ def read_rows(directory: Path) -> list[dict[str, float] | None]:
     """The rows of metrics.jsonl: "epoch", "time" (in seconds since 1970; older rows have none) and the tags. None for a
     line that is damaged. The last line is left out if a crash has cut it short."""
     try:
-        *lines, last = (directory / "metrics.jsonl").read_bytes().split(b"\n")
+        *lines, last = contents(directory / "metrics.jsonl", LARGEST_ROWS).split(b"\n")
     except FileNotFoundError:
         return []
     return [*map(_row, lines), *filter(None, [_row(last)])]
@@ -57,10 +61,11 @@ def read_rows(directory: Path) -> list[dict[str, float] | None]:
 
 def _row(line: bytes) -> dict[str, float] | None:
     try:
-        row = measured(json.loads(line))
-    except (ValueError, AttributeError, RecursionError):
+        row = measured(parsed(line)) if len(line) < LONGEST else {}
+    except (ValueError, AttributeError):
         return None
-    return row if type(row.get("epoch")) is int else None
+    whole = numeric(row.values()) and "".join(row).isprintable() and type(row.get("epoch")) is int
+    return row if whole else None
 
 
 def measured(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -116,6 +121,7 @@ def check_directory(
     A knob may be younger than the run: where `config` has its default, it is set to what the run did. So the run goes
     on as it began. digest: of the data of a name and a place, by which the same data are known at another place.
     """
+    check_plain(directory, KEPT)
     result = read_result(directory)
     if result is None or result["config_hash"] == config_hash(config):
         return result

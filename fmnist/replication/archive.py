@@ -9,12 +9,17 @@ import io
 import json
 import zlib
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from fmnist import UserError
+from fmnist.program.reading import gunzipped, numeric, parsed
 from fmnist.record.files import replacing
+from fmnist.report import records
 from fmnist.report.comparison import Result
+
+MOST = 1 << 28  # bytes of a file, unpacked: ten times those of the largest
 
 
 def pack(results: Sequence[Result], file: Path) -> None:
@@ -42,8 +47,8 @@ def pack(results: Sequence[Result], file: Path) -> None:
 def unpack(file: Path) -> list[Result]:
     """The runs of a file that `pack` wrote. Raises UserError where there is none, or it is damaged."""
     try:
-        lines = gzip.decompress(file.read_bytes()).decode().splitlines()
-        return [_result(json.loads(line), file) for line in lines]
+        lines = gunzipped(file, MOST).splitlines()
+        return [_result(parsed(line), file) for line in lines]
     except FileNotFoundError:
         raise UserError(f"there are no records of runs in {file}") from None
     except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -51,13 +56,19 @@ def unpack(file: Path) -> list[Result]:
 
 
 def _result(run: dict[str, Any], file: Path) -> Result:
-    tags = run["rows"]
+    name, tags = str(run["run"]), run["rows"]
+    if "/" in name or name in ("", ".", ".."):
+        raise ValueError(f"{name!r:.40} is no name of a run")
+    if not numeric(value for value in chain([run["seconds"]], *tags.values()) if value is not None):
+        raise ValueError(f"{name!r:.40} has rows of something else than numbers")
+    records.knobs(run["knobs"])  # raises where no run has such
+    metrics = records.metrics(run["metrics"], "metrics")
     rows = [
         {tag: values[number] for tag, values in tags.items() if values[number] is not None}
         for number in range(len(tags.get("epoch", [])))
     ]
     return Result(
-        file.parent / run["run"], run.get("status", "done"), run.get("error"), run["knobs"], run["metrics"],
+        file.parent / name, run.get("status", "done"), run.get("error"), run["knobs"], metrics,
         run["seconds"], run["config_hash"], run["commit"], rows, earlier=tuple(run.get("earlier", ())),
     )  # fmt: skip
 

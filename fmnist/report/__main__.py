@@ -9,6 +9,7 @@ from pathlib import Path
 from fmnist import UserError
 from fmnist.program.arguments import typed_path
 from fmnist.program.output import run_command
+from fmnist.program.reading import check_plain
 from fmnist.report.page import report
 from fmnist.report.tables import printable
 
@@ -38,7 +39,10 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         directories = arguments.directories or [newest_sweep()]
-        output = arguments.output or Path(os.path.commonpath([d.resolve() for d in directories])) / "report"
+        shared = Path(os.path.commonpath([d.resolve() for d in directories]))
+        if not arguments.output:
+            check_plain(shared, ["report"])
+        output = arguments.output or shared / "report"
         command = shlex.join(["python", "-m", "fmnist.report", *sys.argv[1:]])
         if not arguments.directories:
             print(printable(f"the newest sweep: {directories[0]}"))

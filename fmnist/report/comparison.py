@@ -170,7 +170,7 @@ def read(directories: Iterable[Path]) -> list[Result]:
         result = read_one(directory)
         try:
             _ = result.rows
-        except (OSError, ValueError) as problem:
+        except (UserError, OSError, ValueError) as problem:
             result = Result(directory, "unreadable", f"metrics.jsonl: {problem}")
         results.append(result)
     return once(results)

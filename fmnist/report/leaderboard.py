@@ -111,8 +111,10 @@ class Leaderboard:
 
 
 def _runs(folder: Path) -> Iterator[Path]:
-    """The directories of the runs below a folder that have a record; what lies in a run's directory is the run's."""
-    for path in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    """The directories of the runs below a folder that have a record; what lies in a run's directory is the run's. No
+    link is followed: it could lead in a circle."""
+    folders = (path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    for path in sorted(path for path in folders if not path.name.startswith(".")):
         if (path / "result.json").exists():
             yield path
         elif not (path / ".hydra").exists():

@@ -68,7 +68,7 @@ def report(directories: Sequence[Path], output: Path, baseline: Sequence[str] = 
     title = f"Report on {', '.join(directory.resolve().name for directory in directories)}"
     page = [f"# {escape(title)}"]
     said = [f"{counted(done, 'finished run')} of {len(results):,}"]
-    page += [f"{said[0]}, {_provenance(results)}"]
+    page += [escape(f"{said[0]}, {_provenance(results)}")]
     files: dict[str, str] = {}
     for number, comparison in enumerate(all_comparisons):
         prefix = f"{number + 1}_" if len(all_comparisons) > 1 else ""

@@ -7,9 +7,10 @@ from typing import Any
 
 from fmnist.config.parse import flat
 from fmnist.config.schema import BEFORE, SEEDS, kind
-from fmnist.record.result import RENAMED, read_rows
+from fmnist.program.reading import contents
+from fmnist.record.result import LARGEST, RENAMED, read_rows
 
-LARGEST = 1e150  # a larger metric is no measurement, and its square overflows
+MOST = 1e150  # a larger metric is no measurement, and its square overflows
 
 
 def knobs(config: Any) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def metrics(value: Any, name: str) -> dict[str, float]:
 
 def undefined(directory: Path) -> list[str]:
     """The tags of the final metrics that are not defined, by the names that they have today."""
-    metrics = json.loads((directory / "result.json").read_text(encoding="utf-8"))["metrics"]
+    metrics = json.loads(contents(directory / "result.json", LARGEST))["metrics"]
     return [RENAMED.get(tag, tag) for tag, value in metrics.items() if number(value, tag) is None]
 
 
@@ -53,7 +54,7 @@ def number(value: Any, name: str) -> float | None:
     """A number, None for null, nan and infinity: it is not defined. Raises ValueError for anything else."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise ValueError(f"{name} must be a number, got {value!r:.40}")
-    return float(value) if value is not None and abs(value) < LARGEST else None
+    return float(value) if value is not None and abs(value) < MOST else None
 
 
 def rows(directory: Path) -> list[dict[str, float]]:

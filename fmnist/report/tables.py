@@ -110,15 +110,15 @@ class Raw(str):
 
 
 def escape(text: str) -> str:
-    """Plain text for Markdown: shown as it is, on one line."""
+    """Plain text for Markdown: shown as it is, on one line. What cannot be printed means something to Markdown."""
     if isinstance(text, Raw):
         return text
-    return re.sub(r"\](?=[\[(:])", r"\\]", _one_line(text).translate(MARKDOWN))  # [text](address) is no link
+    return re.sub(r"\](?=[\[(:])", r"\\]", printable(text).translate(MARKDOWN))  # [text](address) is no link
 
 
 def code(text: str) -> str:
     """Plain text for Markdown, as code: between more backticks than there are in it."""
-    text = _one_line(text)
+    text = printable(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     space = " " * (text[:1] == "`" or text[-1:] == "`")
     return f"{fence}{space}{text}{space}{fence}"

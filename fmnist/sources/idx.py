@@ -19,14 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from fmnist import UserError
+from fmnist.program.reading import memory, opened
 from fmnist.sources import sums
 
 TYPES = {  # an IDX file's byte for its type: the type's name, its code in Python's array
     0x08: ("unsigned byte", "B"), 0x09: ("signed byte", "b"), 0x0B: ("short", "h"), 0x0C: ("int", "i"),
     0x0D: ("float", "f"), 0x0E: ("double", "d"),
 }  # fmt: skip
+RANKS = ((1, 2), (3,))  # how many dimensions files of labels have, and those of images
+HEADER = 16  # bytes: those of an IDX file of images, the longest
 QMNIST = 8  # numbers that QMNIST has for a label: the class, then who wrote the digit and where it comes from
 MOST = 256  # classes: each is one byte
+CHUNK = 1 << 22  # bytes that are read at a time
 NAME = re.compile(r"(?:(.+)[-_. ])?(train|t10k|test)[-_. ](images|labels)"
                   r"(?:[-_. ]idx\d[-_. ](?:ubyte|byte|short|int|float|double))?(?:\.gz)?")  # fmt: skip
 
@@ -110,7 +114,7 @@ def _hint(place: Path) -> str:
 def read(path: Path, images: bool, sha256: str | None = None) -> File:
     """Read and check a file of images, shape (n, height, width), or of labels, shape (n,). sha256: what the sum of its
     bytes must be; then they are summed whatever is known of them. Errors: UserError."""
-    content, status = read_bytes(path)
+    content, status = _read_bytes(path, images)
     start, shape = _header(path, content, images)
     found = hashlib.sha256(content).hexdigest() if sha256 else sums.of(path, status, content)
     if sha256 and found != sha256:
@@ -119,23 +123,33 @@ def read(path: Path, images: bool, sha256: str | None = None) -> File:
     return file if images else _classes(file)
 
 
-def read_bytes(path: Path) -> tuple[bytearray, os.stat_result]:
-    """A file's bytes, unpacked, and its status when they were read. Errors: UserError."""
+def _read_bytes(path: Path, images: bool) -> tuple[bytearray, os.stat_result]:
+    """A file's bytes, unpacked, and its status when they were read. A byte more than its header promises tells that
+    there are more: they are not read, since a few packed bytes can be any number. Errors: UserError."""
     try:
-        with open(path, "rb") as stream:
-            status = os.fstat(stream.fileno())
-            if path.suffix == ".gz":
-                return bytearray(gzip.decompress(stream.read())), status
-            content = bytearray(status.st_size)  # filled in place: 47 MB are not copied twice
-            del content[stream.readinto(content) :]
+        with opened(path, sys.maxsize) as file:
+            stream: Any = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+            content, status = bytearray(stream.read(HEADER)), os.fstat(file.fileno())
+            if (size := _promised(content, images)) > memory():
+                raise UserError(f"{path}: its header promises {size:,} bytes, more than there is memory")
+            while chunk := stream.read(min(CHUNK, size + 1 - len(content))):
+                content += chunk
             return content, status
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
 
 
+def _promised(content: bytearray, images: bool) -> int:
+    """How many bytes an IDX file has, by the beginning of it; as many as these if it is none."""
+    _, _, kind, rank = content[:4] if len(content) == HEADER else bytes(4)
+    sizes = [int.from_bytes(content[at : at + 4], "big") for at in range(4, 4 + 4 * rank, 4)]
+    known = kind in TYPES and rank in RANKS[images]
+    return max(len(content), 4 + 4 * rank + math.prod(sizes) * array(TYPES[kind][1]).itemsize if known else 0)
+
+
 def _header(path: Path, content: bytearray, images: bool) -> tuple[int, tuple[int, ...]]:
     """Where an IDX file's values start, and their shape. Errors: UserError for a file that is not as it must be."""
-    ranks, what = ((3,), "unsigned bytes in three dimensions") if images else ((1, 2), "integers in one dimension")
+    ranks, what = RANKS[images], "unsigned bytes in three dimensions" if images else "integers in one dimension"
     if len(content) < (least := 4 + 4 * ranks[0]):
         raise UserError(f"{path}: truncated: {len(content)} bytes, its header alone must have {least}")
     _, _, kind, rank = magic = content[:4]
@@ -149,8 +163,8 @@ def _header(path: Path, content: bytearray, images: bool) -> tuple[int, tuple[in
     start = 4 + 4 * rank
     shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
     if len(content) != (size := start + math.prod(shape) * array(code).itemsize):
-        fault = "truncated" if len(content) < size else "trailing bytes"
-        raise UserError(f"{path}: {fault}: {len(content)} bytes, must be {size} by its header")
+        fault = f"truncated: {len(content)}" if len(content) < size else "trailing bytes: more"
+        raise UserError(f"{path}: {fault} bytes, must be {size} by its header")
     if 0 in shape:
         raise UserError(f"{path}: empty: its header says {'x'.join(map(str, shape))}")
     if not images and shape[1:] not in ((), (QMNIST,)):

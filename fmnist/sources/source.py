@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fmnist import UserError
+from fmnist.program.reading import contents
 from fmnist.sources import sums
-from fmnist.sources.idx import File, among, locate, read_bytes, read_file, sideways, split
+from fmnist.sources.idx import File, among, locate, read, read_file, sideways, split
 
 TRAIN, TEST = (
     ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 )
 FILES = (*TRAIN, *TEST)
+LONGEST = 1 << 20  # bytes of a file of names
 TURNED = "EMNIST stores its images column by column; they are turned upright"
 
 
@@ -81,11 +83,9 @@ def lacking(trained: Sequence[int], held_out: Sequence[int], names: Sequence[str
 def digest_of(place: Path) -> str:
     """The digest that the data set of a place has; files whose sums are known are not read. Errors: UserError."""
     found = []
-    for path in (locate(place, name) for name in FILES):
-        if (known := sums.known(path)) is None:
-            content, status = read_bytes(path)
-            known = sums.of(path, status, content)
-        found.append(_stamp(path, known))
+    for name in FILES:
+        path = locate(place, name)
+        found.append(_stamp(path, sums.known(path) or read(path, "images" in name).sha256))
     sums.keep()
     return sums.short(*found)
 
@@ -123,7 +123,7 @@ def _names(place: Path, labels: tuple[int, ...]) -> tuple[str, ...]:
 
 def _read_names(path: Path, labels: tuple[int, ...]) -> tuple[str, ...]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+        lines = contents(path, LONGEST).decode("utf-8-sig").rstrip().splitlines()
         rows = [line.split() for line in lines]
         if path.name.endswith("mapping.txt"):
             named = {int(label): "/".join(chr(int(code)) for code in codes) for label, *codes in rows}

@@ -12,11 +12,11 @@ import torch
 
 from fmnist.config.schema import Config
 from fmnist.program.progress import progress
+from fmnist.program.signals import catching
 from fmnist.record.result import Outcome, metrics_in_words, read_result
 from fmnist.speed.kernels import bfloat16_is_emulated
 from fmnist.train.restore import assemble
 from fmnist.train.run import Run
-from fmnist.train.signals import catching
 from fmnist.train.stack import Stack
 from fmnist.view.measure import final
 from fmnist.view.watch import watch
@@ -49,7 +49,10 @@ def fit(
     logs = logs or [log] * len(configs)
     results = [read_result(directory) for directory in directories]
     done = [result is not None and result["status"] == "done" for result in results]
-    outcomes = [Outcome(r["objective"], r["metrics"]) if r and d else None for r, d in zip(results, done, strict=True)]
+    outcomes = [
+        Outcome(r.get("objective"), r.get("metrics") or {}) if r and d else None
+        for r, d in zip(results, done, strict=True)
+    ]
     todo = [index for index, finished in enumerate(done) if not finished]
     for index in set(range(len(configs))) - set(todo):
         logs[index].info(f"{directories[index]} is done already: nothing to train")

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,9 +12,11 @@ from fmnist import UserError
 from fmnist.config.parse import check_machine
 from fmnist.config.schema import Config
 from fmnist.data.dataset import load
+from fmnist.nn.models import Parts, build
+from fmnist.nn.noise import Noise
 from fmnist.record import checkpoint
 from fmnist.record.result import check_data, of_run, read_result, recorded_data
-from fmnist.train.stack import Stack
+from fmnist.train.stack import Stack, check_weights
 
 
 def pick_device(device: str) -> torch.device:
@@ -24,9 +27,10 @@ def pick_device(device: str) -> torch.device:
     return picked
 
 
-def assemble(configs: Sequence[Config], directories: Sequence[Path] = ()) -> Stack:
+def assemble(configs: Sequence[Config], directories: Sequence[Path] = (), check: Any = None) -> Stack:
     """A stack of runs that agree in all but their per-run knobs, ready to train, with data and device. directories:
-    theirs, where some may go on. Raises UserError for a mistake in the data, or in what the configs ask of them."""
+    theirs, where some may go on. check: is called with the network before it has memory. Raises UserError for a mistake
+    in the data, or in what the configs ask of them."""
     common = configs[0]
     device = pick_device(common.device)
     older = any(checkpoint.find(directory) and not recorded_data(directory) for directory in directories)
@@ -34,6 +38,9 @@ def assemble(configs: Sequence[Config], directories: Sequence[Path] = ()) -> Sta
     last = len(dataset.train.labels) % (common.batch_size or len(dataset.train.labels) + 1)
     if common.norm == "batch" and last == 1:
         raise UserError(f"batch_size must not leave a last batch of 1 row with batch_norm, got {common.batch_size}")
+    if check:
+        parts = Parts.of(configs, Noise(1), device="meta")
+        check(build(common.model, parts, dataset.height * dataset.width, dataset.classes))
     return Stack(configs, dataset, device)
 
 
@@ -57,10 +64,14 @@ def restore(directory: Path | str, weights: str | None = None, data: str | None 
     kept = state.get("average") if which == "average" else state["weights"]
     if kept is None:
         raise UserError(f"no averaged weights in {directory}: it was trained with ema=null")
-    stack = assemble([config], [directory])
+
+    def check(model: torch.nn.Module) -> None:
+        with checkpoint.judging(file):
+            check_weights(model, kept)
+
+    stack = assemble([config], [directory], check)
     check_data(directory, stack.dataset.digest)
-    stack.step.go_on_with((read_result(directory) or {}).get("kernels", {}))
-    with checkpoint.judging(file):
-        stack.load_weights(0, kept)
+    stack.step.go_on_with((read_result(directory) or {}).get("kernels") or {})
+    stack.load_weights(0, kept)
     stack.model.eval()
     return stack

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fmnist import UserError
 from fmnist.config.schema import Config, imported, kind, load_ideas
@@ -110,7 +110,13 @@ class Stack:
     @torch.no_grad()
     def load_weights(self, run: int, state: dict[str, Tensor]) -> None:
         """Put back what `weights` gave. Raises UserError for the weights of another network."""
+        check_weights(self.model, state)
         for name, value in self.model.state_dict().items():
-            if (there := state[name].shape) != (here := value[run].shape):
-                raise UserError(f"{name} is {[*there]} in the checkpoint, {[*here]} here: were the data others?")
             value[run].copy_(state[name])
+
+
+def check_weights(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Raise UserError where a state dict is not of this model, whose runs are stacked."""
+    for name, value in model.state_dict().items():
+        if (there := state[name].shape) != (here := value.shape[1:]):
+            raise UserError(f"{name} is {[*there]} in the checkpoint, {[*here]} here: were the data others?")

@@ -161,7 +161,7 @@ class Artist:
             axes.scatter(own[:, 0], own[:, 1], s=3, alpha=0.5, color=colour, linewidths=0)
             if len(own):
                 box = {"facecolor": "white", "edgecolor": colour, "alpha": 0.85, "boxstyle": "round,pad=0.2"}
-                axes.text(*np.median(own, 0), name, fontsize=7, ha="center", va="center", bbox=box)
+                axes.text(*np.median(own, 0), name, fontsize=7, ha="center", va="center", bbox=box, parse_math=False)
         axes.set_xlabel("first number of the code")
         axes.set_ylabel("second number of the code")
 

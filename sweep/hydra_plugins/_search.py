@@ -22,9 +22,11 @@ from fmnist import UserError
 from fmnist.config.names import job_name
 from fmnist.launch.locks import alone
 from fmnist.launch.runs import writing_to
+from fmnist.program.reading import check_plain, contents
 from fmnist.record.files import replacing
 
 FILE = "study.jsonl"
+LARGEST = 1 << 30  # bytes of that file
 
 
 class Alone(JournalFileOpenLock):
@@ -58,6 +60,7 @@ class Search:
         other values than the search began with.
         """
         self.directory, self.metric = directory, metric
+        check_plain(directory, [FILE, f"{FILE}.pid"])
         with ExitStack() as lock:
             with writing_to("hydra.sweep.dir", directory):
                 file = directory / FILE
@@ -80,12 +83,12 @@ class Search:
                 storage=JournalStorage(journal), study_name="search", load_if_exists=True,
                 direction=StudyDirection[direction.upper()], pruner=optuna.pruners.MedianPruner(),
             )  # fmt: skip
+            asked = {name: text for name, text in self.space.asked.items() if name not in may_change}
+            before = {**self.optuna.user_attrs.get("asked", asked)}
         except OSError:
             raise
         except Exception as error:  # Optuna checks nothing of what it reads
             raise UserError(f"{self.directory / FILE} is damaged ({error!r}): choose another hydra.sweep.dir") from None
-        asked = {name: text for name, text in self.space.asked.items() if name not in may_change}
-        before = self.optuna.user_attrs.get("asked", asked)
         changed = [f"{name}={before.get(name)} there, {asked.get(name)} here" for name in {**before, **asked}
                    if before.get(name) != asked.get(name)]  # fmt: skip
         if self.optuna.direction.name.lower() != direction:
@@ -97,9 +100,12 @@ class Search:
 
     def _chosen_otherwise(self) -> list[str]:
         """What the trials so far have chosen from other values: seeds in an older version, files that there were."""
-        found = {}
+        found: dict[str, str] = {}
         trial: Any
         for trial in self.optuna.get_trials(deepcopy=False):
+            if trial.state.is_finished():  # all was chosen
+                lacking = [name for name in self.space.groups if name not in trial.params]
+                found |= {name: f"its trials choose no {name}" for name in lacking}
             for name, values in trial.distributions.items():
                 try:
                     check_distribution_compatibility(values, self.space.values[name])
@@ -204,7 +210,7 @@ def _mend(file: Path) -> None:
     """Remove what a killed process has left: Optuna's lock, of older versions, and a last line that is not whole."""
     file.with_name(file.name + ".lock").unlink(missing_ok=True)
     if file.exists():
-        text = file.read_bytes()
+        text = contents(file, LARGEST)
         whole = text[: text.rfind(b"\n") + 1]
         if whole != text:
             with replacing(file, "wb") as mended:

@@ -23,6 +23,7 @@ from fmnist.config.parse import flat
 from fmnist.config.schema import MODELS, kind
 from fmnist.launch.locks import alone
 from fmnist.launch.runs import one_line, writing_to
+from fmnist.program.reading import check_plain
 from fmnist.record.files import naming
 
 
@@ -179,8 +180,10 @@ def keep_settings(config: Any) -> None:
     """Write what the sweep was asked for to its directory, as Hydra's sweepers do. Raises UserError, or OSError
     for a full disk, where it cannot be written. The directory is there."""
     directory = Path(config.hydra.sweep.dir)
-    with writing_to("hydra.sweep.dir", directory), naming(directory / "multirun.yaml"):
-        OmegaConf.save(config, directory / "multirun.yaml")
+    with writing_to("hydra.sweep.dir", directory):
+        check_plain(directory, ["multirun.yaml"])
+        with naming(directory / "multirun.yaml"):
+            OmegaConf.save(config, directory / "multirun.yaml")
 
 
 def check_count(name: str, value: Any, *others: int | None) -> None:

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmnist.launch.locks import alone
 from fmnist.launch.runs import one_line, writing_to
-from fmnist.train.signals import catching
+from fmnist.program.signals import catching
 
 log = logging.getLogger(__name__)
 

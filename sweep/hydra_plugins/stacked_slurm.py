@@ -121,7 +121,7 @@ class Array:
 
     def train(self, tasks: Sequence[Any], workers: int, threads: int | None, progress: Any) -> int | None:
         """See Workers.train. Epochs count when a stack has ended. A signal ends all tasks, and their runs are saved."""
-        from fmnist.train.signals import catching
+        from fmnist.program.signals import catching
 
         self._refuse_if_queued()
         waiting = self._submit(tasks, workers, threads)

@@ -6,7 +6,6 @@ import json
 import pickle
 import shutil
 import zipfile
-from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -94,7 +93,7 @@ def fails(error):
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE, errno.ENOMEM])
 def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(number, tmp_path, monkeypatch):
     checkpoint.save(tmp_path / "last.safetensors", STATE)
-    monkeypatch.setattr(Path, "read_bytes", fails(OSError(number, "some reason")))
+    monkeypatch.setattr("fmnist.program.reading.open", fails(OSError(number, "some reason")), raising=False)
     with pytest.raises(OSError, match="some reason") as caught:
         checkpoint.load(tmp_path / "last.safetensors")
     assert caught.value.filename == str(tmp_path / "last.safetensors")
@@ -126,7 +125,8 @@ def test_a_result_that_is_none_is_damaged(content, tmp_path):
 def test_a_result_that_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch):
     (tmp_path / "result.json").write_text(json.dumps(GOOD), encoding="utf-8")
     assert read_result(tmp_path) == GOOD
-    monkeypatch.setattr(Path, "read_text", fails(PermissionError(errno.EACCES, "Permission denied")))
+    refused = fails(PermissionError(errno.EACCES, "Permission denied"))
+    monkeypatch.setattr("fmnist.program.reading.open", refused, raising=False)
     refuses(lambda: read_result(tmp_path), "result.json cannot be read: Permission denied")
     (tmp_path / "folder" / "result.json").mkdir(parents=True)
     monkeypatch.undo()

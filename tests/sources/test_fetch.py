@@ -50,10 +50,10 @@ def test_a_cached_file_that_the_system_does_not_open_keeps_its_name(
 ) -> None:
     fashion(None)
 
-    def refused(path: object, *_: object) -> None:
+    def refused(path: object, *_: object, **__: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files", str(path))
 
-    monkeypatch.setattr("fmnist.sources.idx.open", refused, raising=False)
+    monkeypatch.setattr("fmnist.program.reading.open", refused, raising=False)
     refuses(lambda: fashion(None), "train-images", "Too many open files")
     assert not list(cached(small).glob("*.bad"))
 
