@@ -1,0 +1,144 @@
+"""`python -m fmnist.extend`: train runs for more epochs than they were first given, in their own directories."""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fmnist import UserError
+from fmnist.config.parse import check_machine, config_hash, parse
+from fmnist.config.schema import Config
+from fmnist.launch.groups import groups
+from fmnist.launch.machine import set_threads
+from fmnist.launch.worker import train_group
+from fmnist.program.arguments import typed_path
+from fmnist.program.output import run_command
+from fmnist.program.progress import progress
+from fmnist.record import checkpoint
+from fmnist.record.files import locked
+from fmnist.record.result import Outcome, metrics_in_words, of_run, read_result, write_result
+from fmnist.report.comparison import find
+from fmnist.report.tables import printable
+
+
+def extended(directory: Path, epochs: int) -> Config:
+    """The config of a run with so many epochs. Raises UserError where it has more already, or cannot go on."""
+    config, result = of_run(directory), read_result(directory) or {}
+    if result["status"] == "failed":
+        raise UserError(f"{directory} has failed, there is nothing to go on with: {result.get('error')}")
+    if epochs < config.epochs:
+        raise UserError(f"epochs must be {config.epochs} or more, which {directory} was given, got {epochs}")
+    config = parse(asdict(config) | {"epochs": epochs, "until": None, "device": result["config"].get("device", "auto")})
+    check_machine(config)
+    return config
+
+
+def remarks(directory: Path, config: Config) -> list[str]:
+    """In what way the run will differ from one that was given so many epochs at once."""
+    before, found = of_run(directory), []
+    if before.epochs == config.epochs:
+        return []
+    if config.schedule != "constant":
+        found.append(f"{directory}: schedule={config.schedule} depends on the last epoch: the learning rate goes on as "
+                     f"epochs={config.epochs} has it, and up to here it was another")  # fmt: skip
+    if not config.measured(before.epochs):
+        found.append(f"{directory}: epoch {before.epochs} was measured as the last one; with epochs={config.epochs} "
+                     f"from the start eval_every={config.eval_every} would have left it out")  # fmt: skip
+    return found
+
+
+def reopen(directory: Path, config: Config) -> None:
+    """Let the records say that the run has so many epochs, and goes on. A crash at any moment leaves a run that the
+    same command extends."""
+    result, hashed = read_result(directory) or {}, config_hash(config)
+    if result["config_hash"] == hashed:
+        return
+    file = checkpoint.find(directory)
+    if file:  # else no epoch is saved, and it begins anew
+        checkpoint.save(file, checkpoint.load(file) | {"config_hash": hashed})
+    write_result(directory, result | {"config": asdict(config), "config_hash": hashed, "status": "paused"})
+
+
+class _Screen:
+    """Shows how a group of runs trains: moves a bar, and says how each run has ended."""
+
+    def __init__(self, directories: Sequence[Path], bar: Any) -> None:
+        self.directories, self.bar = directories, bar
+
+    def reached(self, runs: Sequence[int], epoch: int) -> None:
+        """Move the bar to that epoch."""
+        self.bar.update(max(0, epoch - self.bar.n))
+
+    def ended(self, run: int, outcome: Outcome) -> None:
+        """Say how a run has ended."""
+        test = {tag: value for tag, value in outcome.metrics.items() if tag.startswith("test/")}
+        text = f"failed: {outcome.error}" if outcome.error else metrics_in_words(test)
+        self.remarked(f"{self.directories[run]}: {text}")
+
+    def halved(self, runs: Sequence[int], what: str, why: str) -> None:
+        """Say that a stack goes on in halves."""
+        self.remarked(f"a stack of {len(runs)} runs {what}: {why}")
+
+    def remarked(self, text: str) -> None:
+        """Say something, above the bar."""
+        self.bar.write(printable(text))
+
+
+def extend(directories: Sequence[Path], epochs: int) -> list[Outcome]:
+    """Train runs on to so many epochs, those of one kind together; how each ended. Raises UserError where one cannot be
+    trained on, before anything is changed, and where another command trains one of them."""
+    configs = [extended(directory, epochs) for directory in directories]
+    outcomes: dict[int, Outcome] = {}
+    with ExitStack() as held:
+        for directory in directories:
+            try:
+                held.enter_context(locked(directory / "train.log", wait=False))
+            except BlockingIOError:
+                raise UserError(f"another command is training the run of {directory}") from None
+        start = min((read_result(directory) or {})["epoch"] for directory in directories)
+        for directory, config in zip(directories, configs, strict=True):
+            for remark in remarks(directory, config):
+                print(printable(remark), file=sys.stderr)
+            reopen(directory, config)
+        for group in groups(configs):
+            own = [directories[place] for place in group]
+            with progress(epochs, start) as bar:
+                ended = train_group([configs[place] for place in group], own, listener=_Screen(own, bar))
+            outcomes |= zip(group, ended, strict=True)
+    return [outcomes[place] for place in range(len(directories))]
+
+
+def _epochs(word: str) -> int:
+    """N of "epochs=N"."""
+    if not re.fullmatch(r"epochs=[1-9][0-9]*", word, re.ASCII):
+        raise argparse.ArgumentTypeError(f"must be epochs=N, with a whole number, got {word!r}")
+    return int(word.removeprefix("epochs="))
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fmnist.extend",
+        description="Train runs for more epochs than they were first given, in their own directories. Where the "
+        "schedule does not depend on the last epoch, they end as if they had been given so many at once, bit for bit.",
+        epilog="example: python -m fmnist.extend outputs/2026-11-26/10-00-00 epochs=100",
+    )
+    parser.add_argument("runs", type=typed_path, nargs="+", metavar="RUN", help="directories of runs, or of sweeps")
+    parser.add_argument("epochs", type=_epochs, metavar="epochs=N", help="how many epochs the runs are to have in all")
+    arguments = parser.parse_args()
+    try:
+        directories = find(arguments.runs)
+        set_threads()
+        outcomes = extend(directories, arguments.epochs)
+    except UserError as error:
+        print(printable(f"error: {error}"), file=sys.stderr)
+        return 2
+    return int(any(outcome.error for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    run_command(main)
