@@ -13,13 +13,13 @@ from fmnist import UserError
 from fmnist.config.parse import check_machine, config_hash, parse
 from fmnist.config.schema import Config
 from fmnist.launch.groups import groups
+from fmnist.launch.locks import alone, check_free
 from fmnist.launch.machine import set_threads
 from fmnist.launch.worker import train_group
 from fmnist.program.arguments import typed_path
 from fmnist.program.output import run_command
 from fmnist.program.progress import progress
 from fmnist.record import checkpoint
-from fmnist.record.files import locked
 from fmnist.record.result import Outcome, metrics_in_words, of_run, read_result, write_result
 from fmnist.report.comparison import find
 from fmnist.report.tables import printable
@@ -95,10 +95,8 @@ def extend(directories: Sequence[Path], epochs: int) -> list[Outcome]:
     outcomes: dict[int, Outcome] = {}
     with ExitStack() as held:
         for directory in directories:
-            try:
-                held.enter_context(locked(directory / "train.log", wait=False))
-            except BlockingIOError:
-                raise UserError(f"another command is training the run of {directory}") from None
+            check_free(*directory.absolute().parents)
+            held.enter_context(alone(directory))
         start = min((read_result(directory) or {})["epoch"] for directory in directories)
         for directory, config in zip(directories, configs, strict=True):
             for remark in remarks(directory, config):
