@@ -69,7 +69,7 @@ def test_a_key_that_could_be_mistaken_is_refused(key):
         packed({"weights": {key: 1}})
 
 
-@pytest.mark.parametrize("value", [{1, 2}, b"bytes", torch.float32, object()], ids=str)
+@pytest.mark.parametrize("value", [{1, 2}, b"bytes", torch.float32, object()], ids=lambda value: type(value).__name__)
 def test_what_is_no_plain_value_is_refused(value):
     with pytest.raises(TypeError):
         packed({"weights": value})
