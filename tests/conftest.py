@@ -15,9 +15,10 @@ os.environ.setdefault(
     "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 )
 
-# A shell has what it runs in the background ignore Ctrl-C, and commands let what is ignored be.
+# A shell has what it runs in the background ignore Ctrl-C, nohup SIGHUP, and commands let what is ignored be.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 import pytest
 import torch

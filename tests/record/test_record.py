@@ -222,7 +222,7 @@ CHANGES = {
     "torch": ({"versions": {"python": "3.11.2", "torch": "2.9.1"}}, "versions.torch was 2.9.1 and is 2.14.1 now"),
     "threads": ({"machine": {"threads": 8}}, "machine.threads was 8 and is 2 now"),
     "a kernel": ({"kernels": {"wide": "medium", "gone": True}}, "kernels.wide was medium and is highest now"),
-    "nothing": ({}, None), "no such facts": ({"commit": None, "versions": {}, "machine": None, "kernels": 3}, None),
+    "nothing": ({}, None), "no such facts": ({"commit": None, "versions": {}, "machine": None, "kernels": None}, None),
 }  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def test_names_of_directories_do_not_reach_the_terminal_as_they_are(tmp_path, mo
     assert last == "report: outputs/?[31mred?/report/index.html"
     found, _, err = said(monkeypatch, capsys, program.main, HOSTILE)
     assert found == 2
-    assert err == "error: DIR must be a directory with runs in or below it: there is no directory ?[31mred?\n"
+    assert err == "error: DIR must be a directory with runs in or below it: there is no directory \\x1b[31mred?\n"
 
 
 def test_a_directory_behind_one_that_may_not_be_entered_is_one_line(tmp_path, monkeypatch, capsys):
