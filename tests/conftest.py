@@ -18,7 +18,8 @@ os.environ.setdefault(
 # A shell has what it runs in the background ignore Ctrl-C, nohup SIGHUP, and commands let what is ignored be.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 import pytest
 import torch
