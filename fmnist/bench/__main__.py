@@ -12,7 +12,7 @@ from typing import Any
 
 from fmnist import ROOT, UserError
 from fmnist.bench.entrants import CEILINGS, ON_GPU, PEERS, Peer, processors
-from fmnist.bench.isa import LEVELS, Peak, bound, flags
+from fmnist.bench.isa import LEVELS, Processors, bound, flags
 from fmnist.bench.race import LOOSE, LOOSE_DEEP, Cell, startup, time_cell
 from fmnist.bench.show import plot, read, show
 from fmnist.bench.steps import plot_steps, time_step
@@ -170,7 +170,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
 
     with ExitStack() as running:
         running.enter_context(bound(asked.isa))
-        peak = running.enter_context(Peak(asked.isa, asked.threads))
+        peak = running.enter_context(Processors(asked.isa, asked.threads))
         record["peak"] = peak.gflops(10)
         for cell in cells(asked):
             record["cells"].append(time_cell(cell, asked, record["versions"], peak))

@@ -26,7 +26,7 @@ from fmnist.bench.entrants import (
     reason,
     reported,
 )
-from fmnist.bench.isa import Peak, is_bound
+from fmnist.bench.isa import Processors, is_bound
 
 PAUSE = 0.15  # seconds before each turn, in which the threads of the last one stop spinning and fall asleep
 TURN = 0.3  # seconds a turn should last at least: as many epochs as the fastest entrant needs for it
@@ -73,7 +73,7 @@ class Timed:
 
 
 def time_cell(
-    cell: Cell, asked: argparse.Namespace, versions: dict[str, Any], peak: Peak | None = None
+    cell: Cell, asked: argparse.Namespace, versions: dict[str, Any], peak: Processors | None = None
 ) -> dict[str, Any]:
     """Time a cell. All entrants are prepared; then they take turns, in a new order in each round.
 

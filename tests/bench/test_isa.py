@@ -66,16 +66,23 @@ def test_who_keeps_to_an_instruction_set(level, gflops, avx512, peak, kept):
 
 def test_the_peak_is_measured_where_there_is_a_compiler(monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
-    with isa.Peak("native", 1) as peak:
+    with isa.Processors("native", 1) as peak:
         assert peak.gflops() is None
         assert peak.handover() is None
     monkeypatch.delenv("CC")
-    with isa.Peak("native", 2) as peak:
+    with isa.Processors("native", 2) as peak:
         measured = peak.gflops(1, rounds=100_000), peak.handover(1_000)
     assert measured == (None, None) or min(filter(None, measured)) > 0
 
 
+def test_the_most_that_processors_can_do_is_not_halved_where_they_share_a_core_for_a_moment(monkeypatch):
+    monkeypatch.setattr(isa, "_once", lambda loop, rounds, threads: 115.0)  # two threads are as fast as one alone
+    processors = isa.Processors("native", 2)
+    processors.loop = object()
+    assert (processors.gflops(), processors.best) == (115.0, 230.0)
+
+
 def test_with_one_processor_there_is_no_other_to_hand_a_word_to(monkeypatch):
     monkeypatch.setattr(isa.os, "sched_getaffinity", lambda _: {0})
-    with isa.Peak("native", 1) as peak:
+    with isa.Processors("native", 1) as peak:
         assert peak.handover() is None
