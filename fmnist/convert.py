@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from fmnist import UserError
+from fmnist.launch.trouble import trouble
 from fmnist.program.arguments import typed_path
 from fmnist.program.output import run_command
+from fmnist.program.reading import contents
 from fmnist.record import checkpoint
 from fmnist.record.files import naming
 from fmnist.report.tables import printable
@@ -39,10 +41,12 @@ def convert(old: Path) -> Path:
 def load_older(path: Path) -> dict[str, Any]:
     """What older versions wrote, on the CPU. Raises UserError if the file is damaged or is not ours."""
     with naming(path):
-        content = path.read_bytes()
+        content = contents(path)
     state = None
     try:
-        if zipfile.ZipFile(io.BytesIO(content)).testzip() is None:  # torch checks no sums, and would take any weights
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        plain = all(part.compress_type == zipfile.ZIP_STORED for part in archive.infolist())  # as torch writes them
+        if plain and archive.testzip() is None:  # torch checks no sums, and would take any weights
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # both raise whatever the damage happens to hit
         if isinstance(error, MemoryError) or "allocate" in str(error):
@@ -68,7 +72,7 @@ def older(directories: Sequence[Path]) -> list[Path]:
     """The older checkpoints in and below some directories. Of a run the best weights come first: it goes on from the
     others, and has all when it can."""
     files = {file for directory in directories for name in ("best.pt", "last.pt") for file in directory.rglob(name)}
-    return sorted(file for file in files if file.is_file())
+    return sorted(file for file in files if not file.is_dir())
 
 
 def main() -> int:
@@ -88,8 +92,8 @@ def main() -> int:
     for file in files:
         try:
             print(printable(f"{file}: now {convert(file).name}"))
-        except UserError as error:
-            print(printable(f"error: {error}"), file=sys.stderr)
+        except (UserError, OSError) as error:  # the others are converted
+            print(printable(f"error: {trouble(error).text}"), file=sys.stderr)
             status = 2
     return status
 
