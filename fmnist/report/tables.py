@@ -20,6 +20,7 @@ LATEX = str.maketrans({
     "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$", "<": "$<$", ">": "$>$",
 })  # fmt: skip
 MARKDOWN = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {sign: f"\\{sign}" for sign in "\\`*_|"})
+FORMULA, NUMBER = re.compile(r"[=+\-@\t\r]"), re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?")
 LARGE = 1e6  # numbers from here on are written as 1.2e+07
 
 
@@ -88,16 +89,23 @@ def _aligned(column: Sequence[str]) -> list[str]:
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
     """Rows as CSV. The columns are all keys, in the order in which they first occur.
 
-    Numbers have all their digits; what a row lacks is empty, and so is nan.
+    Numbers have all their digits; what a row lacks is empty, and so is nan. A text that a spreadsheet would compute as a
+    formula begins with an apostrophe (OWASP, "CSV injection").
     """
     file = io.StringIO()
     columns = dict.fromkeys(key for row in rows for key in row)
-    writer = csv.DictWriter(file, [*columns], restval="", lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        missing = {key: "" for key, value in row.items() if isinstance(value, float) and isnan(value)}
-        writer.writerow({**row, **missing})
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(map(_cell, columns))
+    writer.writerows([_cell(row.get(column, "")) for column in columns] for row in rows)
     return encodable(file.getvalue())
+
+
+def _cell(value: object) -> object:
+    """A value as a cell of CSV."""
+    if isinstance(value, float) and isnan(value):
+        return ""
+    is_formula = isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value)
+    return f"'{value}" if is_formula else value
 
 
 def csv_knobs(knobs: Mapping[str, Any]) -> dict[str, object]:

@@ -110,6 +110,14 @@ def test_csv_has_all_keys_of_all_rows_and_all_digits():
     ]  # fmt: skip
 
 
+def test_csv_has_no_text_that_a_spreadsheet_computes():
+    computed = ["=1+1", "+A1", "-A1", "@SUM(A1)", "\t=1", '=HYPERLINK("x")']
+    kept = ["-1", "+1e-3", "-0.5", -2, "[1,2]", "a=1", "relu"]
+    (found,) = csv.DictReader(io.StringIO(csv_text([{"=key": 1, **dict(enumerate(computed + kept))}])))
+    assert [*found.values()] == ["1", *(f"'{text}" for text in computed), *map(str, kept)]
+    assert next(iter(found)) == "'=key"
+
+
 def test_both_csv_files_write_knobs_alike(tmp_path):
     write_run(tmp_path / "a run", 0.8, lr=1 / 3, batch_size=None, dropout=None, **{"model.hidden": [20, 12]})
     write_run(tmp_path / "b", 0.7, lr=1e-3, batch_size=32, dropout=0.5, skip=True)
