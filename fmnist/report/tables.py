@@ -89,8 +89,8 @@ def _aligned(column: Sequence[str]) -> list[str]:
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
     """Rows as CSV. The columns are all keys, in the order in which they first occur.
 
-    Numbers have all their digits; what a row lacks is empty, and so is nan. A text that a spreadsheet would compute as a
-    formula begins with an apostrophe (OWASP, "CSV injection").
+    Numbers have all their digits; what a row lacks is empty, and so is nan. A text that a spreadsheet would compute
+    begins with an apostrophe (OWASP, "CSV injection").
     """
     file = io.StringIO()
     columns = dict.fromkeys(key for row in rows for key in row)
