@@ -54,9 +54,9 @@ def test_weights_and_moments_are_those_of_the_optimizer(dataset, batch_size, opt
     for run in range(runs):
         found, wanted = (stack.optimizer.state_of(run) for stack in (one, other))
         assert found["steps"] == wanted["steps"] > 0
-        torch.testing.assert_close(one.weights(run), other.weights(run), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(one.weights(run), other.weights(run), rtol=1e-3, atol=1e-6)
         for moments in ("exp_avg", "exp_avg_sq"):
-            torch.testing.assert_close(found[moments], wanted[moments], rtol=1e-4, atol=1e-7)
+            torch.testing.assert_close(found[moments], wanted[moments], rtol=1e-3, atol=1e-7)
 
 
 @pytest.mark.parametrize("optim", ["adam", "adamw"])

@@ -64,12 +64,14 @@ def test_a_directory_that_vanishes_is_one_line_and_status_1(tmp_path, monkeypatc
     assert json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))["status"] == "done"
 
 
-def test_a_run_of_a_stack_whose_directory_vanishes_takes_nothing_from_the_others(straight, tmp_path, monkeypatch):
+def test_a_run_of_a_stack_whose_directory_vanishes_takes_nothing_from_the_others(tmp_path, monkeypatch):
+    configs = [make_config(**KNOBS, seed=seed) for seed in (0, 1)]
+    train_group(configs, [tmp_path / "whole 0", tmp_path / "whole 1"])
     directories = [tmp_path / "0", tmp_path / "1"]
     vanishing(monkeypatch, directories[1], 3)
-    outcomes = train_group([make_config(**KNOBS, seed=seed) for seed in (0, 1)], directories)
+    outcomes = train_group(configs, directories)
     assert outcomes[0].error is None
-    assert_same_run(straight, directories[0])
+    assert_same_run(tmp_path / "whole 0", directories[0])
     fit(directories[1], seed=1)
     fit(tmp_path / "alone", seed=1)
     assert_same_run(tmp_path / "alone", directories[1])
