@@ -44,8 +44,8 @@ test-avx2: data ## the same as on a processor with AVX2 alone
 test-sanitize: $(READY) ## the native code at odd sizes under sanitizers: address, undefined behaviour, threads
 	CC=$(CC) tests/native/sanitize.sh
 
-test-fuzz: ## all that reads files or words of others, fuzzed for 20 seconds each
-	@$(MAKE) --no-print-directory fuzz SECONDS=20
+test-fuzz: ## all that reads files or words of others, fuzzed for a minute each
+	@$(MAKE) --no-print-directory fuzz SECONDS=60
 
 SECONDS := 3600
 READERS := idx gzip result metrics checkpoint archive study overrides config
