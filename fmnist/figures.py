@@ -1,4 +1,7 @@
-"""`python -m fmnist.figures`: the pictures of finished autoencoders again; latent spaces side by side."""
+"""`python -m fmnist.figures`: the pictures of finished autoencoders again; latent spaces side by side.
+
+Of a classifier mistakes.json again, from which a report draws.
+"""
 
 import argparse
 import sys
@@ -14,10 +17,13 @@ from fmnist.program.arguments import typed_path
 from fmnist.program.output import run_command
 from fmnist.program.reading import check_plain
 from fmnist.record.files import replacing
+from fmnist.record.result import read_result
 from fmnist.report.gallery import FORMATS
 from fmnist.report.tables import printable
 from fmnist.train.restore import restore
+from fmnist.train.stack import Stack
 from fmnist.view.metrics import holes
+from fmnist.view.mistakes import mistakes, write
 from fmnist.view.pictures import GRID, Artist, draw, plane
 
 
@@ -41,7 +47,8 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m fmnist.figures",
-        description="Draw a finished autoencoder's pictures again; with more runs of 2-d codes, compare their spaces.",
+        description="Draw a finished autoencoder's pictures again; with more runs of 2-d codes, compare their spaces. "
+        "Of a classifier write mistakes.json, from which fmnist.report draws what it gets wrong.",
     )
     parser.add_argument("runs", type=typed_path, nargs="+", metavar="RUN", help="directories of finished runs")
     parser.add_argument(
@@ -57,11 +64,12 @@ def main() -> None:
         artists = []
         for directory in arguments.runs:
             stack = restore(directory, data=arguments.data)
+            folder = arguments.folder / directory.resolve().name if arguments.folder else None
             if not isinstance(stack.model, Autoencoder | VAE):
-                raise UserError(f"{directory} is no autoencoder: it has no pictures")
+                print(printable(str(_mistakes(stack, directory, folder or directory))))
+                continue
             check_plain(directory, ["figures"])
-            folder = directory / "figures" if arguments.folder is None else arguments.folder / directory.resolve().name
-            for file in draw(stack, 0, folder).values():
+            for file in draw(stack, 0, folder or directory / "figures").values():
                 print(printable(str(file)))
             artists.append(Artist(stack, 0))
         if len(artists) > 1:
@@ -78,6 +86,13 @@ def main() -> None:
         place = f"{error.filename}: {error.strerror}"
         print(printable(f"error: {place} (--folder and --out name other places)"), file=sys.stderr)
         sys.exit(1)
+
+
+def _mistakes(stack: Stack, directory: Path, folder: Path) -> Path:
+    """Write into a folder what a classifier gets wrong."""
+    folder.mkdir(parents=True, exist_ok=True)
+    epoch = (read_result(directory) or {})["epoch"]
+    return write(mistakes(stack, [0])[0], folder, epoch)
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -38,13 +38,21 @@ def test_pictures_go_where_they_are_told_to(runs, monkeypatch, capsys):
     assert (there / "both.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_of_a_classifier_it_writes_what_the_end_of_training_would_have_left(runs, monkeypatch, capsys):
+    engine.fit([make_config(**{**KNOBS, "figures": True}, **RUNS["mlp"])], [runs / "left"])
+    assert not (runs / "mlp" / "mistakes.json").exists()
+    assert said(monkeypatch, capsys, figures.main, runs / "mlp") == (0, f"{runs / 'mlp' / 'mistakes.json'}\n", "")
+    assert (runs / "mlp" / "mistakes.json").read_bytes() == (runs / "left" / "mistakes.json").read_bytes()
+    status, out, _ = said(monkeypatch, capsys, figures.main, runs / "mlp", "--folder", runs / "elsewhere")
+    assert (status, out) == (0, f"{runs / 'elsewhere' / 'mlp' / 'mistakes.json'}\n")
+
+
 def test_what_cannot_be_drawn_or_written_is_one_line(runs, monkeypatch, capsys):
     (runs / "b" / "figures").touch()  # a file: nothing can be put into it, whoever asks
     (runs / "file").touch()
     for arguments, status, message in (
         ([runs / "b"], 1, f"error: {runs / 'b' / 'figures'}: File exists (--folder and --out name other places)"),
         ([runs / "a", "--folder", "/proc/none"], 1, "error: /proc/none"),
-        ([runs / "mlp"], 2, f"error: {runs / 'mlp'} is no autoencoder: it has no pictures"),
         ([runs / "nothing"], 2, "error: no run found in"),
     ):
         found, _, err = said(monkeypatch, capsys, figures.main, *arguments)

@@ -18,6 +18,7 @@ from fmnist.speed.kernels import bfloat16_is_emulated
 from fmnist.train.restore import assemble
 from fmnist.train.run import Run
 from fmnist.train.stack import Stack
+from fmnist.view.ending import leave
 from fmnist.view.measure import final
 from fmnist.view.watch import watch
 
@@ -119,11 +120,7 @@ def _conclude(stack: Stack, runs: Sequence[Run]) -> list[Outcome]:
     for run in runs:
         stack.load_weights(run.index, run.tested_weights())
     metrics = final(stack)
-    for run in runs:
-        if run.error is None and run.config.figures and not run.kind.classifies:
-            from fmnist.view.pictures import illustrate  # matplotlib comes with it
-
-            illustrate(stack, run.index, run.directory / "figures", run.record.mirror, run.epoch, run.record.log)
+    leave(stack, [run for run in runs if run.error is None and run.config.figures])
     by_run = [{tag: values[run.index] for tag, values in metrics.items()} for run in runs]
     return [run.finish(own, stack.dataset.classes) for run, own in zip(runs, by_run, strict=True)]
 

@@ -6,7 +6,8 @@ does not apply gives none. What fails for a run fails for that run alone, and is
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -99,6 +100,15 @@ def _or_nan(metric: Callable[..., float], *given: Tensor) -> float:
     except Exception as error:  # whatever a library makes of diverged or degenerate numbers
         log.warning(f"{metric.__name__} of a run is not defined: {error}")
         return math.nan
+
+
+@contextmanager
+def as_warning(log: logging.Logger, name: str) -> Iterator[None]:
+    """Make a warning of what keeps something from being drawn or written. name: of what it is."""
+    try:
+        yield
+    except Exception as error:
+        log.warning(f"{name} could not be made: {type(error).__name__}: {error}")
 
 
 ONCE: list[Callable[[Seen, Split], dict[str, list[float]]]] = [bound, empty_space, anomaly]

@@ -1,8 +1,7 @@
 """Pictures of autoencoders: reconstructions, samples, interpolations, latent spaces."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -16,7 +15,7 @@ from fmnist.data.dataset import Split, as_input, derive
 from fmnist.nn.models import VAE, Autoencoder
 from fmnist.nn.step import evaluating
 from fmnist.record.files import replacing
-from fmnist.view.measure import Seen, codes
+from fmnist.view.measure import Seen, as_warning, codes
 
 # Ten colours that stay apart for the colour-blind (Paul Tol's "muted" scheme and a dark grey).
 COLOURS = ["#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#555555"]
@@ -35,26 +34,17 @@ class Board(Protocol):
 def illustrate(stack: Seen, run: int, folder: Path, board: Board, epoch: int, log: logging.Logger) -> None:
     """Draw all pictures of one run of a stack into `folder`, and show them and the codes of some test images. One that
     cannot be drawn is a warning that names it: the run is trained, and does not fail for want of a picture."""
-    with _warning(log, "figures"):
+    with as_warning(log, "figures"):
         for name, figure in _pictures(Artist(stack, run)).items():
-            with _warning(log, f"figures/{name}.png"):
+            with as_warning(log, f"figures/{name}.png"):
                 board.picture(f"figures/{name}", _write(figure, name, folder), epoch)
-    with _warning(log, "TensorBoard's projector"):
+    with as_warning(log, "TensorBoard's projector"):
         dataset = stack.dataset
         some = Split(dataset.test.images[:SHOWN], dataset.test.labels[:SHOWN])
         thumbnails = as_input(some.images, torch.float32).view(-1, 1, dataset.height, dataset.width)
         across, down = max(0, dataset.height - dataset.width), max(0, dataset.width - dataset.height)
         squares = functional.pad(thumbnails, (0, across, 0, down))  # it draws no others
         board.embedding(codes(stack, some)[run], [dataset.names[label] for label in some.labels.tolist()], squares)
-
-
-@contextmanager
-def _warning(log: logging.Logger, name: str) -> Iterator[None]:
-    """Make a warning of what keeps a picture from being drawn."""
-    try:
-        yield
-    except Exception as error:
-        log.warning(f"{name} could not be drawn: {type(error).__name__}: {error}")
 
 
 def draw(stack: Seen, run: int, folder: Path) -> dict[str, Path]:

@@ -215,10 +215,9 @@ def test_a_hostile_run_is_a_line_or_nothing_for_all_who_read_it(name, trained, b
         for main in (evaluate.main, figures.main):
             status, _, error = said(monkeypatch, capsys, main, run)
             assert "Traceback" not in error
-            expected = attack.evaluated or ("" if main is evaluate.main else "is no autoencoder")
-            assert status == (2 if expected else 0)
-            assert error.count("\n") == (1 if expected else 0), error
-            assert re.search(f"^error: {MATCH}{expected}" if expected else "^$", error), error
+            assert status == (2 if attack.evaluated else 0)
+            assert error.count("\n") == (1 if attack.evaluated else 0), error
+            assert re.search(f"^error: {MATCH}{attack.evaluated}" if attack.evaluated else "^$", error), error
         status, _, error = said(monkeypatch, capsys, report.main, box, "--output", box.parent / "page")
         assert (status, error) == (0, ""), error
         (found,) = read([box])

@@ -169,6 +169,6 @@ def test_a_picture_that_cannot_be_drawn_is_a_warning_that_names_it(where, name, 
     assert outcome.error is None
     assert read_result(tmp_path)["status"] == "done"
     (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert warning.getMessage() == f"{name} could not be drawn: IndexError: there is no such image"
+    assert warning.getMessage() == f"{name} could not be made: IndexError: there is no such image"
     others = {"reconstructions", "interpolation", "map", "plane"} if name != "figures" else set()
     assert {file.stem for file in tmp_path.glob("figures/*")} == others - {name.removeprefix("figures/")[:-4]}

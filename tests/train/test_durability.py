@@ -47,7 +47,8 @@ def seen(monkeypatch):
 def test_what_a_file_tells_of_is_on_the_disk_before_it(save_every, tmp_path, seen):
     fit(tmp_path / "run", save_every=save_every)
     replaced = [name for what, name in seen if what == "replace"]
-    assert {"metrics.jsonl", "last.safetensors", "best.safetensors", "result.json"} == set(replaced)
+    checkpoints = {"last.safetensors", "best.safetensors"}
+    assert checkpoints | {"metrics.jsonl", "mistakes.json", "result.json"} == set(replaced)
     for place, (what, name) in enumerate(seen):
         if what != "replace":
             continue
