@@ -17,11 +17,12 @@ ONLY_IN = {  # library: the modules that may import it
     "tensorboard": {"fmnist.record.board"},
     "torchvision": {"fmnist.view.pictures"},
     "matplotlib": {"fmnist.view.pictures", "fmnist.figures", "fmnist.report.plots", "fmnist.report.landscapes",
+                   "fmnist.report.tradeoffs", "fmnist.report.importance", "fmnist.report.mistakes",
                    "fmnist.bench.show", "fmnist.bench.steps"},
     "scipy": {"fmnist.report.intervals"},
     "PIL": {"fmnist.sources.convert"},
     "markdown": {"fmnist.report.page"},
-    "sklearn": {"fmnist.view.metrics"},
+    "sklearn": {"fmnist.view.metrics", "fmnist.report.importance"},
     "safetensors": {"fmnist.program.packing"},
     "pickle": {"fmnist.config.parse"},  # copies in memory
     "zipfile": {"fmnist.convert"},

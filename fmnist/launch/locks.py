@@ -12,9 +12,8 @@ from pathlib import Path
 
 from fmnist import UserError
 from fmnist.launch.runs import make_folder
-from fmnist.record.files import locked
+from fmnist.record.files import LOCK, locked
 
-LOCK = ".train.lock"
 SHOWN = 200  # characters of what the file says
 _ours: set[str] = set()  # the directories whose locks this process holds
 

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 log = logging.getLogger(__name__)
 
+LOCK = ".train.lock"  # in the directory of a run or a sweep: held by the command that trains there
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what file systems without locks answer
 _told: set[int] = set()  # the devices of those of which a warning has said so
 

@@ -10,5 +10,10 @@ axes         knobs as axes
 plots        what pictures are made of: curves, panels, means in a row
 gallery      which pictures there are, and for which comparisons
 landscapes   the pictures of a report, by how many knobs vary
+tradeoffs    what a better result costs in time and in parameters
+importance   how much each knob decides
+mistakes     what the best configuration gets wrong
+power        how many seeds it takes to see a difference
 page         the report as a folder
+watching     a report that is kept up to date while its runs are trained
 """

@@ -13,11 +13,12 @@ whose decorator fits the comparison. This one is for comparisons in which a sing
             axes.set_ylabel(tag_in_words(comparison.judged_by, comparison.shared))
         return Picture("ranking", figure, "The configurations, the best first.")
 
-A picture's name is that of its file. Pictures stand in a report in the order in which their functions are defined.
+A picture's name is that of its file. Pictures stand in a report in the order in which their functions are defined. A
+function may give a sentence in place of a picture: what there is too little of to draw it.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,15 +27,17 @@ from fmnist.report.comparison import Comparison
 if TYPE_CHECKING:
     from fmnist.report.plots import Picture
 
+    Drawn = Picture | str
+
 FORMATS = (".png", ".svg", ".pdf")  # of a picture's file, where one may choose
-Draw = TypeVar("Draw", bound="Callable[[Comparison], Picture | list[Picture]]")
+Draw = TypeVar("Draw", bound="Callable[[Comparison], Drawn | Sequence[Drawn]]")
 
 
 @dataclass(frozen=True)
 class Entry:
     """A function that draws, and what it is meant for: see `suits`."""
 
-    draw: "Callable[[Comparison], Picture | list[Picture]]"
+    draw: "Callable[[Comparison], Drawn | Sequence[Drawn]]"
     varying: int | None
     finished: int
     when: Callable[[Comparison], bool]
@@ -51,7 +54,8 @@ ENTRIES: dict[str, Entry] = {}  # by the function's full name, so that a module 
 def suits(
     varying: int | None = None, finished: int = 2, when: Callable[[Comparison], bool] = lambda _: True
 ) -> Callable[[Draw], Draw]:
-    """Let reports call the decorated function, which gives a picture or a list of them, for some comparisons.
+    """Let reports call the decorated function, which gives a picture, a sentence or a list of these, for some
+    comparisons.
 
     varying: the number of knobs that vary in them; None is any. finished: how many configurations have a finished run
     at least. when: what else must be true of them.
@@ -64,14 +68,16 @@ def suits(
     return enter
 
 
-def pictures(comparison: Comparison) -> "list[Picture]":
-    """Those that suit a comparison. Raises ValueError where two of them have one name."""
-    drawn: list[Picture] = []
+def pictures(comparison: Comparison) -> "list[Drawn]":
+    """Those that suit a comparison, and the sentences that stand for one. Raises ValueError where two pictures have one
+    name."""
+    drawn: list[Drawn] = []
     for entry in ENTRIES.values():
         if entry.fits(comparison):
             made = entry.draw(comparison)
-            drawn += made if isinstance(made, list) else [made]
-    twice = [name for name, count in Counter(picture.name for picture in drawn).items() if count > 1]
+            drawn += [made] if isinstance(made, str) or not isinstance(made, Sequence) else made
+    names = Counter(picture.name for picture in drawn if not isinstance(picture, str))
+    twice = [name for name, count in names.items() if count > 1]
     if twice:
         raise ValueError(f"two pictures of a report have the name {', '.join(twice)}")
     return drawn

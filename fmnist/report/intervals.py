@@ -1,4 +1,4 @@
-"""Statistics over seeds: intervals, paired differences, curves with bands, rank correlation.
+"""Statistics over seeds: intervals, paired differences, power, curves with bands, ranks and their correlation.
 
 scipy is imported only when one is computed.
 """
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import nan
 from statistics import fmean, stdev
+
+SURE = 50.0  # standard errors between two means: even two values each show that
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,43 @@ def paired(pairs: Sequence[tuple[float, float]]) -> tuple[Interval, float]:
     return difference, float(stats.ttest_rel(*zip(*pairs, strict=True)).pvalue)
 
 
+def pooled(samples: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """The standard deviation that several samples share, each around its own mean, and its degrees of freedom; nan and
+    0 where no sample has two values."""
+    degrees = sum(len(sample) - 1 for sample in samples if len(sample) > 1)
+    squares = sum((len(sample) - 1) * stdev(sample) ** 2 for sample in samples if len(sample) > 1)
+    return (math.sqrt(squares / degrees) if degrees else nan), degrees
+
+
+def power(difference: float, sd: float, n: int, pairs: bool) -> float:
+    """The probability that a two-sided t test at 5 % finds a true difference between two means (Cohen 1988).
+
+    pairs: n differences of pairs with standard deviation sd; otherwise two samples of n values with sd each. By the
+    noncentral t distribution, scipy.stats.nct.
+    """
+    from scipy.stats import nct, t
+
+    degrees, spread = (n - 1, sd) if pairs else (2 * n - 2, sd * math.sqrt(2))
+    shift, limit = abs(difference) / spread * math.sqrt(n), float(t.ppf(0.975, degrees))
+    if shift > SURE:
+        return 1.0
+    return float(nct.sf(limit, degrees, shift) + nct.cdf(-limit, degrees, shift))
+
+
+def needed(difference: float, sd: float, pairs: bool, wanted: float = 0.8, most: int = 10_000) -> int | None:
+    """The smallest n with which a difference is found with the probability that is wanted; see `power`. None where it
+    is above `most`."""
+    low, high = 1, 2
+    while power(difference, sd, high, pairs) < wanted:
+        low, high = high, 2 * high
+        if low >= most:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(difference, sd, middle, pairs) >= wanted else (middle, high)
+    return high if high <= most else None
+
+
 def curve(series: Sequence[dict[int, float]]) -> Curve:
     """One curve of several runs' values by epoch; runs without values are left out.
 
@@ -80,6 +119,13 @@ def curve(series: Sequence[dict[int, float]]) -> Curve:
     epochs = sorted(set.intersection(*map(set, series))) if series else []
     columns = [[own[epoch] for own in series] for epoch in epochs]
     return Curve(epochs, [*map(fmean, columns)], [*map(min, columns)], [*map(max, columns)])
+
+
+def ranks(values: Sequence[float]) -> list[float]:
+    """The place of each value in ascending order, from 1 on; equal values share the mean of their places."""
+    from scipy import stats
+
+    return [float(rank) for rank in stats.rankdata(values)]
 
 
 def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float:

@@ -4,7 +4,10 @@ import base64
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape as escape_html
+from importlib import import_module
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +15,14 @@ from fmnist import UserError
 from fmnist.record.files import replacing
 from fmnist.report import gallery
 from fmnist.report.comparison import Comparison, Configuration, Result, comparisons, read
+from fmnist.report.power import power
 from fmnist.report.tables import Table, code, differences, encodable, escape, numbers, printable, spread, summary
 from fmnist.report.words import counted, in_words, sentence, short, value_in_words
 
 if TYPE_CHECKING:
     from fmnist.report.plots import Picture
 
+DRAWING = ("landscapes", "tradeoffs", "importance", "mistakes")  # the modules that draw, as they stand in a report
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8881; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
@@ -55,11 +60,44 @@ document.querySelectorAll("th").forEach(th => th.addEventListener("click", () =>
 """
 
 
+@dataclass(frozen=True)
+class Page:
+    """A report that is drawn. title: plain text. text: Markdown. files: its others by name. said: its main points."""
+
+    title: str
+    text: str
+    files: dict[str, str]
+    said: list[str]
+
+    def write(self, output: Path, again: float | None = None) -> None:
+        """Write all files into a directory, each whole or not at all. again: seconds after which the page loads itself
+        anew; None: never. Raises UserError where it cannot be written."""
+        pages = {"index.md": self.text, "index.html": html(self.title, self.text, self.files, again)}
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            for name, content in (self.files | pages).items():  # the pages last
+                with replacing(output / name) as file:
+                    file.write(encodable(content))
+        except OSError as error:
+            problem = f"got {output} ({error.strerror})"
+            raise UserError(f"--output must be a directory that can be written, {problem}") from None
+
+
 def report(directories: Sequence[Path], output: Path, baseline: Sequence[str] = (), command: str = "") -> list[str]:
     """Write the report on all runs in or below some directories into `output`; gives its main points, as lines.
 
+    Errors and baseline: see `compose`. Files are written only when everything is drawn.
+    """
+    page = compose(directories, baseline, command)
+    page.write(output)
+    return page.said
+
+
+def compose(directories: Sequence[Path], baseline: Sequence[str] = (), command: str = "") -> Page:
+    """The report on all runs in or below some directories.
+
     baseline: KNOB=VALUE, the configuration that others are compared with, instead of the best. Raises UserError where
-    there is nothing to report or no such configuration; files are written only when everything is drawn.
+    there is nothing to report or no such configuration.
     """
     results = read(directories)
     all_comparisons = comparisons(results)
@@ -73,35 +111,30 @@ def report(directories: Sequence[Path], output: Path, baseline: Sequence[str] = 
     for number, comparison in enumerate(all_comparisons):
         prefix = f"{number + 1}_" if len(all_comparisons) > 1 else ""
         drawn = pictures(comparison)
-        files |= {f"{prefix}{picture.name}.svg": picture.svg() for picture in drawn}
+        own = [picture for picture in drawn if not isinstance(picture, str)]
+        files |= {f"{prefix}{picture.name}.svg": picture.svg() for picture in own}
         page += [f"## {escape(sentence(comparison.title))}"] if prefix else []
         page += section(comparison, drawn, prefix, compared[number])
         said += [printable(verdict(comparison))]
     page += left_out(results)
     page += ["## Files", f"`table.csv` has every mean, deviation and interval with the runs it is of, `table.tex` the "
              f"tables for LaTeX. Made by {code(command or 'fmnist.report.page.report')}."]  # fmt: skip
-    text = "\n\n".join(part.strip() for part in page) + "\n"
     files["table.csv"] = numbers(all_comparisons)
     files["table.tex"] = "% needs \\usepackage{booktabs}\n" + "\n".join(summary(s).latex() for s in all_comparisons)
-    files |= {"index.md": text, "index.html": html(title, text, files)}
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():  # the pages last
-            with replacing(output / name) as file:
-                file.write(encodable(content))
-    except OSError as error:
-        raise UserError(f"--output must be a directory that can be written, got {output} ({error.strerror})") from None
-    return said
+    return Page(title, "\n\n".join(part.strip() for part in page) + "\n", files, said)
 
 
 def section(
-    comparison: Comparison, drawn: "Sequence[Picture]", prefix: str, baseline: Configuration | None
+    comparison: Comparison, drawn: "Sequence[Picture | str]", prefix: str, baseline: Configuration | None
 ) -> list[str]:
     """A comparison's part of the page, as paragraphs of Markdown."""
     shared = {short(name): value_in_words(v, name) for name, v in comparison.shared.items() if v is not None}
     same = " ".join(f"{name}={value}" for name, value in shared.items())
     parts = [f"**{escape(verdict(comparison))}**", f"The same in all its runs: {code(same)}"]
     for picture in drawn:
+        if isinstance(picture, str):
+            parts += [escape(picture)]
+            continue
         parts += [f"![{escape(picture.caption.split('. ')[0])}]({prefix}{picture.name}.svg)", escape(picture.caption)]
     parts += [summary(comparison).markdown()]
     parts += [
@@ -123,13 +156,16 @@ def section(
             + (f" The best {len(table.rows)} are shown." if made > len(table.rows) else "")
             + ("" if baseline else " The best was chosen by these very values, which flatters it.")
         ]
-    return parts
+    found = power(comparison)
+    if isinstance(found, str):
+        return [*parts, escape(found)]
+    return [*parts, "### Seeds that it takes to see a difference", found[0].markdown(), escape(found[1])]
 
 
-def pictures(comparison: Comparison) -> "list[Picture]":
-    """The pictures that suit a comparison."""
-    from fmnist.report import landscapes  # noqa: F401 - its functions enter the gallery; matplotlib comes with them
-
+def pictures(comparison: Comparison) -> "list[Picture | str]":
+    """The pictures that suit a comparison, and the sentences that stand for some."""
+    for module in DRAWING:  # its functions enter the gallery; matplotlib comes with them
+        import_module(f"fmnist.report.{module}")
     return gallery.pictures(comparison)
 
 
@@ -194,17 +230,20 @@ def _value(text: str) -> Any:
         return None if text in ("none", "full") else text
 
 
-def html(title: str, text: str, files: dict[str, str]) -> str:
-    """The page of Markdown as one HTML file, its pictures inside it. title: plain text."""
+def html(title: str, text: str, files: dict[str, str], again: float | None = None) -> str:
+    """The page of Markdown as one HTML file, its pictures inside it. title: plain text. again: seconds after which it
+    loads itself anew."""
     from markdown import markdown
 
     def embed(match: re.Match[str]) -> str:
         data = base64.b64encode(files[match[2]].encode()).decode()
         return f'{match[1]}src="data:image/svg+xml;base64,{data}"'
 
+    reloading = f'<meta http-equiv="refresh" content="{ceil(again)}">\n' if again else ""
     body = re.sub(r'(<img [^>]*)src="([^"]+\.svg)"', embed, markdown(text, extensions=["tables"]))
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape_html(title)}</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{STYLE}</style>\n</head>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n{reloading}'
+        f"<style>{STYLE}</style>\n</head>\n"
         f"<body>\n{body}\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )

@@ -59,8 +59,8 @@ def _probabilities(output: Tensor, criterion: Classification) -> Tensor:
 
 
 def write(found: dict[str, Any], folder: Path, epoch: int) -> Path:
-    """Write what `mistakes` found of one run into a folder. epoch: how long it was trained, which tells whether the file
-    is of the same weights as the record beside it."""
+    """Write what `mistakes` found of one run into a folder. epoch: how long it was trained, which tells whether the
+    file is of the same weights as the record beside it."""
     with replacing(folder / FILE) as file:
         json.dump({"epoch": epoch} | found, file, separators=(",", ":"))
     return folder / FILE

@@ -1,6 +1,7 @@
 """Records of runs as a run leaves them, made up: nothing is trained."""
 
 import json
+from base64 import b64encode
 from dataclasses import asdict
 
 from helpers import make_config
@@ -8,6 +9,7 @@ from helpers import make_config
 from fmnist.config.parse import config_hash
 from fmnist.record.files import replacing
 from fmnist.report.comparison import comparisons, read
+from fmnist.report.page import pictures
 
 SMALL = {"data.limit": 500, "model.hidden": [20]}
 
@@ -57,6 +59,34 @@ def sweep(root, values, **fixed):
             write_run(root / str(number), accuracy, seed=seed, **knobs, **fixed)
             number += 1
     return root
+
+
+def leave_mistakes(directory, confusion=((8, 2), (1, 9)), classes=("shirt", "boot"), probability=0.9, epoch=3, **other):
+    """What a classifier leaves of its mistakes: 2x3 images, one mistake for each cell with a wrong class."""
+    wrong = [(a, b) for a, row in enumerate(confusion) for b, count in enumerate(row) if a != b and count]
+    worst = [
+        {"image": number, "label": a, "predicted": b, "probability": probability - number / 100,
+         "pixels": b64encode(bytes([number, 50, 100, 150, 200, 250])).decode()}
+        for number, (a, b) in enumerate(wrong)
+    ]  # fmt: skip
+    content = {"epoch": epoch, "classes": list(classes), "size": [2, 3], "confusion": confusion, "worst": worst}
+    (directory / "mistakes.json").write_text(json.dumps(content | other), encoding="utf-8")
+    return directory
+
+
+def weigh(directory, parameters):
+    """The header of a checkpoint of a network with so many parameters, and no more of the file."""
+    shapes = {"/weights/0.weight": [parameters - 2, 1], "/weights/0.bias": [2], "/weights/1.running_mean": [7],
+              "/best/weights/0.weight": [parameters, 1]}  # fmt: skip
+    header = {name: {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}
+    text = json.dumps(header | {"__metadata__": {"state": "{}"}}).encode()
+    (directory / "last.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    return directory
+
+
+def names_of(root):
+    """The names of the pictures that the report on the runs below a directory has."""
+    return [picture.name for picture in pictures(comparison_of(root)) if not isinstance(picture, str)]
 
 
 def comparison_of(root):

@@ -7,17 +7,13 @@ import sys
 
 import pytest
 from matplotlib.figure import Figure
-from report.made_up import comparison_of, sweep, write_run
+from report.made_up import names_of, sweep, write_run
 
 from fmnist import ROOT
 from fmnist.report import gallery
 from fmnist.report.gallery import suits
-from fmnist.report.page import pictures, report
+from fmnist.report.page import report
 from fmnist.report.plots import Picture
-
-
-def names_of(root):
-    return [picture.name for picture in pictures(comparison_of(root))]
 
 
 def test_a_picture_that_is_added_is_drawn_for_what_it_suits(lr, grid, tmp_path, monkeypatch):

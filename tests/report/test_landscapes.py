@@ -4,14 +4,10 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from report.made_up import comparison_of, sweep, write_run
+from report.made_up import comparison_of, names_of, sweep, write_run
 
 from fmnist.report import landscapes
 from fmnist.report.page import pictures
-
-
-def names_of(root):
-    return [picture.name for picture in pictures(comparison_of(root))]
 
 
 def test_one_knob_gives_a_response_two_a_heat_map_more_parallel_coordinates(lr, grid, tmp_path):
