@@ -71,28 +71,39 @@ class Unseen:
         return predicted
 
 
+def free(comparison: Comparison) -> list[str]:
+    """The knobs that vary, but for those that only follow from the choice of their group, as optim.betas may."""
+    found = []
+    for name in comparison.varying:
+        choice = f"{name.rpartition('.')[0]}.name"
+        pairs = {(repr(c.knobs.get(choice)), repr(c.knobs.get(name))) for c in comparison.finished}
+        follows = choice in comparison.varying and len(pairs) == len({chosen for chosen, _ in pairs})
+        found += [name] if name == choice or not follows else []
+    return found
+
+
 def importances(comparison: Comparison) -> Importances:
     """Of the knobs that vary, on the ranks of the finished configurations. The same for the same comparison."""
     from sklearn.inspection import permutation_importance
     from sklearn.metrics import r2_score
 
-    finished = comparison.finished
-    scales = [Scale.of(name, finished) for name in comparison.varying]
+    finished, names = comparison.finished, free(comparison)
+    scales = [Scale.of(name, finished) for name in names]
     X = np.array([[scale.index(c) for scale in scales] for c in finished])
     y = np.array(ranks([c.interval("objective").mean for c in finished]))
     named = [place for place, scale in enumerate(scales) if not scale.ordered]
-    found = Importances([], {name: [] for name in comparison.varying})
+    found = Importances([], {name: [] for name in names})
     for repeat in range(REPEATS):
         forests = Unseen(named, repeat).fit(X, y)
         found.r2.append(r2_score(y, forests.predict(X)))
         drops = permutation_importance(forests, X, y, scoring=lambda model, X, y: r2_score(y, model.predict(X)),
                                        n_repeats=REPEATS, random_state=repeat)  # fmt: skip
-        for name, drop in zip(comparison.varying, drops.importances_mean, strict=True):
+        for name, drop in zip(names, drops.importances_mean, strict=True):
             found.drops[name].append(float(drop))
     return found
 
 
-@suits(when=lambda comparison: len(comparison.varying) > 1)
+@suits(when=lambda comparison: len(free(comparison)) > 1)
 def importance(comparison: Comparison) -> "Picture | str":
     """How much each of several knobs decides the rank of a configuration."""
     many = len(comparison.finished)

@@ -38,7 +38,7 @@ def test_the_knob_that_decides_is_the_important_one(decides, result, tmp_path, q
     assert importances(comparison) == found
     picture = importance(comparison)
     (axes,) = picture.figure.axes
-    assert len(axes.patches) == 3
+    assert len(axes.patches) == 3  # optim.betas, which only follow from the optimizer, are none of them
     assert [label.get_text() for label in axes.get_yticklabels()][-1].startswith(
         {"lr": "learning rate", "dropout": "dropout", "optim.name": "optim"}[decides]
     )
