@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fmnist.report.plots import Picture
 
 DRAWING = ("landscapes", "tradeoffs", "importance", "mistakes")  # the modules that draw, as they stand in a report
+ROUND = str.maketrans("[]", "()")  # brackets within those of Markdown would end them
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8881; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
@@ -135,7 +136,8 @@ def section(
         if isinstance(picture, str):
             parts += [escape(picture)]
             continue
-        parts += [f"![{escape(picture.caption.split('. ')[0])}]({prefix}{picture.name}.svg)", escape(picture.caption)]
+        instead = picture.caption.split(". ")[0].translate(ROUND)
+        parts += [f"![{escape(instead)}]({prefix}{picture.name}.svg)", escape(picture.caption)]
     parts += [summary(comparison).markdown()]
     parts += [
         "Mean ± standard deviation over the n runs of a configuration, which differ in their seeds alone, and the 95 % "

@@ -83,12 +83,13 @@ def watch(
             start = time.monotonic()
             training = runs.in_training()
             statuses = runs.statuses()
-            if statuses != before:
+            if statuses != before or (waiting and not training):
                 before = statuses
                 try:
                     page = compose(directories, baseline, command)
                     page.write(output, every if training else None)
                     say(_line(page))
+                    waiting = ""
                 except UserError as problem:
                     if not training:
                         raise

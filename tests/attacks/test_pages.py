@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from report.made_up import change, change_config, write_run
+from report.made_up import change, change_config, leave_mistakes, weigh, write_run
 
 from fmnist.report.leaderboard import Leaderboard
 from fmnist.report.page import SCRIPT, report
@@ -161,11 +161,14 @@ def test_a_report_of_hostile_runs_has_no_element_of_theirs(hostile, tmp_path):
         run = write_run(tmp_path / name / f"{name}{number}", 0.5 + number / 10, seed=number)
         change_config(run, **{hostile: hostile, "schedule": hostile, "skip_scale": f"{hostile}{number}"})
         change(run, commit=hostile, commits=[hostile], data=hostile)
+        change(run, seconds=10.0**number)
+        leave_mistakes(weigh(run, 10 + 10**number), classes=[hostile, f"{hostile}2"])
         metrics = {"validation/accuracy": 0.5, "test/accuracy": 0.5, f"test/{hostile}": 0.25, hostile: 0.5}
         change(run, metrics=metrics)
     write_run(tmp_path / name / "failed", 0.1, "failed", error=hostile, seed=7)
     change(write_run(tmp_path / name / "other", 0.1, seed=8), status=hostile)
     report([tmp_path / name], tmp_path / "page", command=hostile)
+    assert {"confusion.svg", "mistakes.svg", "tradeoffs.svg"} <= {path.name for path in (tmp_path / "page").iterdir()}
     page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
     found = Elements(body(page))
     assert {tag for tag, _ in found.found} <= TAGS

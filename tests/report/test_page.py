@@ -32,7 +32,7 @@ def test_all_files_are_there_and_the_html_needs_none_of_them(page):
     assert len(sources) == 3
     assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
     assert "http" not in re.sub(r'src="[^"]*"', "", text)
-    assert text.count("<table>") == 2
+    assert text.count("<table>") == 3
     for link in re.findall(r"\]\(([^)]+)\)", (page / "index.md").read_text(encoding="utf-8")):
         assert (page / link).exists()
 
