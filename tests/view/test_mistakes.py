@@ -9,6 +9,7 @@ from helpers import SMALL, make_config, tiny
 from training import data_kept, quick_disk  # noqa: F401 - fixtures that serve each test
 
 from fmnist.evaluate import evaluate
+from fmnist.record.result import read_result
 from fmnist.report import records
 from fmnist.train import engine
 from fmnist.train.restore import restore
@@ -78,13 +79,24 @@ def test_few_images_of_another_size(tmp_path):
     assert len(found.worst) == sum(n for a, row in enumerate(found.confusion) for b, n in enumerate(row) if a != b)
 
 
-@pytest.mark.parametrize("where", ["mistakes", "write"])
-def test_what_cannot_be_found_or_written_is_a_warning_that_names_it(where, tmp_path, monkeypatch, caplog):
-    def broken(*_):
-        raise OSError("no room")
+def broken(*_):
+    raise OSError("no room")
 
-    monkeypatch.setattr(ending, where, broken)
+
+def test_what_cannot_be_found_is_a_warning_that_names_it(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(ending, "mistakes", broken)
     (outcome,) = engine.fit([make_config(**KNOBS)], [tmp_path])
     assert outcome.error is None
     (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert warning.getMessage() == "mistakes.json could not be made: OSError: no room"
+
+
+def test_a_run_that_cannot_write_them_fails_and_goes_on(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(ending, "write", broken)
+        with pytest.raises(OSError, match="no room"):
+            engine.fit([make_config(**KNOBS)], [tmp_path])
+    assert read_result(tmp_path)["status"] == "failed"
+    engine.fit([make_config(**KNOBS)], [tmp_path])
+    assert read_result(tmp_path)["status"] == "done"
+    assert left(tmp_path)["confusion"] == evaluate(tmp_path)["confusion"]
