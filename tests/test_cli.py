@@ -129,10 +129,8 @@ def test_one_run_leaves_its_record_and_says_where(tmp_path):
     assert done.stderr == ""
     run = tmp_path / "run"
     names = {path.name.split(".out.")[0] for path in run.iterdir()}
-    checkpoints = {"last.safetensors", "best.safetensors"}
-    assert (
-        names == {".hydra", LOCK, "train.log", "metrics.jsonl", "result.json", "mistakes.json", "events"} | checkpoints
-    )
+    record = {"metrics.jsonl", "result.json", "mistakes.json", "last.safetensors", "best.safetensors"}
+    assert names == {".hydra", LOCK, "train.log", "events"} | record
     recorded = result(run)
     assert recorded["status"] == "done"
     assert f"test loss {recorded['metrics']['test/loss']:.4f} accuracy {recorded['metrics']['test/accuracy']:.4f}" in (
