@@ -22,7 +22,10 @@ ONLY_IN = {  # library: the modules that may import it
     "PIL": {"fmnist.sources.convert"},
     "markdown": {"fmnist.report.page"},
     "sklearn": {"fmnist.view.metrics"},
-    "safetensors": {"fmnist.program.packing"},
+    "safetensors": {"fmnist.program.packing", "fmnist.formats.weights"},
+    "onnx": {"fmnist.formats.graph"},
+    "onnxruntime": {"fmnist.formats.graph"},
+    "onnxscript": {"fmnist.formats.graph"},
     "pickle": {"fmnist.config.parse"},  # copies in memory
     "zipfile": {"fmnist.convert"},
 }  # fmt: skip
