@@ -61,7 +61,9 @@ def trained(directory: Path, which: str | None, data: str | None) -> Trained:
     stack, result = restore(directory, which, data), read_result(directory) or {}
     config, dataset = stack.common, stack.dataset
     size = dataset.height, dataset.width
-    metrics = {tag: values[0] for tag, values in stack.measure("test", dataset.test).items()}
+    metrics = {tag: value for tag, value in (result["metrics"] or {}).items() if tag.startswith("test/")}
+    if not metrics or which not in (None, config.select):  # those that are recorded are of other weights
+        metrics = {tag: values[0] for tag, values in stack.measure("test", dataset.test).items()}
     own, remarks = own_answers(stack)
     if result["status"] != "done":
         remarks.insert(0, f"the run is not done: status={result['status']}, epoch {result['epoch']}")
@@ -104,7 +106,7 @@ def differences(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[
     """The largest absolute difference of each answer."""
     if {name: value.shape for name, value in found.items()} != {name: value.shape for name, value in own.items()}:
         raise Unlike(f"it answers {', '.join(found)}, the run {', '.join(own)}")
-    return {name: float((found[name].double() - value.double()).abs().max()) for name, value in own.items()}
+    return {name: float((found[name] - value).abs().max()) for name, value in own.items()}
 
 
 def check(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, float]:
