@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -158,7 +159,9 @@ def disk(found: Found) -> Facts:
 def tensorboard(found: Found) -> Facts:
     """Whether TensorBoard can be started."""
     try:
-        importlib.import_module("tensorboard.program")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own parts, about one another
+            importlib.import_module("tensorboard.program")
     except Exception as error:  # whatever its own imports meet
         found.broken.append(f"TensorBoard cannot be imported ({type(error).__name__}: {error}): "
                             f"{sys.executable} -m pip install tensorboard")  # fmt: skip
