@@ -35,7 +35,7 @@ def kernels() -> dict[str, str]:
     images = (
         "whole grey levels, three int8 products of AMX for one of float32" if chosen.integers else
         f"black pixels are skipped: half of Fashion-MNIST's are black, and 30 % are enough (whole levels: {no_amx})"
-        if chosen.black else "torch's own: there is no native library for this processor"
+        if chosen.black else "torch's own: no native library serves here"
     )  # fmt: skip
     error = medium_error()
     if chosen.wide == "medium":
