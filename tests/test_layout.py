@@ -23,7 +23,10 @@ ONLY_IN = {  # library: the modules that may import it
     "PIL": {"fmnist.sources.convert"},
     "markdown": {"fmnist.report.page"},
     "sklearn": {"fmnist.view.metrics", "fmnist.report.importance"},
-    "safetensors": {"fmnist.program.packing"},
+    "safetensors": {"fmnist.program.packing", "fmnist.formats.weights"},
+    "onnx": {"fmnist.formats.graph"},
+    "onnxruntime": {"fmnist.formats.graph"},
+    "onnxscript": {"fmnist.formats.graph"},
     "pickle": {"fmnist.config.parse"},  # copies in memory
     "zipfile": {"fmnist.convert"},
 }  # fmt: skip
@@ -39,9 +42,14 @@ def test_a_package_imports_only_what_it_may(name):
         assert {other for other in others if house.package(other) == "record"} <= {"fmnist.record.files"}
 
 
-def test_only_train_and_ideas_import_speed_and_nothing_imports_the_clients():
+def test_only_train_ideas_and_a_command_import_speed_and_nothing_imports_the_clients():
     arrows = house.arrows()
-    assert {a for a, b in arrows if b == "speed"} == {"train", "ideas"}
+    assert {a for a, b in arrows if b == "speed"} == {"train", "ideas", ""}
+    assert [
+        name
+        for name, path in MODULES.items()
+        if not house.package(name) and "fmnist.speed" in " ".join(house.own_imports(path, MODULES))
+    ] == ["fmnist.check"]  # which says what it would do
     assert not {a for a, b in arrows if b in house.CLIENTS}
 
 

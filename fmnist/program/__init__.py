@@ -1,6 +1,7 @@
 """The program itself, whatever it does. No torch but in packing.
 
 version    its commit, and the versions of the packages that it runs with
+packages   what is installed, against what is asked for and what the tests have
 arguments  what its commands are given
 output     what they print to, and the status with which they end
 progress   the progress bar on a terminal

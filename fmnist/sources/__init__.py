@@ -1,6 +1,7 @@
 """The files of a data set. No torch.
 
 fetch    found or fetched, verified, kept
+present  whether Fashion-MNIST is here; a made-up set in its place
 mirrors  where Fashion-MNIST is fetched from
 idx      IDX files: found by name, read, checked
 source   four files as one data set: names of classes, digest, other test sets

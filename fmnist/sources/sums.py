@@ -37,13 +37,13 @@ def of(path: Path, status: os.stat_result, content: bytes | bytearray) -> str:
 
 def _known(path: Path, status: os.stat_result) -> str | None:
     key = os.path.realpath(path)
-    entry = _learned.get(key) or (_kept(_file()).get(key) if status.st_size >= LEAST else None)
+    entry = _learned.get(key) or (_kept(place()).get(key) if status.st_size >= LEAST else None)
     return str(entry[-1]) if entry and entry[:-1] == _stamp(status) else None
 
 
 def keep() -> None:
     """Write down what was learned of large files. Errors: none; without a cache it is learned again."""
-    file = _file()
+    file = place()
     new = {key: entry for key, entry in _learned.items() if int(entry[0]) >= LEAST}
     if file is None or all(_kept(file).get(key) == entry for key, entry in new.items()):
         return
@@ -65,7 +65,7 @@ def _stamp(status: os.stat_result) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
-def _file() -> Path | None:
+def place() -> Path | None:
     """Where sums are kept; None without a cache folder."""
     folder = os.environ.get("XDG_CACHE_HOME", "")
     folder = folder if os.path.isabs(folder) else os.path.expanduser("~/.cache")

@@ -1,0 +1,116 @@
+"""The lines of Python that build a network of torch.nn alone, and load its weights."""
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
+
+from torch import nn
+
+from fmnist import UserError
+from fmnist.nn.layers import Residual
+from fmnist.nn.models import VAE, Autoencoder
+
+# The arguments of torch.nn's layers as one writes them; those that are left out have torch's own defaults.
+ARGUMENTS: dict[type[nn.Module], Callable[[Any], str]] = {
+    nn.Linear: lambda layer: f"{layer.in_features}, {layer.out_features}",
+    nn.BatchNorm1d: lambda layer: f"{layer.num_features}",
+    nn.LayerNorm: lambda layer: f"{layer.normalized_shape[0]}",
+    nn.Dropout: lambda layer: f"{layer.p:g}",
+    **dict.fromkeys((nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Identity), lambda layer: ""),
+}
+RESIDUAL = '''
+
+class Residual(nn.Module):
+    """x, or its projection, plus what the inner layers make of x."""
+
+    def __init__(self, inner, projection=None):
+        super().__init__()
+        self.inner, self.projection = inner, projection
+
+    def forward(self, x):
+        return (x if self.projection is None else self.projection(x)) + self.inner(x)
+'''
+AUTOENCODER = '''
+
+class Autoencoder(nn.Module):
+    """images -> code, reconstruction."""
+
+    def __init__(self, encoder, decoder):
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def forward(self, images):
+        code = self.encoder(images)
+        return code, self.decoder(code).sigmoid()
+'''
+VARIATIONAL = '''
+
+class VAE(nn.Module):
+    """images -> mean and log variance of q(z|x), and the reconstruction from the mean."""
+
+    def __init__(self, encoder, decoder):
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def forward(self, images):
+        mean, log_variance = self.encoder(images).chunk(2, -1)
+        return mean, log_variance, self.decoder(mean).sigmoid()
+'''
+
+
+def script(network: nn.Module, says: str, classes: Sequence[str], weights: str, dtype: str) -> str:
+    """A file that defines `model`, and CLASSES where there are any. says: its docstring. classes: their names. weights:
+    the name of the safetensors file beside it. dtype: of its numbers, as "float32". Raises UserError where a layer is
+    not one of torch.nn's."""
+    needed = RESIDUAL if any(isinstance(layer, Residual) for layer in network.modules()) else ""
+    if isinstance(network, Autoencoder | VAE):
+        needed += VARIATIONAL if isinstance(network, VAE) else AUTOENCODER
+        name = "VAE" if isinstance(network, VAE) else "Autoencoder"
+        made = f"{name}(\n    {_code(network.encoder, 4)},\n    {_code(network.decoder, 4)},\n)"
+    else:
+        made = _code(network)
+    other = dtype != "float32"
+    names = f"CLASSES = {tuple(classes)!r}\n" if classes else ""
+    return (
+        f'"""{says}"""\n\nfrom pathlib import Path\n\n{"import torch" if other else ""}{chr(10) if other else ""}'
+        f"from safetensors.torch import load_file\nfrom torch import nn\n{needed}{chr(10) if needed else ''}\n"
+        f"{names}model = {made}{f'.to(torch.{dtype})' if other else ''}\n"
+        f'model.load_state_dict(load_file(Path(__file__).with_name("{weights}")))\nmodel.eval()\n'
+    )
+
+
+def _code(layer: nn.Module, indent: int = 0) -> str:
+    """The expression that makes a layer. A Sequential has a line for each of its linear layers with what follows."""
+    if isinstance(layer, Residual):
+        projection = "" if layer.projection is None else f", {_code(layer.projection)}"
+        return f"Residual(nn.Sequential({', '.join(map(_code, _inner(layer.inner)))}){projection})"
+    if type(layer).forward is nn.Sequential.forward:
+        space = "\n" + " " * indent
+        return f"nn.Sequential({''.join(f'{space}    {line},' for line in _lines(layer))}{space})"
+    if type(layer) in ARGUMENTS:
+        return f"nn.{type(layer).__name__}({ARGUMENTS[type(layer)](layer)})"
+    name = f"{type(layer).__name__}({layer.extra_repr()})"
+    raise UserError(f"torch.nn has no layer for {name}: --to onnx and --to safetensors need none")
+
+
+def _inner(layer: nn.Module) -> list[nn.Module]:
+    return [*layer.children()]
+
+
+def _lines(sequential: nn.Module) -> list[str]:
+    """The layers, a linear one and what follows it on one line. Equal lines that follow one another become one."""
+    groups: list[list[str]] = []
+    for layer in sequential.children():
+        if not groups or isinstance(layer, nn.Linear | Residual):
+            groups.append([])
+        groups[-1].append(_code(layer))
+    lines = []
+    for line, equal in groupby(groups):
+        joined, count = ", ".join(line), len([*equal])
+        if count < 3:
+            lines += [joined] * count
+        elif len(line) == 1:
+            lines.append(f"*[{joined} for _ in range({count})]")
+        else:
+            lines.append(f"*[layer for _ in range({count}) for layer in ({joined})]")
+    return lines
