@@ -1,7 +1,10 @@
 """What is seen of runs, and changes nothing of them.
 
-metrics   metrics of a whole set of predictions or codes
-measure   what is measured once, after training
-watch     what can be watched while a model trains
-pictures  pictures of autoencoders
+metrics      metrics of a whole set of predictions or codes
+answers      what models say of each image
+calibration  what the probabilities of a classifier are worth
+measure      what is measured once, after training
+watch        what can be watched while a model trains
+pictures     pictures of autoencoders
+predictions  pictures of what models make of single images
 """

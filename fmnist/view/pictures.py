@@ -38,7 +38,7 @@ def illustrate(stack: Seen, run: int, folder: Path, board: Board, epoch: int, lo
     with _warning(log, "figures"):
         for name, figure in _pictures(Artist(stack, run)).items():
             with _warning(log, f"figures/{name}.png"):
-                board.picture(f"figures/{name}", _write(figure, name, folder), epoch)
+                board.picture(f"figures/{name}", write(figure, name, folder), epoch)
     with _warning(log, "TensorBoard's projector"):
         dataset = stack.dataset
         some = Split(dataset.test.images[:SHOWN], dataset.test.labels[:SHOWN])
@@ -59,7 +59,7 @@ def _warning(log: logging.Logger, name: str) -> Iterator[None]:
 
 def draw(stack: Seen, run: int, folder: Path) -> dict[str, Path]:
     """Write all pictures of one run of a stack into `folder`. Returns their files by name. An OSError names one."""
-    return {name: _write(figure, name, folder) for name, figure in _pictures(Artist(stack, run)).items()}
+    return {name: write(figure, name, folder) for name, figure in _pictures(Artist(stack, run)).items()}
 
 
 def _pictures(artist: "Artist") -> dict[str, Callable[[], Figure]]:
@@ -74,7 +74,7 @@ def _pictures(artist: "Artist") -> dict[str, Callable[[], Figure]]:
     return drawn
 
 
-def _write(figure: Callable[[], Figure], name: str, folder: Path) -> Path:
+def write(figure: Callable[[], Figure], name: str, folder: Path) -> Path:
     """Draw a picture into a file."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.png"

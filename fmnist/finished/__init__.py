@@ -1,0 +1,8 @@
+"""Finished runs, measured again: their models are loaded, together where they can be.
+
+load       finished runs as stacks; what they say of their images
+scores     what runs are worth: one by itself, several beside one another
+tables     the same as text
+pairs      two runs that were tested on the same images
+ensembles  averages of runs: of their probabilities, logits and weights; what each adds
+"""
