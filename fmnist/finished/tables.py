@@ -87,7 +87,7 @@ def _of_group(group: dict[str, Any]) -> str:
             for kind, what in lines.items():
                 spread = (configuration["metrics"].get(name, {}).get(kind) for name in columns)
                 rows.append([what, *map(number, spread)])
-    head = f"{group['title']}{', test metrics of runs in ' * bool(folder)}{folder}"
+    head = f"{group['title']}, test metrics{' of runs in ' * bool(folder)}{folder}"
     heads = [SHORT.get(name, NAMES.get(name, name.replace("_", " "))) for name in columns]
     notes = [printable(f"{names[run['run']]}: as recorded, for it cannot be measured: {run['note']}")
              for run in group["runs"] if "note" in run]  # fmt: skip

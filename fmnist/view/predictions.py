@@ -155,31 +155,41 @@ def worst(dataset: Dataset, said: Answers, by: str = "loss") -> Figure:
     return tiles(dataset, images, [*captions, *[""] * len(rows)], title, across=max(1, len(rows)))
 
 
-def disagreement(dataset: Dataset, one: Answers, other: Answers, names: tuple[str, str]) -> Figure | None:
-    """The test images of which two models say the most different things; None where they say the same of all.
-
-    Classifiers: those taken for two classes, the greatest sum of their certainties first. Autoencoders: those whose
-    losses differ most, with both reconstructions.
-    """
-    shown = dataset.test.images[: len(one.labels)].cpu()
-    heading = fill(f"one: {names[0]}   other: {names[1]}", 110)
+def most_different(one: Answers, other: Answers) -> list[int]:
+    """The rows of the images of which two models say the most different things. Classifiers: those that are taken for
+    two classes, the greatest sum of the certainties first. Autoencoders: the greatest difference of mse first."""
     if one.logits is not None:
         apart = (one.predicted != other.predicted).nonzero().flatten()
-        if not len(apart):
-            return None
-        rows = apart[(one.certainty + other.certainty)[apart].argsort(descending=True, stable=True)[:MOST]]
-        captions = [
-            f"is {dataset.names[one.labels[row]]}\none: {dataset.names[one.predicted[row]]} {one.certainty[row]:.0%}\n"
-            f"other: {dataset.names[other.predicted[row]]} {other.certainty[row]:.0%}" for row in rows.tolist()
-        ]  # fmt: skip
-        title = f"the surest of {len(apart):,} images that are taken for two classes, of {len(one.labels):,}"
-        return tiles(dataset, shown[rows], captions, f"{title}\n{heading}", across=6)
+        found = apart[(one.certainty + other.certainty)[apart].argsort(descending=True, stable=True)]
+    else:
+        found = (one.metrics["mse"] - other.metrics["mse"]).abs().argsort(descending=True, stable=True)
+    rows: list[int] = found[:MOST].tolist()
+    return rows
+
+
+def disagreement(dataset: Dataset, one: Answers, other: Answers, names: tuple[str, str]) -> Figure:
+    """The test images of which two models say the most different things; autoencoders with both reconstructions."""
+    heading = fill(f"one: {names[0]}; other: {names[1]}", 110)
+    if one.logits is None:
+        return _reconstructed(dataset, one, other, heading)
+    rows = most_different(one, other)
+    captions = [
+        f"is {dataset.names[one.labels[row]]}\none: {dataset.names[one.predicted[row]]} {one.certainty[row]:.0%}\n"
+        f"other: {dataset.names[other.predicted[row]]} {other.certainty[row]:.0%}"
+        for row in rows
+    ]
+    many = int((one.predicted != other.predicted).sum())
+    title = f"the surest of {many:,} images that are taken for two classes, of {len(one.labels):,}"
+    return tiles(dataset, dataset.test.images[rows], captions, f"{title}\n{heading}", across=6)
+
+
+def _reconstructed(dataset: Dataset, one: Answers, other: Answers, heading: str) -> Figure:
     assert one.pictures is not None
     assert other.pictures is not None
-    rows = (one.metrics["mse"] - other.metrics["mse"]).abs().argsort(descending=True, stable=True)[:ACROSS]
-    captions = [dataset.names[one.labels[row]] for row in rows.tolist()]
+    rows = most_different(one, other)[:ACROSS]
+    captions = [dataset.names[one.labels[row]] for row in rows]
     for said in (one, other):
-        captions += [f"mse {said.metrics['mse'][row]:.4f}" for row in rows.tolist()]
-    images = torch.cat([shown[rows], one.pictures[rows], other.pictures[rows]])
+        captions += [f"mse {said.metrics['mse'][row]:.4f}" for row in rows]
+    images = torch.cat([dataset.test.images[rows].cpu(), one.pictures[rows], other.pictures[rows]])
     title = f"the most different of {len(one.labels):,} reconstructions: the image, then the one's, then the other's"
     return tiles(dataset, images, captions, f"{title}\n{heading}", across=max(1, len(rows)))
