@@ -66,7 +66,9 @@ def text(found: dict[str, Any]) -> str:
     """What `compare` gives, for a person."""
     blocks = [_runs(found["runs"]), _differences(found["differences"]), _curves(found), _metrics(found),
               _paired(found["paired"])]  # fmt: skip
-    return "\n\n".join(filter(None, [*blocks, "\n".join(f"picture: {file}" for file in found.get("pictures", []))]))
+    return "\n\n".join(
+        filter(None, [*blocks, "\n".join(printable(f"picture: {file}") for file in found.get("pictures", []))])
+    )
 
 
 def _runs(runs: list[dict[str, Any]]) -> str:
@@ -167,10 +169,10 @@ def main() -> int:
     try:
         if arguments.picture and arguments.picture.suffix not in FORMATS:
             raise UserError(f"--picture must end in one of {', '.join(FORMATS)}, got {arguments.picture}")
-        found = compare(runs, arguments.weights, arguments.data, arguments.pictures)
         if arguments.picture:
             draw(runs, arguments.picture)
-            found["pictures"] = [str(arguments.picture), *found.get("pictures", [])]
+        found = compare(runs, arguments.weights, arguments.data, arguments.pictures)
+        found["pictures"] = [*map(str, filter(None, [arguments.picture])), *found.get("pictures", [])]
     except UserError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         return 2

@@ -4,5 +4,6 @@ load       finished runs as stacks; what they say of their images
 scores     what runs are worth: one by itself, several beside one another
 tables     the same as text
 pairs      two runs that were tested on the same images
-ensembles  averages of runs: of their probabilities, logits and weights; what each adds
+ensembles  what runs say together, and what each adds
+averaged   the mean of their weights, as a network and as a run
 """

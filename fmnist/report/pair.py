@@ -80,8 +80,8 @@ def parting(one: Result, other: Result) -> dict[str, Any]:
 
 def curve_tags(one: Result, other: Result) -> list[str]:
     """The tags of the curves that both have and that mean the same."""
-    charts = [kind(run.knobs["model.name"]).charts for run in (one, other)]
-    metrics = [name for name in charts[0] if name in charts[1] and (name != "loss" or same_loss(one, other))]
+    charts = dict.fromkeys(name for run in (one, other) for name in kind(run.knobs["model.name"]).charts)
+    metrics = [name for name in charts if name != "loss" or same_loss(one, other)]
     wanted = [f"{part}/{metric}" for metric in metrics for part in ("train", "validation")]
     return [tag for tag in wanted if all(any(tag in row for row in run.rows) for run in (one, other))]
 
