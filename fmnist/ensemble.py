@@ -95,7 +95,7 @@ def _average_weights(
     together["weights"] = {part: scores(own.logits, own.labels) for part, own in said.items() if own.logits is not None}
     remarks = []
     if (count := starts([member.config for member in found])) > 1:
-        remarks.append(f"weights: the runs began from {count} different initial weights, and the average of such runs is "
+        remarks.append(f"weights: the runs began from {count} different initial weights; the average of such runs is "
                        "near chance")  # fmt: skip
     if normalisations(stack):
         remarks.append("weights: the statistics of batch normalisation were estimated anew on the training rows")
