@@ -1,42 +1,51 @@
 """`python -m fmnist.evaluate`: the metrics of finished runs, from their own configs and weights and nothing else."""
 
 import argparse
-import json
 import os
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from math import isnan, nan
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fmnist import UserError
 from fmnist.data.dataset import Dataset, Split, values
+from fmnist.finished.scores import quality, several
+from fmnist.finished.tables import of_one as table
+from fmnist.finished.tables import of_several
 from fmnist.nn.losses import Classification
-from fmnist.nn.step import outputs
 from fmnist.program.arguments import typed_path
-from fmnist.program.output import run_command
-from fmnist.record.result import defined, metrics_in_words
-from fmnist.report.comparison import Configuration, comparisons, read
-from fmnist.report.tables import Table, fixed, printable
+from fmnist.program.output import as_json, run_command
+from fmnist.record.result import defined
+from fmnist.report.summary import summarised, summary
+from fmnist.report.tables import printable
 from fmnist.sources import fetch
 from fmnist.train.restore import restore
+from fmnist.view.answers import answers
 from fmnist.view.measure import codes, final
-from fmnist.view.metrics import by_class, probe
+from fmnist.view.metrics import by_class, f1, probe
+
+EXAMPLES = """examples:
+  python -m fmnist.evaluate outputs/mine                            one run, class by class
+  python -m fmnist.evaluate outputs/mine --pictures outputs/mine/pictures
+  python -m fmnist.evaluate outputs/seed+lr                         a sweep, from its records
+  python -m fmnist.evaluate outputs/seed+lr/*/                      its runs, measured again, against the first
+  python -m fmnist.evaluate outputs/a outputs/b --baseline outputs/c --json
+"""
 
 
 def evaluate(
     directory: Path, weights: str | None = None, data: str | None = None, test: str | None = None,
-    rows: slice = slice(None),
+    rows: slice = slice(None), pictures: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """validation/* and test/* metrics by tag; for classifiers, recall and precision by class name and confusion counts;
-    for autoencoders probe/accuracy, of a linear classifier on the code. None for a metric that is not defined.
+    """validation/* and test/* metrics by tag. For classifiers recall, precision and F1 by class name, confusion counts,
+    scores of the probabilities, temperature and reliability (see `quality`). For autoencoders probe/accuracy, of a
+    linear classifier on the code. None for a metric that is not defined.
 
     data: where the run's data lie now. test: where other test images are. rows: of the test images, those to measure.
-    Then "test images" says which and how many they are.
+    Then "test images" says which and how many they are. pictures: a folder for pictures, whose files are "pictures".
     """
     stack = restore(directory, weights, data)
     metrics: dict[str, Any] = {}
@@ -46,18 +55,25 @@ def evaluate(
         metrics["test images"] = f"{test or 'its own'}{which}, {len(stack.dataset.test.labels):,} images"
     dataset = stack.dataset
     metrics |= dict(defined({tag: values[0] for tag, values in final(stack).items()}))
+    (said,) = answers(stack, "test", dataset.test, pictures=pictures is not None)
     if isinstance(stack.criterion, Classification):
-        x, labels = stack.input(dataset.test), dataset.test.labels
-        chunks = outputs(stack.model, stack.criterion, x, labels, stack.common.precision)
-        predicted = torch.cat([stack.criterion.predict(output)[0] for output, _, _ in chunks])
-        counts, recall, precision = by_class(predicted, labels, dataset.classes)
-        for name, values in (("recall", recall), ("precision", precision)):
+        counts, recall, precision = by_class(said.predicted, said.labels, dataset.classes)
+        for name, values in (("recall", recall), ("precision", precision), ("f1", f1(recall, precision))):
             metrics[name] = dict(zip(dataset.names, values, strict=True))
         metrics["confusion"] = counts
+        held_out = answers(stack, "validation", dataset.validation)[0] if dataset.validation else None
+        metrics |= quality(held_out, said, dataset.classes)
     else:
         inside, outside = (codes(stack, part)[0] for part in (dataset.train, dataset.test))
         accuracy = probe(inside, dataset.train.labels, outside, dataset.test.labels)
         metrics |= defined({"probe/accuracy": accuracy})
+    if pictures is not None:
+        from fmnist.view import predictions  # matplotlib comes with it
+
+        drawn = {"worst": lambda: predictions.worst(dataset, said)}
+        if said.logits is not None:
+            drawn = predictions.of_classifier(dataset, said, metrics["confusion"], metrics["temperature"])
+        metrics["pictures"] = [str(file) for file in predictions.draw(drawn, pictures)]
     return metrics
 
 
@@ -77,82 +93,51 @@ def with_test(dataset: Dataset, test: str | None, rows: slice) -> Dataset:
     return replace(dataset, test=Split(split.images[rows], split.labels[rows]))
 
 
-def table(metrics: dict[str, Any]) -> str:
-    """The metrics for a person: one line of totals, then a line for each class with what it was taken for."""
-    numbers = {tag: nan if value is None else value for tag, value in metrics.items()}
-    totals = metrics_in_words({tag: value for tag, value in numbers.items() if isinstance(value, float)})
-    if "test images" in metrics:
-        totals = f"test images: {printable(metrics['test images'])}\n{totals}"
-    if "recall" not in metrics:
-        return totals
-    names, rows = [printable(name) for name in metrics["recall"]], []
-    for row, name in enumerate(metrics["recall"]):
-        counts = metrics["confusion"][row]
-        others = sorted((c for c in range(len(names)) if c != row and counts[c]), key=lambda c: -counts[c])[:3]
-        taken = ", ".join(f"{names[c]} {counts[c]}" for c in others) if any(counts) else "no test images"
-        rows.append([names[row], f"{metrics['recall'][name]:.3f}", f"{metrics['precision'][name]:.3f}", taken])
-    return f"{totals}\n\n{Table(['', 'recall', 'precision', 'taken for (test images)'], rows).text()}"
-
-
-def summary(directories: Sequence[Path]) -> str:
-    """The recorded test metrics of all finished runs in or below some directories, over the runs of each configuration:
-    mean, standard deviation and range; then the runs that do not count. Raises UserError where no run is finished."""
-    found = read(directories)
-    blocks = [f"{printable(f'{comparison.title}, {configuration.label}')}\n{_spread(configuration)}"
-              for comparison in comparisons(found) for configuration in comparison.finished]  # fmt: skip
-    others = [printable(f"{run.directory}: {run.status}{f', {run.error}' if run.error else ''}")
-              for run in found if run.status != "done"]  # fmt: skip
-    if not blocks:
-        raise UserError(f"no run is finished: {'; '.join(others)}")
-    return "\n\n".join([*blocks, *(["\n".join(["not counted:", *others])] if others else [])])
-
-
-def _spread(configuration: Configuration) -> str:
-    """The test metrics of a configuration's finished runs, as a table."""
-    rows: list[list[str]] = []
-    tags = (tag for run in configuration.done for tag in [*run.metrics, *run.undefined] if tag.startswith("test/"))
-    for tag in dict.fromkeys(tags):
-        values, seen = configuration.values(tag).values(), configuration.interval(tag)
-        numbers = (seen.mean, seen.sd, min(values, default=nan), max(values, default=nan))
-        lacking = sum(tag in run.undefined for run in configuration.done)
-        count = f"{seen.n}, {lacking} undefined" if lacking else str(seen.n)
-        rows.append([tag, count, *("" if isnan(value) else fixed(value, 4) for value in numbers)])
-    return Table(["", "n", "mean", "std", "min", "max"], rows).text()
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m fmnist.evaluate",
-        description="A finished run's metrics, from its own config and weights; of several, their mean and spread.",
-    )
+        prog="python -m fmnist.evaluate", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="The metrics of finished runs, from their own configs, data and weights: of one run class by\n"
+        "class, of several a table with paired tests against the first. Of a sweep's directory the recorded metrics.",
+    )  # fmt: skip
     parser.add_argument(
         "runs", type=typed_path, nargs="+", metavar="RUN", help="directories of finished runs, or of sweeps"
     )
+    parser.add_argument("--baseline", type=typed_path, metavar="RUN", help="test against this run, not the first one")
     parser.add_argument("--weights", choices=("last", "best", "average"), help="default: those the run was tested with")
-    parser.add_argument("--data", metavar="DIR", help="where the run's data lie now, if they were moved (one run)")
-    parser.add_argument("--test", metavar="DIR", help="measure the test images in a folder of IDX files (one run)")
+    parser.add_argument("--data", metavar="DIR", help="where the runs' data lie now, if they were moved")
+    parser.add_argument("--test", metavar="DIR", help="measure the test images in a folder of IDX files")
     parser.add_argument("--rows", metavar="FIRST:END", type=_rows, default=slice(None),
-                        help="of the test images, measure these: 0:10000 for the first 10,000 (one run)")  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print everything as JSON (one run)")
+                        help="of the test images, measure these: 0:10000 for the first 10,000")  # fmt: skip
+    parser.add_argument("--pictures", type=typed_path, metavar="FOLDER",
+                        help="draw the worst images, the most confused classes, the confusion matrix and the "
+                        "calibration as PNG (one run)")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
     arguments = parser.parse_args()
-    options = (arguments.weights, arguments.data, arguments.test, arguments.rows)
-    several = len(arguments.runs) > 1 or _is_a_sweep(arguments.runs[0])
     try:
-        if several and (arguments.json or options != (None, None, None, slice(None))):
-            raise UserError(
-                "--json and --weights are for one run, as are --data, --test and --rows; "
-                "of several the recorded metrics are summarised"
-            )
-        if several:
-            text = summary(arguments.runs)
-        else:
-            metrics = evaluate(arguments.runs[0], *options)
-            text = json.dumps(metrics, indent=1) if arguments.json else table(metrics)
+        print(_answer(arguments))
     except UserError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(2)
-    print(text)
+
+
+def _answer(arguments: argparse.Namespace) -> str:
+    """What is to be printed."""
+    runs: Sequence[Path] = [*filter(None, [arguments.baseline]), *arguments.runs]
+    changed = (arguments.weights, arguments.data, arguments.test, arguments.rows)
+    again = changed != (None, None, None, slice(None))
+    if len(runs) == 1 and not _is_a_sweep(runs[0]):
+        metrics = evaluate(runs[0], *changed, pictures=arguments.pictures)
+        files = [f"\npicture: {printable(file)}" for file in metrics.get("pictures", [])]
+        return as_json(metrics) if arguments.json else table(metrics) + "\n" * bool(files) + "".join(files)
+    if arguments.pictures:
+        raise UserError("--pictures is for one run")
+    if not again and not arguments.baseline and all(map(_is_a_sweep, runs)):
+        return as_json(summarised(runs)) if arguments.json else summary(runs)
+    of = partial(with_test, test=arguments.test, rows=arguments.rows)
+    found = several(runs, arguments.weights or arguments.test or arguments.rows != slice(None),
+                    weights=arguments.weights, data=arguments.data, of=of)  # fmt: skip
+    return as_json(found) if arguments.json else of_several(found)
 
 
 def _rows(text: str) -> slice:

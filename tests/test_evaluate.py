@@ -77,7 +77,7 @@ def test_the_command_prints_json_or_one_line_of_error(tmp_path, monkeypatch, cap
     assert json.loads(done.stdout)["test/accuracy"] == evaluate(tmp_path)["test/accuracy"]
     for mistake, line in {
         (tmp_path / "nothing",): "error: no run found in",
-        (tmp_path, tmp_path, "--json"): "error: --json and --weights are for one run",
+        (tmp_path, tmp_path, "--pictures", tmp_path): "error: --pictures is for one run",
         (tmp_path, "--weights", "average"): "error: no averaged weights in",
     }.items():
         status, out, err = said(monkeypatch, capsys, evaluation.main, *mistake)

@@ -2,7 +2,9 @@
 
 import codecs
 import io
+import json
 import logging
+import math
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -43,6 +45,19 @@ def lenient_output(lost: type[OSError] = BrokenPipeError) -> None:
             lines = stream.line_buffering or stream.write_through
             raw = io.BufferedWriter(_Output(stream.fileno(), "w", closefd=False))
             setattr(sys, name, io.TextIOWrapper(raw, stream.encoding, "printable", line_buffering=lines))
+
+
+def as_json(value: Any) -> str:
+    """Dicts, lists, texts and numbers as JSON; null for a number that is not defined."""
+    return json.dumps(_defined(value), indent=1, ensure_ascii=False)
+
+
+def _defined(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _defined(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_defined(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Statistics over seeds: intervals, paired differences, power, curves with bands, ranks and their correlation.
+"""Statistics over seeds and over images: intervals, paired differences, power, curves with bands, rank correlation.
 
 scipy is imported only when one is computed.
 """
@@ -108,6 +108,28 @@ def needed(difference: float, sd: float, pairs: bool, wanted: float = 0.8, most:
         middle = (low + high) // 2
         low, high = (low, middle) if power(difference, sd, middle, pairs) >= wanted else (middle, high)
     return high if high <= most else None
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """p of McNemar's exact test (1947) that two classifiers are equally often right, of the examples that only one of
+    them has right: two-sided, by the binomial distribution; 1 where there are none."""
+    from scipy import stats
+
+    return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def bootstrap(only_a: int, only_b: int, n: int, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of the difference of two accuracies on the same n examples, by the paired bootstrap (Efron
+    1979) with percentiles. only_a, only_b: how many examples only one of the two has right.
+
+    To draw n examples with replacement is to draw how many of the three kinds there are: a multinomial.
+    """
+    import numpy as np
+
+    shares = [only_a / n, only_b / n, max(0.0, 1 - (only_a + only_b) / n)]
+    drawn = np.random.default_rng(seed).multinomial(n, shares, size=draws)
+    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / n, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def curve(series: Sequence[dict[int, float]]) -> Curve:

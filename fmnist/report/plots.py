@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from fmnist.report.axes import Scale
-from fmnist.report.comparison import Comparison, Configuration
+from fmnist.report.comparison import Comparison, Configuration, Result
 from fmnist.report.intervals import Interval
 from fmnist.report.tables import printable
 from fmnist.report.words import PARTS, in_words, knob_in_words, metric_in_words, sentence
@@ -189,6 +189,33 @@ def panels(name: str, shown: Sequence[Panel], caption: str, same_y: bool = True)
         if len(labels) > 1:
             figure.legend([*handles.values()], [*handles], loc="outside lower center", ncols=2, handlelength=3.5)
     return Picture(name, figure, caption)
+
+
+def two_curves(one: Result, other: Result, tags: Sequence[str]) -> Figure:
+    """The curves of two runs by epoch: a panel for each metric, a colour for each run, a line for each part."""
+    metrics = list(dict.fromkeys(tag.partition("/")[2] for tag in tags))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+        row = figure.subplots(1, len(metrics), squeeze=False)[0]
+        for axes, metric in zip(row, metrics, strict=True):
+            values: list[float] = []
+            for run, (colour, _, marker) in zip((one, other), STYLES, strict=False):
+                for part, dashes in (("train", ":"), ("validation", "-")):
+                    points = [(r["epoch"], r[f"{part}/{metric}"]) for r in run.rows if f"{part}/{metric}" in r]
+                    label = literal(f"{shorten(str(run.directory), 60)}, {PARTS[part]}")
+                    axes.plot([x for x, _ in points], [y for _, y in points], color=colour, linestyle=dashes,
+                              marker=marker, markevery=max(1, len(points) // 8), label=label)  # fmt: skip
+                    values += [y for _, y in points]
+            axes.set_xlabel("epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            name_y(axes, metric_in_words(metric, one.knobs), values)
+        figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", handlelength=3.5)
+    return figure
+
+
+def shorten(text: str, most: int) -> str:
+    """The end of a long text, with dots before it."""
+    return text if len(text) <= most else f"…{text[1 - most :]}"
 
 
 def dots(name: str, groups: dict[str, dict[str, Interval]], x: str, caption: str) -> Picture:

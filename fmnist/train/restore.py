@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fmnist import UserError
 from fmnist.config.parse import check_machine
@@ -27,10 +28,10 @@ def pick_device(device: str) -> torch.device:
     return picked
 
 
-def assemble(configs: Sequence[Config], directories: Sequence[Path] = (), check: Any = None) -> Stack:
+def assemble(configs: Sequence[Config], directories: Sequence[Path] = (), saved: Any = None) -> Stack:
     """A stack of runs that agree in all but their per-run knobs, ready to train, with data and device. directories:
-    theirs, where some may go on. check: is called with the network before it has memory. Raises UserError for a mistake
-    in the data, or in what the configs ask of them."""
+    theirs, where some may go on. saved: what `weights_of` gives; it must fit before the network has memory. Raises
+    UserError for a mistake in the data, or in what the configs ask of them."""
     common = configs[0]
     device = pick_device(common.device)
     older = any(checkpoint.find(directory) and not recorded_data(directory) for directory in directories)
@@ -38,16 +39,27 @@ def assemble(configs: Sequence[Config], directories: Sequence[Path] = (), check:
     last = len(dataset.train.labels) % (common.batch_size or len(dataset.train.labels) + 1)
     if common.norm == "batch" and last == 1:
         raise UserError(f"batch_size must not leave a last batch of 1 row with batch_norm, got {common.batch_size}")
-    if check:
+    if saved:
         parts = Parts.of(configs, Noise(1), device="meta")
-        check(build(common.model, parts, dataset.height * dataset.width, dataset.classes))
+        with checkpoint.judging(saved[0]):
+            check_weights(build(common.model, parts, dataset.height * dataset.width, dataset.classes), saved[1])
     return Stack(configs, dataset, device)
 
 
+def weights_of(directory: Path, which: str) -> tuple[Path, dict[str, Tensor]]:
+    """The weights of a run, "last", "best" or "average", and their file. Raises UserError where there are none."""
+    name = "best" if which == "best" else "last"
+    if not (file := checkpoint.find(directory, name)):
+        raise UserError(f"no weights in {directory}: {name}.safetensors is missing")
+    state = checkpoint.load(file)
+    if (kept := state.get("average" if which == "average" else "weights")) is None:
+        raise UserError(f"no averaged weights in {directory}: it was trained with ema=null")
+    return file, kept
+
+
 def restore(directory: Path | str, weights: str | None = None, data: str | None = None) -> Stack:
-    """A run's model as a stack of one, in evaluation mode, with its config and data. weights: last, best or average;
-    None: those it was tested with. data: where its data lie now; None: where they lay. Raises UserError where there is
-    no such run, no such file, or other data than it was trained on."""
+    """A run's model as a stack of one, in evaluation mode, with its data. weights: see `weights_of`; None: those that
+    were tested. data: where its data lie now, if they were moved. Raises UserError where a run or its data are gone."""
     directory = Path(directory)
     config = of_run(directory)
     if data or (config.data.name == "fashion" and not os.path.isdir(config.data.dir or "")):
@@ -56,22 +68,10 @@ def restore(directory: Path | str, weights: str | None = None, data: str | None 
         check_machine(config)
     except UserError as error:
         raise UserError(f"{error}: --data DIR says where the data of {directory} lie now") from None
-    which = weights or config.select
-    name = "best" if which == "best" else "last"
-    if not (file := checkpoint.find(directory, name)):
-        raise UserError(f"no weights in {directory}: {name}.safetensors is missing")
-    state = checkpoint.load(file)
-    kept = state.get("average") if which == "average" else state["weights"]
-    if kept is None:
-        raise UserError(f"no averaged weights in {directory}: it was trained with ema=null")
-
-    def check(model: torch.nn.Module) -> None:
-        with checkpoint.judging(file):
-            check_weights(model, kept)
-
-    stack = assemble([config], [directory], check)
+    saved = weights_of(directory, weights or config.select)
+    stack = assemble([config], [directory], saved)
     check_data(directory, stack.dataset.digest)
     stack.step.go_on_with((read_result(directory) or {}).get("kernels") or {})
-    stack.load_weights(0, kept)
+    stack.load_weights(0, saved[1])
     stack.model.eval()
     return stack

@@ -17,6 +17,11 @@ def by_class(predicted: Tensor, labels: Tensor, classes: int) -> tuple[list[list
     return counts.tolist(), recall.tolist(), precision.tolist()
 
 
+def f1(recall: list[float], precision: list[float]) -> list[float]:
+    """The harmonic mean of recall and precision of each class; 0 where both are 0."""
+    return [2 * r * p / (r + p) if r + p else 0.0 for r, p in zip(recall, precision, strict=True)]
+
+
 def auroc(scores: Tensor, positive: Tensor) -> float:
     """The probability that a positive example scores higher than a negative one: scores (n,), positive (n,) bool; nan
     where a score is no number, or where all examples are of one kind."""

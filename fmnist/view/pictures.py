@@ -37,7 +37,7 @@ def illustrate(stack: Seen, run: int, folder: Path, board: Board, epoch: int, lo
     with as_warning(log, "figures"):
         for name, figure in _pictures(Artist(stack, run)).items():
             with as_warning(log, f"figures/{name}.png"):
-                board.picture(f"figures/{name}", _write(figure, name, folder), epoch)
+                board.picture(f"figures/{name}", write(figure, name, folder), epoch)
     with as_warning(log, "TensorBoard's projector"):
         dataset = stack.dataset
         some = Split(dataset.test.images[:SHOWN], dataset.test.labels[:SHOWN])
@@ -49,7 +49,7 @@ def illustrate(stack: Seen, run: int, folder: Path, board: Board, epoch: int, lo
 
 def draw(stack: Seen, run: int, folder: Path) -> dict[str, Path]:
     """Write all pictures of one run of a stack into `folder`. Returns their files by name. An OSError names one."""
-    return {name: _write(figure, name, folder) for name, figure in _pictures(Artist(stack, run)).items()}
+    return {name: write(figure, name, folder) for name, figure in _pictures(Artist(stack, run)).items()}
 
 
 def _pictures(artist: "Artist") -> dict[str, Callable[[], Figure]]:
@@ -64,7 +64,7 @@ def _pictures(artist: "Artist") -> dict[str, Callable[[], Figure]]:
     return drawn
 
 
-def _write(figure: Callable[[], Figure], name: str, folder: Path) -> Path:
+def write(figure: Callable[[], Figure], name: str, folder: Path) -> Path:
     """Draw a picture into a file."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.png"

@@ -1,0 +1,9 @@
+"""Finished runs, measured again: their models are loaded, together where they can be.
+
+load       finished runs as stacks; what they say of their images
+scores     what runs are worth: one by itself, several beside one another
+tables     the same as text
+pairs      two runs that were tested on the same images
+ensembles  what runs say together, and what each adds
+averaged   the mean of their weights, as a network and as a run
+"""

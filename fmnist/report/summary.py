@@ -1,0 +1,70 @@
+"""The recorded test metrics of runs, by configuration: mean, standard deviation and range."""
+
+from collections.abc import Sequence
+from math import isnan, nan
+from pathlib import Path
+from typing import Any
+
+from fmnist import UserError
+from fmnist.report.comparison import Configuration, Result, comparisons, read
+from fmnist.report.tables import Table, fixed, printable
+
+
+def summarised(directories: Sequence[Path]) -> dict[str, Any]:
+    """ "configurations", each with its "comparison", "configuration" (in words), "knobs" and "metrics", by tag their n,
+    mean, std, min and max; and the runs that are "not_counted". Raises UserError where no run is finished."""
+    found = read(directories)
+    configurations = [
+        {"comparison": comparison.title, "configuration": own.label, "knobs": own.knobs, "metrics": _spread(own)}
+        for comparison in comparisons(found) for own in comparison.finished
+    ]  # fmt: skip
+    others = not_counted(found)
+    if not configurations:
+        raise UserError(f"no run is finished: {'; '.join(map(why, others))}")
+    return {"configurations": configurations, "not_counted": others}
+
+
+def not_counted(found: Sequence[Result]) -> list[dict[str, str]]:
+    """The runs that are not finished: "run", its "status", and the "error" if there is one."""
+    return [{"run": str(run.directory), "status": run.status, "error": run.error or ""}
+            for run in found if run.status != "done"]  # fmt: skip
+
+
+def why(other: dict[str, str]) -> str:
+    """A run that does not count, in words."""
+    return printable(f"{other['run']}: {other['status']}{', ' * bool(other['error'])}{other['error']}")
+
+
+def listed(others: Sequence[dict[str, str]]) -> list[str]:
+    """A paragraph about the runs that do not count; none where all do."""
+    return ["\n".join(["not counted:", *map(why, others)])] if others else []
+
+
+def summary(directories: Sequence[Path]) -> str:
+    """`summarised`, for a person: a table for each configuration, then the runs that do not count."""
+    found = summarised(directories)
+    heads = [printable(f"{own['comparison']}, {own['configuration']}") for own in found["configurations"]]
+    tables = [_table(own["metrics"]) for own in found["configurations"]]
+    blocks = [f"{head}\n{table}" for head, table in zip(heads, tables, strict=True)]
+    return "\n\n".join([*blocks, *listed(found["not_counted"])])
+
+
+def _spread(configuration: Configuration) -> dict[str, dict[str, float]]:
+    """The test metrics of a configuration's finished runs, by tag."""
+    tags = (tag for run in configuration.done for tag in [*run.metrics, *run.undefined] if tag.startswith("test/"))
+    spread = {}
+    for tag in dict.fromkeys(tags):
+        values, seen = configuration.values(tag).values(), configuration.interval(tag)
+        spread[tag] = {"n": seen.n, "undefined": sum(tag in run.undefined for run in configuration.done),
+                       "mean": seen.mean, "std": seen.sd, "min": min(values, default=nan),
+                       "max": max(values, default=nan)}  # fmt: skip
+    return spread
+
+
+def _table(metrics: dict[str, dict[str, float]]) -> str:
+    rows: list[list[str]] = []
+    for tag, own in metrics.items():
+        count = f"{own['n']}, {own['undefined']} undefined" if own["undefined"] else str(own["n"])
+        numbers = (own[name] for name in ("mean", "std", "min", "max"))
+        rows.append([tag, count, *("" if isnan(value) else fixed(value, 4) for value in numbers)])
+    return Table(["", "n", "mean", "std", "min", "max"], rows).text()
