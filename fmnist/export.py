@@ -192,11 +192,12 @@ def in_words(found: Mapping[str, Any]) -> str:
     """What was written, for a person."""
     rows = [[name, f"{value:.1e}", f"{found['largest'][name]:.3g}"] for name, value in found["differences"].items()]
     table = Table([f"on {found['images']:,} test images", "largest difference", "largest answer"], rows).text()
-    files = [f"{path}  {size:,} bytes" for path, size in found["files"].items()]
-    lines = [*found["remarks"], "", *files, f"the {found['weights']} weights of {found['run']}", "", table]
+    files = [printable(f"{path}: {size:,} bytes") for path, size in found["files"].items()]
+    which = printable(f"the {found['weights']} weights of {found['run']}")
+    lines = [*found["remarks"], "", *files, which, "", table]
     if found["to"] == "torch":
         (place,) = (path for path in found["files"] if path.endswith(SCRIPT))
-        lines += ["", f"{place}:", "", Path(place).read_text(encoding="utf-8")]
+        lines += ["", printable(f"{place}:"), "", Path(place).read_text(encoding="utf-8")]
     return "\n".join(lines).strip()
 
 
@@ -204,8 +205,8 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m fmnist.export",
-        description="A finished run's network for others. It is kept only if it gives what the run itself gives, to "
-        f"{LARGEST:g}, for all its test images.",
+        description="A finished run's network for others. It is kept only if it gives what the run itself gives,\n"
+        f"to {LARGEST:g}, for all its test images.",
         epilog="examples:\n"
         "  python -m fmnist.export outputs/mine                        outputs/mine/export/model.onnx\n"
         "  python -m fmnist.export outputs/mine --to torch             a script of torch.nn alone, with its weights\n"

@@ -14,6 +14,7 @@ from training import quick_disk  # noqa: F401 - a fixture that serves each test
 from fmnist import check
 from fmnist.check import SECTIONS, Found, examine, main
 from fmnist.program import packages
+from fmnist.record import checkpoint
 from fmnist.sources import fetch, mirrors, present
 from fmnist.speed import described, native
 from fmnist.speed.kernels import Kernels
@@ -187,12 +188,12 @@ def test_a_step_that_is_wrong_is_seen(no_data, monkeypatch):
 
 def test_a_run_that_does_not_resume_is_seen(no_data, monkeypatch):
     monkeypatch.setattr(check, "EPOCHS", 2)
-    load = check.checkpoint.load
+    load = checkpoint.load
 
     def other(path: Path):
         return load(path) | ({"epoch": 7} if "parts" in str(path) else {})
 
-    monkeypatch.setattr(check.checkpoint, "load", other)
+    monkeypatch.setattr(checkpoint, "load", other)
     found = Found()
     check.self_test(found)
     assert ["is not the run at once" in line for line in found.broken] == [True]

@@ -113,6 +113,7 @@ def test_the_core_is_small_and_no_file_is_long():
     ("fmnist.train.engine", ["torch._dynamo", "torchvision", "tensorboard", "matplotlib", "hydra"]),
     ("fmnist.report.comparison, fmnist.report.leaderboard",
      ["torch", "numpy", "scipy", "tensorboard", "matplotlib"]),
+    ("fmnist.check", ["torch", "tensorboard", "packaging"]),
     ("fmnist.report.page", ["torch", "scipy", "tensorboard", "matplotlib", "markdown"]),
     ("fmnist.report.landscapes", ["torch", "scipy", "tensorboard", "matplotlib.pyplot"]),
 ])  # fmt: skip
