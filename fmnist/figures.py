@@ -64,11 +64,11 @@ def main() -> None:
         artists = []
         for directory in arguments.runs:
             stack = restore(directory, data=arguments.data)
+            check_plain(directory, ["figures"])
             folder = arguments.folder / directory.resolve().name if arguments.folder else None
             if not isinstance(stack.model, Autoencoder | VAE):
                 print(printable(str(_mistakes(stack, directory, folder or directory))))
                 continue
-            check_plain(directory, ["figures"])
             for file in draw(stack, 0, folder or directory / "figures").values():
                 print(printable(str(file)))
             artists.append(Artist(stack, 0))

@@ -47,7 +47,7 @@ def test_a_run_whose_log_is_a_pipe_does_not_go_on(trained, box):  # noqa: F811
         assert resumed(trained[1], box / "run") == f"{box / 'run' / 'train.log'} {PLAIN}"
 
 
-@pytest.mark.parametrize("name", ["result.json", "metrics.jsonl", "last.safetensors", "last.pt"])
+@pytest.mark.parametrize("name", ["result.json", "metrics.jsonl", "last.safetensors", "last.pt", "mistakes.json"])
 def test_files_that_are_replaced_are_replaced_whatever_they_were(name, trained, box):  # noqa: F811
     """Also the part that is written first."""
     diary, run = box.parent / "sibling" / "diary.txt", box / "run"
@@ -83,6 +83,7 @@ def test_pictures_and_reports_are_not_put_where_a_link_leads(box, monkeypatch, c
     for main, place in ((figures.main, run), (report.main, box)):
         status, _, error = said(monkeypatch, capsys, main, place)
         assert (status, error.count("\n")) == (2, 1)
+        assert PLAIN in error
     with pytest.raises(OSError, match=LOCK):
         Leaderboard(box).write()
     assert snapshot(sibling) == before

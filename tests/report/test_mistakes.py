@@ -1,7 +1,6 @@
 """What the best configuration gets wrong: from what its runs have left."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -51,9 +50,9 @@ def test_a_run_without_a_mistake_is_a_sentence(runs):
 
 
 def test_many_classes_have_no_numbers(runs):
-    counts = (np.eye(62, dtype=int) * 5 + np.eye(62, k=1, dtype=int)).tolist()
+    counts = (np.eye(25, dtype=int) * 5 + np.eye(25, k=1, dtype=int)).tolist()
     for run in ("best0", "best2"):
-        leave_mistakes(runs / run, counts, [f"a long name of class {number}" for number in range(62)])
+        leave_mistakes(runs / run, counts, [f"a long name of class {number}" for number in range(25)])
     confusion, worst = mistakes(comparison_of(runs))
     assert not confusion.figure.axes[0].texts
     assert confusion.svg()
@@ -83,8 +82,7 @@ def damaged(**change):
 ])  # fmt: skip
 def test_what_is_missing_or_damaged_is_a_sentence(make, tmp_path):
     make(write_run(tmp_path / "run", 0.5))
-    assert UNKNOWN in pictures(comparison_of(tmp_path))
-    shutil.rmtree(tmp_path)
+    assert mistakes(comparison_of(tmp_path)) == [UNKNOWN]
 
 
 def test_the_page_has_both_pictures_and_an_autoencoder_none(runs, tmp_path):

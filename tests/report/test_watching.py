@@ -11,8 +11,15 @@ from report.made_up import change, write_run
 from fmnist import UserError
 from fmnist.launch.locks import alone
 from fmnist.report import __main__ as program
-from fmnist.report import watching
+from fmnist.report import page, watching
 from fmnist.report.watching import QUIET, Runs, watch
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """No pictures, which take most of the time."""
+    monkeypatch.setattr(page, "pictures", lambda comparison: [])
+
 
 REFRESH = '<meta http-equiv="refresh" content="3">'
 
