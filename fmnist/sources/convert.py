@@ -55,7 +55,7 @@ def convert(source: Path, target: Path, share: float | None, seed: int, size: tu
         if share is None:
             raise UserError(f"{source}: has no images for testing: --test-share 0.2 sets a fifth of each class aside")
         (whole,) = parts.values()
-        parts = _parted(whole, share, seed)
+        parts = parted(whole, share, seed)
     return _write(parts, target)
 
 
@@ -69,7 +69,7 @@ def _of_arrays(source: Path, size: tuple[int, int] | None) -> dict[str, Part]:
     for part, names in ARRAYS.items():
         pair = next((pair for pair in names if arrays.keys() >= {*pair}), None)
         if pair and (part or not parts):
-            images, labels = _grey_levels(pair[0], arrays[pair[0]], size), _labels(pair[1], arrays[pair[1]])
+            images, labels = _grey_levels(pair[0], arrays[pair[0]], size), labels_of(pair[1], arrays[pair[1]])
             if len(images) != len(labels):
                 raise UserError(f"{source}: {pair[0]} has {len(images)} images, but {pair[1]} {len(labels)} labels")
             parts[part] = Part(images, labels)
@@ -119,7 +119,7 @@ def _grey_levels(name: str, array: Any, size: tuple[int, int] | None) -> Any:
     raise UserError(f"{name}: its values are {low:g} to {high:g} of type {array.dtype}, must be {levels}")
 
 
-def _labels(name: str, array: Any) -> Any:
+def labels_of(name: str, array: Any) -> Any:
     """Labels (n,), as whole numbers or as names."""
     flat = array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array
     if flat.ndim == 1 and flat.dtype.kind in "USbui":
@@ -199,7 +199,7 @@ def _tell_of_others(paths: Iterable[Path | str]) -> None:
         log.warning("left out: %s%s", ", ".join(names[:5]), f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _parted(whole: Part, share: float, seed: int) -> dict[str, Part]:
+def parted(whole: Part, share: float, seed: int) -> dict[str, Part]:
     """Images as two parts, of each class its share drawn for testing; each part in the order of the whole."""
     generator = np.random.default_rng(seed)
     testing = np.zeros(len(whole.labels), dtype=bool)
@@ -213,14 +213,14 @@ def _parted(whole: Part, share: float, seed: int) -> dict[str, Part]:
 
 def _write(parts: Mapping[str, Part], target: Path) -> list[Path]:
     """Write all parts, or nothing."""
-    contents = dict(_contents(parts))
+    files = dict(contents(parts))
     there = [find_exactly(target, "", name) for name in FILES] + list(target.glob("classes.txt"))
     if any(there):
         raise UserError(f"{target}: holds {next(filter(None, there)).name} already: choose another TARGET")
     target.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     try:
-        for name, content in contents.items():
+        for name, content in files.items():
             with replacing(target / name, "wb") as stream:
                 stream.write(content)
             written.append(target / name)
@@ -231,7 +231,7 @@ def _write(parts: Mapping[str, Part], target: Path) -> list[Path]:
     return written
 
 
-def _contents(parts: Mapping[str, Part]) -> Iterator[tuple[str, bytes]]:
+def contents(parts: Mapping[str, Part]) -> Iterator[tuple[str, bytes]]:
     """Names and contents of all files."""
     sizes = {part: "x".join(map(str, images.shape[1:])) for part, (images, _) in parts.items()}
     if len(set(sizes.values())) > 1:

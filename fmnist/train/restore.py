@@ -27,14 +27,15 @@ def pick_device(device: str) -> torch.device:
     return picked
 
 
-def assemble(configs: Sequence[Config], directories: Sequence[Path] = (), check: Any = None) -> Stack:
+def assemble(configs: Sequence[Config], directories: Sequence[Path] = (), check: Any = None, data: Any = None) -> Stack:
     """A stack of runs that agree in all but their per-run knobs, ready to train, with data and device. directories:
-    theirs, where some may go on. check: is called with the network before it has memory. Raises UserError for a mistake
-    in the data, or in what the configs ask of them."""
+    theirs, where some may go on. check: is called with the network before it has memory. data: a Dataset in the place
+    of theirs. Raises UserError for a mistake in the data, or in what the configs ask of them."""
     common = configs[0]
     device = pick_device(common.device)
     older = any(checkpoint.find(directory) and not recorded_data(directory) for directory in directories)
-    dataset = load(**asdict(common.data), only=common.anomaly.normal, numbered=older).to(device)
+    dataset = data or load(**asdict(common.data), only=common.anomaly.normal, numbered=older)
+    dataset = dataset.to(device)
     last = len(dataset.train.labels) % (common.batch_size or len(dataset.train.labels) + 1)
     if common.norm == "batch" and last == 1:
         raise UserError(f"batch_size must not leave a last batch of 1 row with batch_norm, got {common.batch_size}")
@@ -44,13 +45,16 @@ def assemble(configs: Sequence[Config], directories: Sequence[Path] = (), check:
     return Stack(configs, dataset, device)
 
 
-def restore(directory: Path | str, weights: str | None = None, data: str | None = None) -> Stack:
+def restore(
+    directory: Path | str, weights: str | None = None, data: str | None = None, stand_in: Any = None
+) -> Stack:
     """A run's model as a stack of one, in evaluation mode, with its config and data. weights: last, best or average;
-    None: those it was tested with. data: where its data lie now; None: where they lay. Raises UserError where there is
-    no such run, no such file, or other data than it was trained on."""
+    None: those it was tested with. data: where its data lie now; None: where they lay. stand_in: a function of its
+    weights that makes a Dataset with their digest, where the data themselves are not needed. Raises UserError where
+    there is no such run, no such file, or other data than it was trained on."""
     directory = Path(directory)
     config = of_run(directory)
-    if data or (config.data.name == "fashion" and not os.path.isdir(config.data.dir or "")):
+    if data or stand_in or (config.data.name == "fashion" and not os.path.isdir(config.data.dir or "")):
         config.data.dir = data
     try:
         check_machine(config)
@@ -69,7 +73,9 @@ def restore(directory: Path | str, weights: str | None = None, data: str | None 
         with checkpoint.judging(file):
             check_weights(model, kept)
 
-    stack = assemble([config], [directory], check)
+    with checkpoint.judging(file):
+        dataset = stand_in and stand_in(kept)
+    stack = assemble([config], [directory], check, dataset)
     check_data(directory, stack.dataset.digest)
     stack.step.go_on_with((read_result(directory) or {}).get("kernels") or {})
     stack.load_weights(0, kept)
