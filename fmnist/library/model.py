@@ -225,8 +225,8 @@ def _fit(recorded: Any, inputs: int, classes: int) -> bool:
     """Whether what a record says of the images fits the weights. classes: 0 where these do not tell."""
     if not isinstance(recorded, dict):
         return False
-    size, names = [recorded.get("height"), recorded.get("width")], recorded.get("names")
-    if not all(type(each) is int and each > 0 for each in size) or size[0] * size[1] != inputs:
+    height, width, names = (recorded.get(name) for name in ("height", "width", "names"))
+    if not (type(height) is type(width) is int and height > 0 and height * width == inputs):
         return False
     return isinstance(names, list) and all(isinstance(n, str) for n in names) and len(names) == (classes or len(names))
 

@@ -45,9 +45,7 @@ def assemble(configs: Sequence[Config], directories: Sequence[Path] = (), check:
     return Stack(configs, dataset, device)
 
 
-def restore(
-    directory: Path | str, weights: str | None = None, data: str | None = None, stand_in: Any = None
-) -> Stack:
+def restore(directory: Path | str, weights: str | None = None, data: str | None = None, stand_in: Any = None) -> Stack:
     """A run's model as a stack of one, in evaluation mode, with its config and data. weights: last, best or average;
     None: those it was tested with. data: where its data lie now; None: where they lay. stand_in: a function of its
     weights that makes a Dataset with their digest, where the data themselves are not needed. Raises UserError where
