@@ -12,16 +12,16 @@ from fmnist import ROOT
 
 MODULES = house.modules()
 ONLY_IN = {  # library: the modules that may import it
-    "hydra": {"train", "fmnist.config.names", "fmnist.launch.commands", "fmnist.launch.manual"},
-    "omegaconf": {"fmnist.config.parse", "fmnist.launch.manual", "fmnist.launch.callbacks"},
+    "hydra": {"train", "fmnist.config.names", "fmnist.launch.commands", "fmnist.launch.manual", "fmnist.library.fitting"},
+    "omegaconf": {"fmnist.config.parse", "fmnist.launch.manual", "fmnist.launch.callbacks", "fmnist.library.fitting"},
     "tensorboard": {"fmnist.record.board"},
     "torchvision": {"fmnist.view.pictures"},
     "matplotlib": {"fmnist.view.pictures", "fmnist.figures", "fmnist.report.plots", "fmnist.report.landscapes",
                    "fmnist.bench.show", "fmnist.bench.steps"},
     "scipy": {"fmnist.report.intervals"},
-    "PIL": {"fmnist.sources.convert"},
+    "PIL": {"fmnist.sources.convert", "fmnist.library.pictures", "fmnist.predict"},
     "markdown": {"fmnist.report.page"},
-    "sklearn": {"fmnist.view.metrics"},
+    "sklearn": {"fmnist.view.metrics", "fmnist.library.estimator"},
     "safetensors": {"fmnist.program.packing"},
     "pickle": {"fmnist.config.parse"},  # copies in memory
     "zipfile": {"fmnist.convert"},
@@ -101,6 +101,7 @@ def test_the_core_is_small_and_no_file_is_long():
     ("fmnist.config.names, fmnist.record.record, fmnist.record.board, fmnist.sources.fetch", ["torch", "tensorboard"]),
     ("fmnist.launch.worker, fmnist.launch.pool, fmnist.launch.plan, fmnist.launch.callbacks, hydra_plugins.stacked",
      ["torch", "tensorboard"]),
+    ("fmnist, fmnist.library.fitting", ["torch", "numpy", "hydra", "sklearn", "PIL", "tqdm"]),
     ("fmnist.train.engine", ["torch._dynamo", "torchvision", "tensorboard", "matplotlib", "hydra"]),
     ("fmnist.report.comparison, fmnist.report.leaderboard",
      ["torch", "numpy", "scipy", "tensorboard", "matplotlib"]),

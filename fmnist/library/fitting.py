@@ -4,12 +4,14 @@ import os
 import signal
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist import ROOT, UserError
+from fmnist.config.names import is_swept
 from fmnist.config.parse import check_machine, flat, parse
 from fmnist.config.schema import Config
 from fmnist.launch.callbacks import own
@@ -25,6 +27,7 @@ from fmnist.sources.fetch import digest
 if TYPE_CHECKING:
     from fmnist.library.model import Model
 
+OWN_IMAGES = ("data=idx", "data.split_by=stratified")  # they may lie in the order of their classes
 TEST_SHARE = 0.2  # of images of one's own that are set aside, where there are none to test with
 ONE_RUN = ("hydra/launcher=basic", "hydra/sweeper=basic")  # their plugins need not be on the path
 
@@ -37,19 +40,21 @@ def fit(
 
     overrides: as one types them after `python train.py`. knobs: the same as keywords; "__" stands for the "." of a
     knob of a group. directory: of the run; a new one below outputs/ by default. In that of a run with the same config
-    it goes on, or is done already. images, labels: of one's own, to train and to validate with, as `load` has them; the
-    labels are whole numbers or names. They are kept in the run's directory, with those to test with; without any a
-    fifth of each class is set aside. progress: whether a bar shows how it goes.
+    it goes on, or is done already. progress: whether a bar shows how it goes.
+
+    images, labels: of one's own, (n, height, width) uint8 or floats in [0, 1], and whole numbers or names. They are
+    kept in the run's directory. Those to validate with are drawn class by class. Where there are none to test with, a
+    fifth of each class is set aside.
 
     Ctrl-C ends the epoch, saves everything and raises KeyboardInterrupt; the same call with the run's directory goes
     on. Raises UserError for a mistake, and for a run that fails, such as one whose loss is not finite.
     """
-    given, place = composed([*overrides, *as_overrides(knobs)])
+    arrays = (images, labels), (test_images, test_labels)
+    files = {} if all(each is None for pair in arrays for each in pair) else idx_files(*arrays)
+    given, place = composed([*(OWN_IMAGES if files else ()), *overrides, *as_overrides(knobs)])
     place = Path(os.path.expanduser(directory)) if directory is not None else place
-    files: dict[str, bytes] = {}
-    if images is not None or labels is not None:
-        files = idx_files((images, labels), (test_images, test_labels))
-        given["data"] |= {"name": "idx", "dir": str(place / "data")}
+    if files:
+        given["data"]["dir"] = str(place / "data")
     config = parse(given)
     check_free(*place.absolute().parents)
     with alone(place):
@@ -94,11 +99,11 @@ def composed(overrides: list[str]) -> tuple[dict[str, Any], Path]:
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
 
-    if several := [word for word in overrides if word.startswith(("study=", "-"))]:
-        raise UserError(f"fit trains one run: {several[0]} is for the command line")
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
+        if several := [word for word in overrides if word.startswith(("study=", "-")) or is_swept(word)]:
+            raise UserError(f"fit trains one run: {several[0]} is for `python train.py -m`")
         with initialize_config_dir(str(ROOT / "conf"), job_name="train", version_base="1.3"):
             config = compose("config", [*ONE_RUN, *overrides], return_hydra_config=True)
     except HydraException as error:
@@ -115,6 +120,8 @@ def idx_files(train: tuple[Any, Any], test: tuple[Any, Any]) -> dict[str, bytes]
 
     parts = {"train": Part(*_labelled("", *train))}
     if test[0] is None and test[1] is None:
+        if max(Counter(parts["train"].labels.tolist()).values()) * TEST_SHARE <= 0.5:
+            raise UserError("test_images must be given: there are too few images to set a fifth of each class aside")
         parts = parted(parts["train"], TEST_SHARE, 0)
     else:
         parts["test"] = Part(*_labelled("test_", *test))
