@@ -76,6 +76,7 @@ class Asked:
     def __init__(self, model: Model, probabilities: bool, rebuilt: Path | None) -> None:
         self.model, self.probabilities, self.rebuilt = model, probabilities, rebuilt
         self.names = [printable(name) for name in model.names]
+        self.saved = 0  # reconstructions
         self.columns = [f"class {name}" if name in COLUMNS else name for name in self.names]
         if model.classifies and rebuilt is not None:
             raise UserError(f"--reconstructions are for autoencoders, and {model.directory} is a classifier")
@@ -99,7 +100,8 @@ class Asked:
             row["score"] = _number(score)
         if self.rebuilt is not None:
             for row, image in zip(rows, self.model.reconstruct(images), strict=True):
-                row["reconstruction"] = str(save(image, self.rebuilt, f"{_stem(row['file'])}-{row['row']:05}"))
+                row["reconstruction"] = str(save(image, self.rebuilt, f"{self.saved:05}-{_stem(row['file'])}"))
+                self.saved += 1
         return rows
 
 
@@ -109,8 +111,8 @@ def _number(value: Any) -> float | None:
 
 
 def _stem(name: str) -> str:
-    """A file as part of the name of another: its folders, too, since two folders may have the same names."""
-    return printable(name.lstrip("./")).replace("/", "_").rpartition(".")[0] or "image"
+    """The name of a file as part of the name of another."""
+    return printable(Path(name).stem).strip("-") or "image"
 
 
 def save(image: Any, folder: Path, name: str) -> Path:

@@ -12,7 +12,8 @@ from fmnist import ROOT
 
 MODULES = house.modules()
 ONLY_IN = {  # library: the modules that may import it
-    "hydra": {"train", "fmnist.config.names", "fmnist.launch.commands", "fmnist.launch.manual", "fmnist.library.fitting"},
+    "hydra": {"train", "fmnist.config.names", "fmnist.launch.commands", "fmnist.launch.manual",
+              "fmnist.library.fitting"},
     "omegaconf": {"fmnist.config.parse", "fmnist.launch.manual", "fmnist.launch.callbacks", "fmnist.library.fitting"},
     "tensorboard": {"fmnist.record.board"},
     "torchvision": {"fmnist.view.pictures"},

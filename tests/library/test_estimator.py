@@ -65,7 +65,7 @@ def test_mistakes():
     with pytest.raises(ValueError, match="300 classes, at most 256"):
         Estimator("linear").fit(np.zeros((900, 4)), np.arange(900) // 3)
     with pytest.raises(ValueError, match=r"X must have the shape \(n, pixels\)"):
-        Estimator("linear").fit(np.zeros((30, 4, 4, 3)), np.arange(30))
+        Estimator("linear").fit(np.zeros((30, 4, 4, 3)), np.arange(30) // 3)
 
 
 @pytest.mark.parametrize("check", [
