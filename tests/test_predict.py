@@ -25,8 +25,12 @@ SMALL = {"data.limit": 1000, "epochs": 4, "batch_size": 50, "figures": False}
 def runs(tmp_path_factory):
     """A classifier, an autoencoder and a variational one."""
     place = tmp_path_factory.mktemp("runs")
-    for name, knobs in {"mlp": {"model.hidden": [64]}, "code": KINDS["code"], "vae": KINDS["vae"]}.items():
-        engine.fit([make_config(**SMALL, **knobs)], [place / name])
+    for name, knobs in {
+        "mlp": {"model.hidden": [64], "data.limit": 4000, "epochs": 8},
+        "code": KINDS["code"],
+        "vae": KINDS["vae"],
+    }.items():
+        engine.fit([make_config(**SMALL | knobs)], [place / name])
     return place
 
 
