@@ -37,6 +37,7 @@ def __getattr__(name: str) -> Any:
     """The library's names, imported when they are first asked for: no command waits for torch."""
     if name not in LIBRARY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    importlib.import_module("fmnist.launch.machine").set_threads()  # before torch and scikit-learn start theirs
     found = getattr(importlib.import_module(f"fmnist.library.{LIBRARY[name]}"), name)
     globals()[name] = found
     return found

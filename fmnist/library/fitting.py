@@ -17,7 +17,6 @@ from fmnist.config.schema import Config
 from fmnist.launch.callbacks import own
 from fmnist.launch.commands import quoted
 from fmnist.launch.locks import alone, check_free
-from fmnist.launch.machine import set_threads
 from fmnist.launch.manual import mistake
 from fmnist.launch.worker import train_group
 from fmnist.record.files import replacing
@@ -61,7 +60,6 @@ def fit(
         _keep(files, place)
         check_machine(config)
         check_directory(config, place, digest)
-        set_threads()
         outcome = _train(config, place, progress)
     if outcome.error:
         raise UserError(f"{place}: {outcome.error}")

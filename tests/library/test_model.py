@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from training import KINDS, data_kept, quick_disk  # noqa: F401 - two are fixtur
 import fmnist
 from fmnist import load
 from fmnist.data.dataset import Split
+from fmnist.launch import machine
 from fmnist.nn.step import outputs
 from fmnist.record.result import read_result, read_rows
 from fmnist.sources import fetch
@@ -217,6 +219,12 @@ def test_mistakes_are_one_line(trained, tmp_path):
     refuses(lambda: load(trained("mlp"), "average"), "it was trained with ema=null")
 
 
-def test_the_package_offers_its_library():
+def test_the_package_offers_its_library_and_says_how_threads_wait_before_they_are_started(monkeypatch):
     assert {"load", "fit", "Estimator", "UserError"} <= {*dir(fmnist)}
     assert not hasattr(fmnist, "lode")
+    said = []
+    monkeypatch.setattr(machine, "set_threads", lambda: said.append("threads"))
+    monkeypatch.setattr("importlib.import_module", lambda name: said.append(name) or sys.modules[name])
+    monkeypatch.delitem(vars(fmnist), "load", raising=False)
+    assert fmnist.load is load
+    assert said == ["fmnist.launch.machine", "threads", "fmnist.library.model"]
