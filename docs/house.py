@@ -146,7 +146,8 @@ def drawn(count: dict[str, int]) -> str:
         f'<rect width="{width}" height="{height}" rx="8" fill="#ffffff"/>\n'
         '<text x="20" y="34" class="wing">What makes runs</text>\n'
         f'<text x="{width - 20}" y="34" class="wing end">What compares</text>\n'
-        '<text x="20" y="54">One run: sources, data, nn, speed, view, train. Many: launch. From Python: library.</text>\n'
+        '<text x="20" y="54">One run: sources, data, nn, speed, view, train. Many: launch. '
+        "From Python: library.</text>\n"
         f'<text x="{width - 20}" y="54" class="end">Runs: report, replication. Times: bench.</text>\n'
         f'<text x="20" y="{height - 40}">Arrows lead to what is imported.</text>\n'
         f'<text x="20" y="{height - 22}">Yellow: the core. One run is understood from it.</text>\n'

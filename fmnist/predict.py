@@ -8,19 +8,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+import fmnist
 from fmnist import UserError
-from fmnist.library.model import Model, load
 from fmnist.library.pictures import Images, files, read
 from fmnist.program.arguments import typed_path
 from fmnist.program.output import run_command
 from fmnist.program.progress import progress
 from fmnist.record.files import replacing
 from fmnist.report.tables import csv_text, printable
+from fmnist.report.words import counted
+
+if TYPE_CHECKING:
+    from fmnist.library.model import Model
 
 BATCH = 2000  # images that the model is given at a time
 COLUMNS = ("file", "row", "class", "probability")
@@ -73,7 +77,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 class Asked:
     """What is asked of a model for each image."""
 
-    def __init__(self, model: Model, probabilities: bool, rebuilt: Path | None) -> None:
+    def __init__(self, model: "Model", probabilities: bool, rebuilt: Path | None) -> None:
         self.model, self.probabilities, self.rebuilt = model, probabilities, rebuilt
         self.names = [printable(name) for name in model.names]
         self.saved = 0  # reconstructions
@@ -123,7 +127,7 @@ def save(image: Any, folder: Path, name: str) -> Path:
     return path
 
 
-def readable(paths: Sequence[Path], model: Model, as_is: bool, bad: list[Path]) -> Iterator[tuple[str, Images]]:
+def readable(paths: Sequence[Path], model: "Model", as_is: bool, bad: list[Path]) -> Iterator[tuple[str, Images]]:
     """The images of each file. One that cannot be read is a line, and is added to `bad`. At the end a line says which
     files were dark on light."""
     dark: list[str] = []
@@ -148,7 +152,7 @@ def readable(paths: Sequence[Path], model: Model, as_is: bool, bad: list[Path]) 
               file=sys.stderr)  # fmt: skip
 
 
-def predict(model: Model, paths: Sequence[Path], asked: Asked, rows: Rows, as_is: bool) -> list[Path]:
+def predict(model: "Model", paths: Sequence[Path], asked: Asked, rows: Rows, as_is: bool) -> list[Path]:
     """Write the rows of all files; which of them could not be read."""
     bad: list[Path] = []
     waiting: list[tuple[str, int, Any]] = []
@@ -207,13 +211,13 @@ def _run(arguments: argparse.Namespace) -> int:
     """Do what the command line asks for; its status."""
     if not arguments.files and not arguments.samples:
         raise UserError("name a FILE or a folder, - for standard input, or --samples N FOLDER")
-    model = load(arguments.run, arguments.weights)
+    model = fmnist.load(arguments.run, arguments.weights)
     asked = Asked(model, arguments.probabilities, arguments.reconstructions)
     paths, others = files(arguments.files)
     if arguments.files and not paths:
         raise UserError(f"{arguments.files[0]}: holds no PNG, JPEG, .npy or IDX file of images")
     if others:
-        print(f"left out: {others:,} files that are no PNG, JPEG, .npy or IDX file of images", file=sys.stderr)
+        print(f"left out: {counted(others, 'file')} of another kind", file=sys.stderr)
     if arguments.samples:
         return _samples(model, arguments, paths)
     with output(arguments.out) as stream:
@@ -223,7 +227,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return int(bool(bad))
 
 
-def _samples(model: Model, arguments: argparse.Namespace, paths: Sequence[Path]) -> int:
+def _samples(model: "Model", arguments: argparse.Namespace, paths: Sequence[Path]) -> int:
     """Write new images, and print the names of their files."""
     number, folder = arguments.samples[0], typed_path(arguments.samples[1])
     if not (number.isdecimal() and 0 < int(number) <= 100_000):

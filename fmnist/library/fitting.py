@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from fmnist.config.schema import Config
 from fmnist.launch.callbacks import own
 from fmnist.launch.commands import quoted
 from fmnist.launch.locks import alone, check_free
+from fmnist.launch.machine import set_threads
 from fmnist.launch.manual import mistake
 from fmnist.launch.worker import train_group
 from fmnist.record.files import replacing
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from fmnist.library.model import Model
 
 OWN_IMAGES = ("data=idx", "data.split_by=stratified")  # they may lie in the order of their classes
+COMMANDS = ("study=", "dry_run=", "-")  # words of a command line that do not describe one run
 TEST_SHARE = 0.2  # of images of one's own that are set aside, where there are none to test with
+COMPOSING = threading.Lock()  # Hydra is one in a process
 ONE_RUN = ("hydra/launcher=basic", "hydra/sweeper=basic")  # their plugins need not be on the path
 
 
@@ -60,6 +64,7 @@ def fit(
         _keep(files, place)
         check_machine(config)
         check_directory(config, place, digest)
+        set_threads()  # as in a worker process of scikit-learn's
         outcome = _train(config, place, progress)
     if outcome.error:
         raise UserError(f"{place}: {outcome.error}")
@@ -96,20 +101,25 @@ def composed(overrides: list[str]) -> tuple[dict[str, Any], Path]:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
-    running = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        if several := [word for word in overrides if word.startswith(("study=", "-")) or is_swept(word)]:
-            raise UserError(f"fit trains one run: {several[0]} is for `python train.py -m`")
-        with initialize_config_dir(str(ROOT / "conf"), job_name="train", version_base="1.3"):
-            config = compose("config", [*ONE_RUN, *overrides], return_hydra_config=True)
-    except HydraException as error:
-        raise UserError(mistake(error)) from None
-    finally:
-        GlobalHydra.instance().hydra = running
-    plain: Any = OmegaConf.to_container(own(config), resolve=True)
-    return plain, Path(config.hydra.run.dir)
+    with COMPOSING:
+        running = GlobalHydra.instance().hydra
+        GlobalHydra.instance().clear()
+        try:
+            if others := [word for word in overrides if word.lstrip("+").startswith(COMMANDS) or is_swept(word)]:
+                raise UserError(f"fit trains one run: {others[0]} is for `python train.py`")
+            with initialize_config_dir(str(ROOT / "conf"), job_name="train", version_base="1.3"):
+                config = compose("config", [*ONE_RUN, *overrides], return_hydra_config=True)
+            plain: Any = OmegaConf.to_container(own(config), resolve=True)
+            return plain, Path(config.hydra.run.dir)
+        except HydraException as error:
+            word = getattr(error, "override", None)  # that is none
+            raise UserError(f"{word}: {mistake(error)}" if word else mistake(error)) from None
+        except OmegaConfBaseException as error:
+            raise UserError(str(error).splitlines()[0]) from None
+        finally:
+            GlobalHydra.instance().hydra = running
 
 
 def idx_files(train: tuple[Any, Any], test: tuple[Any, Any]) -> dict[str, bytes]:
