@@ -107,19 +107,29 @@ def composed(overrides: list[str]) -> tuple[dict[str, Any], Path]:
         running = GlobalHydra.instance().hydra
         GlobalHydra.instance().clear()
         try:
-            if others := [word for word in overrides if word.lstrip("+").startswith(COMMANDS) or is_swept(word)]:
-                raise UserError(f"fit trains one run: {others[0]} is for `python train.py`")
+            for word in overrides:
+                _check_word(word)
             with initialize_config_dir(str(ROOT / "conf"), job_name="train", version_base="1.3"):
                 config = compose("config", [*ONE_RUN, *overrides], return_hydra_config=True)
             plain: Any = OmegaConf.to_container(own(config), resolve=True)
             return plain, Path(config.hydra.run.dir)
         except HydraException as error:
-            word = getattr(error, "override", None)  # that is none
-            raise UserError(f"{word}: {mistake(error)}" if word else mistake(error)) from None
+            raise UserError(mistake(error)) from None
         except OmegaConfBaseException as error:
             raise UserError(str(error).splitlines()[0]) from None
         finally:
             GlobalHydra.instance().hydra = running
+
+
+def _check_word(word: str) -> None:
+    """Raise UserError for a word that is no override, or one for something else than one run."""
+    from hydra.errors import HydraException
+
+    try:
+        if word.lstrip("+").startswith(COMMANDS) or is_swept(word):
+            raise UserError(f"fit trains one run: {word} is for `python train.py`")
+    except HydraException as error:
+        raise UserError(f"{word} is no override: {str(error).splitlines()[0]}") from None
 
 
 def idx_files(train: tuple[Any, Any], test: tuple[Any, Any]) -> dict[str, bytes]:

@@ -68,7 +68,7 @@ def test_keywords_are_overrides():
     (("-m",), {}, ["fit trains one run"]),
     ((), {"dry_run": True}, ["fit trains one run: dry_run=true is for"]),
     (("lr=${nothing}",), {}, ["nothing"]),
-    (("lr=[",), {}, ["lr=["]),
+    (("lr=[",), {}, ["lr=[ is no override: "]),
     ((), {"images": np.zeros((4, 3, 2), np.uint8)}, ["images and labels must be given together"]),
     ((), {"images": np.zeros((4, 6, 5), np.uint8), "labels": [1, 2]}, ["there are 4 images and 2 labels"]),
     ((), {"images": np.zeros((4, 5), np.uint8), "labels": [0] * 4}, ["images must have the shape", "(4, 5)"]),
