@@ -141,7 +141,8 @@ class Model:
         """It is pickled, and copied, as its config and weights; neither data nor buffers of training come along."""
         known = {"metrics": self.metrics, "kernels": self.stack.step.settings()}
         size = self.height, self.width, self.names
-        return _again, (self.config, self.directory, known, size, self.stack.weights(0), self.history)
+        weights = {name: weight.cpu() for name, weight in self.stack.weights(0).items()}
+        return _again, (self.config, self.directory, known, size, weights, self.history)
 
     def _classification(self) -> Classification:
         criterion = self.stack.criterion
