@@ -48,7 +48,7 @@ test-fuzz: ## all that reads files or words of others, fuzzed for a minute each
 	@$(MAKE) --no-print-directory fuzz SECONDS=60
 
 SECONDS := 3600
-READERS := idx gzip result metrics checkpoint archive study overrides config
+READERS := idx gzip result metrics checkpoint archive study overrides config pictures
 
 fuzz: .venv/fuzz ## the same for an hour each, with what was found before (READERS="idx gzip" SECONDS=60)
 	@for reader in $(READERS); do echo "fuzzing $$reader"; $(BIN)/python tests/fuzz/fuzz.py $$reader --seconds $(SECONDS) || exit 1; done

@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"config", "record", "program"},
     "launch": {"config", "record", "sources", "data", "train", "report", "program"},
     "finished": {"config", "record", "data", "nn", "view", "train", "launch", "report", "program"},
+    "library": {"config", "record", "sources", "data", "nn", "train", "launch", "program"},
     "replication": {"config", "record", "report", "program"},
     "bench": {"sources", "data", "record", "report", "program"},
     "ideas": {"config", "data", "nn", "speed", "view"},
@@ -37,14 +38,14 @@ CLIENTS = ("replication", "bench")  # nothing imports them
 PICTURE = ROOT / "docs" / "house.svg"
 # The picture, from top to bottom: each package with its column, left to right. What is imported lies below.
 PLACES = {
-    "": 3, "formats": 10, "finished": 4, "launch": 0, "ideas": 0, "replication": 10, "bench": 10, "train": 1, "report": 9,
-    "view": 2,
+    "": 3, "formats": 10, "finished": 4, "library": 0, "launch": 0, "ideas": 0, "replication": 10, "bench": 10, "train": 1,
+    "report": 9, "view": 2,
     "speed": 3, "nn": 4, "data": 5, "sources": 6, "record": 7, "config": 8, "program": 9,
 }  # fmt: skip
 COLOURS = {  # of the arrows to a package (Paul Tol's muted scheme, which the colour-blind can tell apart)
     "config": "#332288", "record": "#CC6677", "sources": "#DDAA33", "data": "#117733", "nn": "#44AA99",
     "speed": "#AA4499", "program": "#555555", "view": "#999933", "train": "#88CCEE", "report": "#882255",
-    "launch": "#661100", "formats": "#6699CC", "finished": "#6699CC",
+    "launch": "#661100", "formats": "#6699CC", "finished": "#6699CC", "library": "#6699CC",
 }  # fmt: skip
 COLUMN, ROW, WIDE, HIGH = 81, 45, 148, 36  # distances between boxes, and their size
 
@@ -148,7 +149,8 @@ def drawn(count: dict[str, int]) -> str:
         f'<rect width="{width}" height="{height}" rx="8" fill="#ffffff"/>\n'
         '<text x="20" y="34" class="wing">What makes runs</text>\n'
         f'<text x="{width - 20}" y="34" class="wing end">What compares</text>\n'
-        '<text x="20" y="54">One run: sources, data, nn, speed, view, train. Many: launch.</text>\n'
+        '<text x="20" y="54">One run: sources, data, nn, speed, view, train. Many: launch. '
+        "From Python: library.</text>\n"
         f'<text x="{width - 20}" y="54" class="end">Runs: report, replication. Times: bench.</text>\n'
         f'<text x="20" y="{height - 40}">Arrows lead to what is imported.</text>\n'
         f'<text x="20" y="{height - 22}">Yellow: the core. One run is understood from it.</text>\n'

@@ -4,8 +4,17 @@ One run is understood from these files, in this order: train.py, config/schema, 
 nn/models, nn/losses, nn/optim, nn/step, train/stack, train/run, train/engine.
 """
 
+import importlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fmnist.library.estimator import Estimator
+    from fmnist.library.fitting import fit
+    from fmnist.library.model import load
+
+__all__ = ["ROOT", "Estimator", "UserError", "__version__", "fit", "load"]
 
 __version__ = "0.1.0"
 ROOT = Path(__file__).parents[1]  # the checkout; in a wheel, the folder of packages
@@ -19,6 +28,23 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return super().__str__().translate(ESCAPES)  # names of files may have any characters
+
+
+LIBRARY = {"load": "model", "fit": "fitting", "Estimator": "estimator"}  # by the modules of fmnist.library
+
+
+def __getattr__(name: str) -> Any:
+    """The library's names, imported when they are first asked for: no command waits for torch."""
+    if name not in LIBRARY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    importlib.import_module("fmnist.launch.machine").set_threads()  # before torch and scikit-learn start theirs
+    found = getattr(importlib.import_module(f"fmnist.library.{LIBRARY[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *LIBRARY]
 
 
 def check_locale() -> None:

@@ -34,11 +34,11 @@ def job_name(typed: Sequence[str], overrides: Sequence[str]) -> str:
 
 def _typed(overrides: Sequence[str]) -> dict[str, tuple[str, bool]]:
     """By key: the value, and whether it is swept over. Of a key that was typed twice the last one counts."""
-    return {key: (value, _is_swept(text)) for text in overrides for key, value in [_split(text)]}
+    return {key: (value, is_swept(text)) for text in overrides for key, value in [_split(text)]}
 
 
 @functools.cache
-def _is_swept(text: str) -> bool:
+def is_swept(text: str) -> bool:
     return bool(parser().parse_override(text).is_sweep_override())
 
 

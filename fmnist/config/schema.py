@@ -184,7 +184,7 @@ def autoencoder(
 
 
 MODELS: dict[str, Kind] = {
-    "linear": classifier(LinearConfig, "fmnist.nn.models:SoftmaxRegression", lambda model: []),
+    "linear": classifier(LinearConfig, "fmnist.nn.models:MLP", lambda model: []),
     "mlp": classifier(MLPConfig, "fmnist.nn.models:MLP", lambda model: model.hidden),
     "deep": classifier(DeepConfig, "fmnist.nn.models:Deep", lambda model: [model.width] * model.depth),
     "autoencoder": autoencoder(AutoencoderConfig, "fmnist.nn.models:Autoencoder", "fmnist.nn.losses:Reconstruction",

@@ -58,7 +58,7 @@ def advising(typed: Sequence[str]) -> Iterator[None]:
             try:
                 return do()
             except ConfigCompositionException as error:
-                print(f"error: {_mistake(error)}", file=sys.stderr)
+                print(f"error: {mistake(error)}", file=sys.stderr)
                 raise SystemExit(2) from None
             except (OSError, ValueError) as error:  # of a file that Hydra writes; logging hides it in a ValueError
                 cause = error.__cause__ if isinstance(error, ValueError) else error
@@ -76,7 +76,7 @@ def advising(typed: Sequence[str]) -> Iterator[None]:
         utils.run_and_report = report
 
 
-def _mistake(error: Any) -> str:
+def mistake(error: Any) -> str:
     """What cannot be composed, and what is allowed instead."""
     if options := getattr(error, "options", None):
         group, _, name = str(error.missing_cfg_file).rpartition("/")

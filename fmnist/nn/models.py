@@ -72,17 +72,11 @@ class Parts:
         return [Residual(nn.Sequential(*layers), None if inputs == outputs else self.linear(inputs, outputs))]
 
 
-class SoftmaxRegression(nn.Sequential):
-    """x (*runs, batch, inputs) -> logits (*runs, batch, outputs) by one linear layer."""
-
-    def __init__(self, parts: Parts, inputs: int, outputs: int) -> None:
-        super().__init__(parts.linear(inputs, outputs))
-
-
 class MLP(nn.Sequential):
-    """x (*runs, batch, inputs) -> logits (*runs, batch, outputs) through the hidden layers."""
+    """x (*runs, batch, inputs) -> logits (*runs, batch, outputs) through the hidden layers; softmax regression without
+    any."""
 
-    def __init__(self, parts: Parts, inputs: int, outputs: int, hidden: Sequence[int]) -> None:
+    def __init__(self, parts: Parts, inputs: int, outputs: int, hidden: Sequence[int] = ()) -> None:
         widths = [inputs, *hidden]
         layers = [layer for i, o in pairwise(widths) for layer in parts.hidden(i, o)]
         super().__init__(*layers, parts.linear(widths[-1], outputs))

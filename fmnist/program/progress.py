@@ -7,12 +7,12 @@ from typing import Any
 
 
 @contextmanager
-def progress(epochs: int, start: int, unit: str = "epoch") -> Iterator[Any]:
-    """A progress bar over epochs or other units, with speed and time left, on a terminal only; log lines go above."""
+def progress(total: int, start: int = 0, unit: str = "epoch") -> Iterator[Any]:
+    """A progress bar over so many steps, with speed and time left, on a terminal only; log lines go above it."""
     from tqdm import tqdm
 
     hidden = sys.stderr is None or not sys.stderr.isatty()
-    with tqdm(total=epochs, initial=start, unit=unit, disable=hidden, dynamic_ncols=True) as bar:
+    with tqdm(total=total, initial=start, unit=unit, disable=hidden, dynamic_ncols=True) as bar:
         if bar.disable:
             yield bar
         else:

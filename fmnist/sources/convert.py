@@ -7,7 +7,8 @@ order, and classes.txt has them.
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from fmnist import UserError
+from fmnist.program.reading import opened
 from fmnist.record.files import replacing
 from fmnist.sources.idx import MOST, find_exactly
 from fmnist.sources.source import FILES, TEST, TRAIN
@@ -55,7 +57,7 @@ def convert(source: Path, target: Path, share: float | None, seed: int, size: tu
         if share is None:
             raise UserError(f"{source}: has no images for testing: --test-share 0.2 sets a fifth of each class aside")
         (whole,) = parts.values()
-        parts = _parted(whole, share, seed)
+        parts = parted(whole, share, seed)
     return _write(parts, target)
 
 
@@ -69,7 +71,7 @@ def _of_arrays(source: Path, size: tuple[int, int] | None) -> dict[str, Part]:
     for part, names in ARRAYS.items():
         pair = next((pair for pair in names if arrays.keys() >= {*pair}), None)
         if pair and (part or not parts):
-            images, labels = _grey_levels(pair[0], arrays[pair[0]], size), _labels(pair[1], arrays[pair[1]])
+            images, labels = grey_levels(pair[0], arrays[pair[0]], size), labels_of(pair[1], arrays[pair[1]])
             if len(images) != len(labels):
                 raise UserError(f"{source}: {pair[0]} has {len(images)} images, but {pair[1]} {len(labels)} labels")
             parts[part] = Part(images, labels)
@@ -97,7 +99,7 @@ def _read_arrays(source: Path) -> dict[str, Any]:
     return found
 
 
-def _grey_levels(name: str, array: Any, size: tuple[int, int] | None) -> Any:
+def grey_levels(name: str, array: Any, size: tuple[int, int] | None) -> Any:
     """Images as bytes, (n, height, width). Bytes stay as they are, and so do whole numbers in 0..255. Truth values, and
     fractions in [0, 1], are multiplied by 255 and rounded."""
     shape = array.shape
@@ -119,7 +121,7 @@ def _grey_levels(name: str, array: Any, size: tuple[int, int] | None) -> Any:
     raise UserError(f"{name}: its values are {low:g} to {high:g} of type {array.dtype}, must be {levels}")
 
 
-def _labels(name: str, array: Any) -> Any:
+def labels_of(name: str, array: Any) -> Any:
     """Labels (n,), as whole numbers or as names."""
     flat = array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array
     if flat.ndim == 1 and flat.dtype.kind in "USbui":
@@ -141,7 +143,7 @@ def _of_pictures(source: Path, size: tuple[int, int] | None, seed: int) -> dict[
     if folders:
         _tell_of_others(path for path in source.iterdir() if path not in folders.values())
     like = next(file for files in listed.values() for file, _ in files)
-    height, width = size or _grey(like).size[::-1]
+    height, width = size or grey(like).size[::-1]
     parts = {}
     for part, files in listed.items():
         order = range(len(files)) if part == "test" else np.random.default_rng(seed).permutation(len(files))
@@ -166,7 +168,7 @@ def _by_class(folder: Path) -> list[tuple[Path, str]]:
 
 def _pixels(path: Path, size: tuple[int, int], like: Path | None) -> Any:
     """A picture as bytes (height, width). size: width and height that it is brought to, or has as another picture."""
-    picture = _grey(path)
+    picture = grey(path)
     if like is None:
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     elif picture.size != size:
@@ -175,17 +177,23 @@ def _pixels(path: Path, size: tuple[int, int], like: Path | None) -> Any:
     return np.asarray(picture)
 
 
-def _grey(path: Path) -> Image.Image:
-    """A picture in 256 grey levels, upright; what is transparent is black; of 16 bits the upper 8."""
+def grey(path: Path, ground: Callable[[Image.Image], str] = lambda picture: "black") -> Image.Image:
+    """A PNG or JPEG picture in 256 grey levels, upright; of 16 bits the upper 8. ground: the colour behind what is
+    transparent, a function of the picture in RGBA. Raises UserError for a file that is none, or that has more pixels
+    than Pillow takes for an honest picture."""
     try:
-        with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened)
+        with opened(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=("PNG", "JPEG")) as found:
+                picture = ImageOps.exif_transpose(found)
             if picture.mode.startswith("I;16"):
                 return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
             if picture.has_transparency_data:
-                black = Image.new("RGBA", picture.size, "black")
-                picture = Image.alpha_composite(black, picture.convert("RGBA"))
+                picture = picture.convert("RGBA")
+                picture = Image.alpha_composite(Image.new("RGBA", picture.size, ground(picture)), picture)
             return picture.convert("L")
+    except UserError:
+        raise
     except Exception as error:  # whatever a damaged file makes of Pillow
         raise UserError(f"{path}: cannot be read as a picture: {error}") from None
 
@@ -199,7 +207,7 @@ def _tell_of_others(paths: Iterable[Path | str]) -> None:
         log.warning("left out: %s%s", ", ".join(names[:5]), f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _parted(whole: Part, share: float, seed: int) -> dict[str, Part]:
+def parted(whole: Part, share: float, seed: int) -> dict[str, Part]:
     """Images as two parts, of each class its share drawn for testing; each part in the order of the whole."""
     generator = np.random.default_rng(seed)
     testing = np.zeros(len(whole.labels), dtype=bool)
@@ -213,14 +221,14 @@ def _parted(whole: Part, share: float, seed: int) -> dict[str, Part]:
 
 def _write(parts: Mapping[str, Part], target: Path) -> list[Path]:
     """Write all parts, or nothing."""
-    contents = dict(_contents(parts))
+    files = dict(contents(parts))
     there = [find_exactly(target, "", name) for name in FILES] + list(target.glob("classes.txt"))
     if any(there):
         raise UserError(f"{target}: holds {next(filter(None, there)).name} already: choose another TARGET")
     target.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     try:
-        for name, content in contents.items():
+        for name, content in files.items():
             with replacing(target / name, "wb") as stream:
                 stream.write(content)
             written.append(target / name)
@@ -231,7 +239,7 @@ def _write(parts: Mapping[str, Part], target: Path) -> list[Path]:
     return written
 
 
-def _contents(parts: Mapping[str, Part]) -> Iterator[tuple[str, bytes]]:
+def contents(parts: Mapping[str, Part]) -> Iterator[tuple[str, bytes]]:
     """Names and contents of all files."""
     sizes = {part: "x".join(map(str, images.shape[1:])) for part, (images, _) in parts.items()}
     if len(set(sizes.values())) > 1:

@@ -12,7 +12,7 @@ from torch import Tensor
 from fmnist import UserError
 from fmnist.config.parse import check_machine
 from fmnist.config.schema import Config
-from fmnist.data.dataset import load
+from fmnist.data.dataset import Dataset, load
 from fmnist.nn.models import Parts, build
 from fmnist.nn.noise import Noise
 from fmnist.record import checkpoint
@@ -28,14 +28,17 @@ def pick_device(device: str) -> torch.device:
     return picked
 
 
-def assemble(configs: Sequence[Config], directories: Sequence[Path] = (), saved: Any = None) -> Stack:
+def assemble(
+    configs: Sequence[Config], directories: Sequence[Path] = (), saved: Any = None, data: Dataset | None = None
+) -> Stack:
     """A stack of runs that agree in all but their per-run knobs, ready to train, with data and device. directories:
-    theirs, where some may go on. saved: what `weights_of` gives; it must fit before the network has memory. Raises
-    UserError for a mistake in the data, or in what the configs ask of them."""
+    theirs, where some may go on. saved: what `weights_of` gives; it must fit before the network has memory. data: in
+    the place of theirs. Raises UserError for a mistake in the data, or in what the configs ask of them."""
     common = configs[0]
     device = pick_device(common.device)
     older = any(checkpoint.find(directory) and not recorded_data(directory) for directory in directories)
-    dataset = load(**asdict(common.data), only=common.anomaly.normal, numbered=older).to(device)
+    dataset = data or load(**asdict(common.data), only=common.anomaly.normal, numbered=older)
+    dataset = dataset.to(device)
     last = len(dataset.train.labels) % (common.batch_size or len(dataset.train.labels) + 1)
     if common.norm == "batch" and last == 1:
         raise UserError(f"batch_size must not leave a last batch of 1 row with batch_norm, got {common.batch_size}")
@@ -57,19 +60,23 @@ def weights_of(directory: Path, which: str) -> tuple[Path, dict[str, Tensor]]:
     return file, kept
 
 
-def restore(directory: Path | str, weights: str | None = None, data: str | None = None) -> Stack:
+def restore(directory: Path | str, weights: str | None = None, data: str | None = None, stand_in: Any = None) -> Stack:
     """A run's model as a stack of one, in evaluation mode, with its data. weights: see `weights_of`; None: those that
-    were tested. data: where its data lie now, if they were moved. Raises UserError where a run or its data are gone."""
+    were tested. data: where its data lie now, if they were moved. stand_in: a function of its weights that makes a
+    Dataset with their digest, where the data themselves are not needed. Raises UserError where a run or its data are
+    gone."""
     directory = Path(directory)
     config = of_run(directory)
-    if data or (config.data.name == "fashion" and not os.path.isdir(config.data.dir or "")):
+    if data or stand_in or (config.data.name == "fashion" and not os.path.isdir(config.data.dir or "")):
         config.data.dir = data
     try:
         check_machine(config)
     except UserError as error:
         raise UserError(f"{error}: --data DIR says where the data of {directory} lie now") from None
     saved = weights_of(directory, weights or config.select)
-    stack = assemble([config], [directory], saved)
+    with checkpoint.judging(saved[0]):
+        dataset = stand_in and stand_in(saved[1])
+    stack = assemble([config], [directory], saved, dataset)
     check_data(directory, stack.dataset.digest)
     stack.step.go_on_with((read_result(directory) or {}).get("kernels") or {})
     stack.load_weights(0, saved[1])

@@ -64,6 +64,7 @@ class Run:
                 if self._out_of_patience():
                     self.final = state
         facts = {"machine": machine(stack.optimizer.flat.data.device), "kernels": stack.step.settings()}
+        facts["images"] = {name: getattr(stack.dataset, name) for name in ("height", "width", "names")}
         self.record = Record(self.config, directory, self.epoch, log, **facts, data=stack.dataset.digest or None)
         self.record.save(seconds=self.seconds, best=self._best())
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from attacks.hostile import (
     MATCH,
@@ -31,7 +32,7 @@ from attacks.hostile import (
 from helpers import make_config, said, tiny
 from training import quick_disk  # noqa: F401 - a fixture that serves each test
 
-from fmnist import UserError, evaluate, figures
+from fmnist import UserError, evaluate, figures, predict
 from fmnist.launch.trouble import trouble
 from fmnist.record.result import check_directory
 from fmnist.report import __main__ as report
@@ -48,12 +49,19 @@ OTHER = "holds a run of another config"
 @dataclass(frozen=True)
 class Attack:
     """make: changes a run's directory. evaluated: what evaluate and figures say, "" where they read the run. resumed:
-    what training says, "" where it goes on. status: of the run in a report."""
+    what training says, "" where it goes on. status: of the run in a report. predicted: what predict says, which needs
+    no data; None: the same as evaluate."""
 
     make: Any
     evaluated: str = ""
     resumed: str = ""
     status: str = "interrupted"
+    predicted: str | None = None
+
+
+def sizes(height: int, width: int, names: Any = ("a", "b", "c", "d")) -> dict[str, Any]:
+    """What a record says of the images."""
+    return {"height": height, "width": width, "names": names}
 
 
 ATTACKS = {
@@ -135,8 +143,16 @@ ATTACKS = {
     "a reference to the environment": Attack(
         config(loss="${oc.env:HOME}"), r"loss must be a value, got the reference '\$\{oc.env:HOME\}'", "loss must be"
     ),
-    "a path with a NUL": Attack(config(**{"data.dir": "/a\0b"}), "data.dir must be", ""),
-    "a path of half a letter": Attack(config(**{"data.dir": "/a\ud800b/c"}), "data.dir must be", ""),
+    "a path with a NUL": Attack(config(**{"data.dir": "/a\0b"}), "data.dir must be", "", predicted=""),
+    "a path of half a letter": Attack(config(**{"data.dir": "/a\ud800b/c"}), "data.dir must be", "", predicted=""),
+    "images of 10^18 pixels": Attack(result(images=sizes(10**9, 10**9)), predicted=r"result\.json is damaged"),
+    "images of -3 x -2 pixels": Attack(result(images=sizes(-3, -2)), predicted=r"result\.json is damaged"),
+    "10^5 classes": Attack(result(images=sizes(3, 2, ["a"] * 10**5)), predicted=r"result\.json is damaged"),
+    "classes that are none": Attack(
+        result(images=sizes(3, 2, [[], {}, 1, None])), predicted=r"result\.json is damaged"
+    ),
+    "images that are none": Attack(result(images=[1]), predicted=r"result\.json is damaged"),
+    "a batch of 10^15 rows": Attack(config(batch_size=10**15), "", OTHER),
     "rows of 10 GB": Attack(
         lambda run: sparse(run / "metrics.jsonl"), "", r"metrics\.jsonl must have at most", "unreadable"
     ),
@@ -190,6 +206,7 @@ def box(trained, tmp_path):
     (tmp_path / "sibling").mkdir()
     (tmp_path / "sibling" / "diary.txt").write_text("dear diary", encoding="utf-8")
     (tmp_path / "box").mkdir()
+    np.save(tmp_path / "image.npy", np.zeros((3, 2), np.uint8))
     shutil.copytree(run, tmp_path / "box" / "run")
     return tmp_path / "box"
 
@@ -212,12 +229,16 @@ def test_a_hostile_run_is_a_line_or_nothing_for_all_who_read_it(name, trained, b
     attack.make(run)
     before = snapshot(box.parent / "sibling")
     with bounded():
-        for main in (evaluate.main, figures.main):
-            status, _, error = said(monkeypatch, capsys, main, run)
+        for main in (evaluate.main, figures.main, predict.main):
+            files = [box.parent / "image.npy"] if main is predict.main else []
+            status, _, error = said(monkeypatch, capsys, main, run, *files)
             assert "Traceback" not in error
-            assert status == (2 if attack.evaluated else 0)
-            assert error.count("\n") == (1 if attack.evaluated else 0), error
-            assert re.search(f"^error: {MATCH}{attack.evaluated}" if attack.evaluated else "^$", error), error
+            expected = attack.evaluated
+            if main is predict.main and attack.predicted is not None:
+                expected = attack.predicted
+            assert status == (2 if expected else 0)
+            assert error.count("\n") == (1 if expected else 0), error
+            assert re.search(f"^error: {MATCH}{expected}" if expected else "^$", error), error
         status, _, error = said(monkeypatch, capsys, report.main, box, "--output", box.parent / "page")
         assert (status, error) == (0, ""), error
         (found,) = read([box])

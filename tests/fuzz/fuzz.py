@@ -8,6 +8,7 @@ finding: its input is kept in .fuzz/, and the status is not 0. Inputs that reach
 
 import argparse
 import gzip
+import io
 import json
 import os
 import sys
@@ -179,14 +180,30 @@ def config(_: Path) -> Read:
     return one
 
 
+def pictures(folder: Path) -> Read:
+    """A picture, or an array of images, as predict reads them; the first byte says whether dark on light stays so."""
+    from fmnist.library.pictures import read
+
+    def one(data: bytes) -> None:
+        (folder / "image").write_bytes(data[1:])
+        images, inverted = read(folder / "image", 5, 4, data[:1] < b"a")
+        assert images.shape == (len(images), 5, 4), images.shape
+        assert images.dtype == "uint8", images.dtype
+        assert inverted <= len(images)
+
+    return one
+
+
 READERS = {
     "idx": idx, "gzip": gzipped, "result": result, "metrics": metrics, "checkpoint": checkpoint, "archive": archive,
-    "study": study, "overrides": overrides, "config": config,
+    "study": study, "overrides": overrides, "config": config, "pictures": pictures,
 }  # fmt: skip
 
 
 def seeds(reader: str) -> dict[str, bytes]:
     """Inputs that are made, beside those in corpus/."""
+    if reader == "pictures":
+        return _pictures()
     if reader != "checkpoint":
         return {}
     import torch
@@ -201,6 +218,20 @@ def seeds(reader: str) -> dict[str, bytes]:
         "best": {"epoch": 1, "value": float("inf"), "weights": weights},
     }
     return {"whole": b"A" + packed(state | {"weights": weights, "optimizer": {"steps": 3}, "average": None})}
+
+
+def _pictures() -> dict[str, bytes]:
+    """A file of each kind."""
+    import numpy as np
+    from PIL import Image
+
+    pixels = np.arange(40, dtype=np.uint8).reshape(2, 5, 4)
+    found = {"npy": io.BytesIO(), "png": io.BytesIO(), "jpeg": io.BytesIO()}
+    np.save(found["npy"], pixels / 255)
+    for kind in ("png", "jpeg"):
+        Image.fromarray(255 - pixels[0]).save(found[kind], kind)
+    idx = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0, 4]) + pixels.tobytes()
+    return {"idx": b"A" + idx} | {name: b"b" + stream.getvalue() for name, stream in found.items()}
 
 
 def main() -> None:

@@ -25,7 +25,9 @@ def test_the_inputs_that_are_whole_are_accepted(tmp_path):
     for reader, name in {"idx": "images", "gzip": "packed", "metrics": "rows", "result": "done", "archive": "run",
                          "study": "search", "overrides": "sweep", "config": "one"}.items():  # fmt: skip
         READERS[reader](tmp_path)((CORPUS / reader / name).read_bytes())
-    READERS["checkpoint"](tmp_path)(seeds("checkpoint")["whole"])
+    for reader in ("checkpoint", "pictures"):
+        for data in seeds(reader).values():
+            READERS[reader](tmp_path)(data)
 
 
 def test_without_atheris_one_line_says_so(monkeypatch, capsys):
