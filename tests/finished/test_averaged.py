@@ -5,6 +5,7 @@ import torch
 from helpers import SMALL, make_config, refuses
 
 from fmnist.evaluate import evaluate
+from fmnist.extend import extend
 from fmnist.finished.averaged import WeightSum, averaged, estimate_statistics, save, starts
 from fmnist.finished.load import ask
 from fmnist.record import checkpoint
@@ -41,6 +42,7 @@ def test_the_average_of_weights_is_their_mean_and_is_kept_as_a_run(tmp_path):
     assert read_one(tmp_path / "kept").status == "averaged"  # so it is no run of a sweep
     kept = checkpoint.load(tmp_path / "kept" / "last.safetensors")
     assert kept["members"] == [str(directory) for directory in directories]
+    refuses(lambda: extend([tmp_path / "kept"], 9), "an average of weights, which cannot be trained on")
     refuses(lambda: save(tmp_path / "kept", stack, said, directories), "--save must name a new directory")
 
 
