@@ -134,12 +134,13 @@ def test_one_line_says_what_can_be_compared(tmp_path, monkeypatch, capsys):
     shutil.copytree(one, tmp_path / "sweep" / "0")
     refuses(lambda: compare((one, vae)), "two classifiers can be compared, or two autoencoders")
     for mistake, line in {
-        (one, tmp_path / "sweep"): "error: ", (one, tmp_path / "nothing"): "error: no run found in",
+        (one, tmp_path / "sweep"): f"error: {tmp_path / 'sweep'} has 1 run below it: name two runs", (one, tmp_path / "nothing"): "error: no run found in",
         (one, one, "--picture", "x.gif"): "error: --picture must end in one of .png",
     }.items():  # fmt: skip
         status, out, err = said(monkeypatch, capsys, main, *mistake)
         assert (status, out, len(err.splitlines())) == (2, "", 1)
         assert err.startswith(line)
-    assert "1 runs below it" not in err
+    (vae / "metrics.jsonl").write_text("{\n{}\n")
+    refuses(lambda: compare((vae, vae)), f"{vae}/metrics.jsonl: line 1 cannot be read")
     status, out, _ = said(monkeypatch, capsys, main, one, one, "--json")
     assert (status, strict(out)["parting"]["at_all"]) == (0, None)

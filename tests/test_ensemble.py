@@ -51,6 +51,7 @@ def test_the_best_of_a_sweep_are_those_by_validation(tmp_path):
     order = sorted(results, key=lambda run: run.metrics["objective"], reverse=True)
     assert chosen(results, 2) == [run.directory for run in order[:2]]
     refuses(lambda: chosen(results, 4), "an ensemble needs 4 finished runs, found 3")
+    refuses(lambda: chosen(results, 1), "--best must be 2 or more")
     refuses(lambda: chosen(results[:1], None), "an ensemble needs 2 finished runs, found 1")
 
 

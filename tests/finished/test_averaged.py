@@ -6,7 +6,7 @@ from helpers import SMALL, make_config, refuses
 
 from fmnist.evaluate import evaluate
 from fmnist.extend import extend
-from fmnist.finished.averaged import WeightSum, averaged, estimate_statistics, save, starts
+from fmnist.finished.averaged import WeightSum, averaged, check_new, estimate_statistics, save, starts
 from fmnist.finished.load import ask
 from fmnist.record import checkpoint
 from fmnist.report.comparison import read_one
@@ -43,7 +43,7 @@ def test_the_average_of_weights_is_their_mean_and_is_kept_as_a_run(tmp_path):
     kept = checkpoint.load(tmp_path / "kept" / "last.safetensors")
     assert kept["members"] == [str(directory) for directory in directories]
     refuses(lambda: extend([tmp_path / "kept"], 9), "an average of weights, which cannot be trained on")
-    refuses(lambda: save(tmp_path / "kept", stack, said, directories), "--save must name a new directory")
+    refuses(lambda: check_new(tmp_path / "kept"), "--save must name a new directory")
 
 
 def test_statistics_are_estimated_anew_and_are_those_of_the_training_rows():
