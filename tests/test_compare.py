@@ -134,7 +134,8 @@ def test_one_line_says_what_can_be_compared(tmp_path, monkeypatch, capsys):
     shutil.copytree(one, tmp_path / "sweep" / "0")
     refuses(lambda: compare((one, vae)), "two classifiers can be compared, or two autoencoders")
     for mistake, line in {
-        (one, tmp_path / "sweep"): f"error: {tmp_path / 'sweep'} has 1 run below it: name two runs", (one, tmp_path / "nothing"): "error: no run found in",
+        (one, tmp_path / "sweep"): f"error: {tmp_path / 'sweep'} has 1 run below it: name two runs",
+        (one, tmp_path / "nothing"): "error: no run found in",
         (one, one, "--picture", "x.gif"): "error: --picture must end in one of .png",
     }.items():  # fmt: skip
         status, out, err = said(monkeypatch, capsys, main, *mistake)
