@@ -109,6 +109,8 @@ def test_options_hold_for_several_runs_and_for_a_sweep(tmp_path, monkeypatch, ca
     for run in group["runs"]:
         own = evaluate(tmp_path / run["run"], "best", rows=slice(0, 50))
         assert run["metrics"]["accuracy"] == pytest.approx(own["test/accuracy"])
+    status, out, _ = said(monkeypatch, capsys, evaluation.main, tmp_path, "--rows", "0:50")
+    assert out.startswith("test images: its own, rows 0:50\n")
     status, out, _ = said(monkeypatch, capsys, evaluation.main, tmp_path, "--json")
     (configuration,) = strict(out)["configurations"]
     assert (status, configuration["metrics"]["test/accuracy"]["n"]) == (0, 2)
