@@ -38,9 +38,9 @@ CLIENTS = ("replication", "bench")  # nothing imports them
 PICTURE = ROOT / "docs" / "house.svg"
 # The picture, from top to bottom: each package with its column, left to right. What is imported lies below.
 PLACES = {
-    "": 3, "formats": 10, "finished": 4, "library": 0, "launch": 0, "ideas": 0, "replication": 10, "bench": 10, "train": 1,
-    "report": 9, "view": 2,
-    "speed": 3, "nn": 4, "data": 5, "sources": 6, "record": 7, "config": 8, "program": 9,
+    "": 3, "formats": 10, "finished": 4, "library": 0, "launch": 0, "ideas": 0, "replication": 10, "bench": 10,
+    "train": 1, "report": 9, "view": 2, "speed": 3, "nn": 4, "data": 5, "sources": 6, "record": 7, "config": 8,
+    "program": 9,
 }  # fmt: skip
 COLOURS = {  # of the arrows to a package (Paul Tol's muted scheme, which the colour-blind can tell apart)
     "config": "#332288", "record": "#CC6677", "sources": "#DDAA33", "data": "#117733", "nn": "#44AA99",

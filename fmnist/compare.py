@@ -52,7 +52,7 @@ def compare(
     said = together(mine, theirs)
     found |= {"paired": tested(mine, theirs), "disagreement": predictions.most_different(*said)}
     if pictures is not None and found["disagreement"]:
-        names = (str(one.directory), str(other.directory))
+        names = (printable(str(one.directory)), printable(str(other.directory)))
         drawn = {"disagreement": lambda: predictions.disagreement(mine.dataset, *said, names)}
         found["pictures"] = [str(file) for file in predictions.draw(drawn, pictures)]
     return found

@@ -9,7 +9,7 @@ from typing import Any
 
 from fmnist import UserError
 from fmnist.config.schema import kind
-from fmnist.finished.averaged import WeightSum, averaged, normalisations, save, starts
+from fmnist.finished.averaged import WeightSum, averaged, check_new, normalisations, save, starts
 from fmnist.finished.ensembles import averages, contributions, members, said_by
 from fmnist.finished.load import Asked
 from fmnist.finished.tables import number, short_names
@@ -37,10 +37,12 @@ def chosen(found: Sequence[Result], best: int | None) -> list[Path]:
             raise UserError(f"an ensemble is of classifiers: {run.directory} is an autoencoder")
         if best and not run.held_out:
             raise UserError(f"--best chooses by validation: {run.directory} has no validation rows")
-    if best:
-        done = sorted(done, key=lambda run: -run.metrics["objective"])[:best]
     if len(done) < max(2, best or 0):
         raise UserError(f"an ensemble needs {max(2, best or 0)} finished runs, found {len(done)}")
+    if best == 1:
+        raise UserError("--best must be 2 or more: one run is no ensemble")
+    if best:
+        done = sorted(done, key=lambda run: -run.metrics["objective"])[:best]
     return [run.directory for run in done]
 
 
@@ -51,6 +53,8 @@ def ensemble(directories: Sequence[Path], data: str | None = None, target: Path 
 
     target: a directory for the average of the weights. Raises UserError where the runs cannot be put together.
     """
+    if target:
+        check_new(target)
     summed = WeightSum()
     found = members(directories, data, summed)
     parts = {part: said_by(found, part) for part in ("validation", "test") if part in found[0].parts}
@@ -117,19 +121,20 @@ def text(found: dict[str, Any]) -> str:
     ]
     blocks = [printable(f"{len(names)} runs{where}; n = {counts}"), Table(["average of", *heads], rows).text()]
     if found["contributions"]:
-        blocks.append(f"what each member adds, on the validation images\n{_contributions(found, names)}")
+        head = "what each member adds, on the validation images; without it: what the average of all others gains"
+        blocks.append(f"{head}\n{_contributions(found, names)}")
     return "\n\n".join([*blocks, *filter(None, ["\n".join(map(printable, found["remarks"]))])])
 
 
 def _contributions(found: dict[str, Any], names: dict[str, str]) -> str:
-    """Members in greedy order, and the loss of each: what the others have without it less what all have."""
+    """Members in greedy order; how the average of all changes when one is left out."""
     whole = found["contributions"][-1]["together"]
     rows = []
     for own in found["contributions"]:
         cells = [number(own[how][metric]) for how in ("alone", "together") for metric in ("accuracy", "log_loss")]
         lost = [f"{own['without'][metric] - whole[metric]:+.4f}" for metric in ("accuracy", "log_loss")]
         rows.append([names[found["members"][own["place"]]], *cells, *lost])
-    heads = ["accuracy alone", "log loss", "accuracy up to it", "log loss", "accuracy without it", "log loss"]
+    heads = ["accuracy alone", "log loss", "accuracy up to it", "log loss", "without it: accuracy", "log loss"]
     return Table(["greedy order", *heads], rows).text()
 
 

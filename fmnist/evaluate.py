@@ -51,8 +51,7 @@ def evaluate(
     metrics: dict[str, Any] = {}
     if test is not None or rows != slice(None):
         stack.dataset = with_test(stack.dataset, test, rows)
-        which = "" if rows == slice(None) else f", rows {rows.start or 0}:{rows.stop or ''}"
-        metrics["test images"] = f"{test or 'its own'}{which}, {len(stack.dataset.test.labels):,} images"
+        metrics["test images"] = f"{_which(test, rows)}, {len(stack.dataset.test.labels):,} images"
     dataset = stack.dataset
     metrics |= dict(defined({tag: values[0] for tag, values in final(stack).items()}))
     (said,) = answers(stack, "test", dataset.test, pictures=pictures is not None)
@@ -91,6 +90,11 @@ def with_test(dataset: Dataset, test: str | None, rows: slice) -> Dataset:
     if not len(split.labels[rows]):
         raise UserError(f"--rows must be some of the {len(split.labels):,} test images, FIRST:END counted from 0")
     return replace(dataset, test=Split(split.images[rows], split.labels[rows]))
+
+
+def _which(test: str | None, rows: slice) -> str:
+    """Which test images are measured, in words."""
+    return (test or "its own") + ("" if rows == slice(None) else f", rows {rows.start or 0}:{rows.stop or ''}")
 
 
 def main() -> None:
@@ -134,9 +138,12 @@ def _answer(arguments: argparse.Namespace) -> str:
         raise UserError("--pictures is for one run")
     if not again and not arguments.baseline and all(map(_is_a_sweep, runs)):
         return as_json(summarised(runs)) if arguments.json else summary(runs)
-    of = partial(with_test, test=arguments.test, rows=arguments.rows)
-    found = several(runs, arguments.weights or arguments.test or arguments.rows != slice(None),
-                    weights=arguments.weights, data=arguments.data, of=of)  # fmt: skip
+    test, rows = arguments.test, arguments.rows
+    others = test is not None or rows != slice(None)
+    found = several(runs, others or arguments.weights is not None, weights=arguments.weights, data=arguments.data,
+                    of=partial(with_test, test=test, rows=rows))  # fmt: skip
+    if others:
+        found = {"test images": _which(test, rows)} | found
     return as_json(found) if arguments.json else of_several(found)
 
 

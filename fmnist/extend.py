@@ -12,6 +12,7 @@ from typing import Any
 from fmnist import UserError
 from fmnist.config.parse import check_machine, config_hash, parse
 from fmnist.config.schema import Config
+from fmnist.finished.averaged import STATUS as AVERAGED
 from fmnist.launch.groups import groups
 from fmnist.launch.locks import alone, check_free
 from fmnist.launch.machine import set_threads
@@ -30,6 +31,8 @@ def extended(directory: Path, epochs: int) -> Config:
     config, result = of_run(directory), read_result(directory) or {}
     if result["status"] == "failed":
         raise UserError(f"{directory} has failed, there is nothing to go on with: {result.get('error')}")
+    if result["status"] == AVERAGED:
+        raise UserError(f"{directory} has an average of weights, which cannot be trained on")
     if epochs < config.epochs:
         raise UserError(f"epochs must be {config.epochs} or more, which {directory} was given, got {epochs}")
     config = parse(asdict(config) | {"epochs": epochs, "until": None, "device": result["config"].get("device", "auto")})

@@ -173,7 +173,10 @@ def directories(arguments):
 
 def test_the_directories_that_readme_reads_are_those_that_its_commands_leave():
     made = set().union(*map(directories, TRAINED))
-    readers = [commands(rf"python -m fmnist\.{program}") for program in ("evaluate", "report", "figures")]
+    readers = [
+        commands(rf"python -m fmnist\.{program}")
+        for program in ("evaluate", "compare", "ensemble", "report", "figures")
+    ]
     asked = [word for arguments in itertools.chain(*readers) for word in arguments if word.startswith("outputs/")]
     assert len(asked) >= 5
     for pattern in asked:

@@ -84,11 +84,14 @@ def estimate_statistics(stack: Stack) -> None:
         layer.momentum = before
 
 
-def save(directory: Path, stack: Stack, said: dict[str, Answers], members: Sequence[Path]) -> None:
-    """Write the network as a run that commands can read, with the config of the first member and a list of all. Raises
-    UserError where there is a run already."""
+def check_new(directory: Path) -> None:
+    """Raise UserError where a directory holds a run already."""
     if read_result(directory) is not None:
         raise UserError(f"--save must name a new directory: {directory} holds a run")
+
+
+def save(directory: Path, stack: Stack, said: dict[str, Answers], members: Sequence[Path]) -> None:
+    """Write the network as a run that commands can read, with the config of the first member and a list of all."""
     config = parse(asdict(stack.configs[0]) | {"select": "last", "ema": None, "patience": None})
     result: dict[str, Any] = read_result(members[0]) or {}
     metrics = {f"{part}/{name}": value for part, own in said.items() for name, value in own.means().items()}

@@ -41,7 +41,7 @@ def _same(one: Any, other: Any) -> bool:
 def said_by(found: Sequence[Asked], part: str) -> tuple[Tensor, Tensor]:
     """The logits of members, (m, n, classes) float64, and the labels (n,) of a part."""
     logits = [member.parts[part].logits for member in found]
-    return torch.stack([own for own in logits if own is not None]).double(), found[0].parts[part].labels
+    return torch.stack([own.double() for own in logits if own is not None]), found[0].parts[part].labels
 
 
 def averages(logits: Tensor) -> dict[str, Tensor]:

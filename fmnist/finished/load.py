@@ -69,7 +69,8 @@ def stacks(
                     else:
                         kept[place] = _fitting(directories[place], weights or configs[place].select, first)
                 except UserError as error:
-                    yield [place], error
+                    named = str(directories[place]) in str(error)
+                    yield [place], error if named else UserError(f"{directories[place]}: {error}")
             if first is not None and kept:
                 yield [*kept], _together([configs[place] for place in kept], [*kept.values()], first)
 

@@ -70,7 +70,8 @@ def short_names(runs: Sequence[str]) -> tuple[dict[str, str], str]:
 
 def of_several(found: dict[str, Any]) -> str:
     """What `fmnist.finished.scores.several` gives, for a person."""
-    return "\n\n".join([*(_of_group(group) for group in found["groups"]), *listed(found["not_counted"])])
+    which = [printable(f"test images: {found['test images']}")] if "test images" in found else []
+    return "\n\n".join([*which, *(_of_group(group) for group in found["groups"]), *listed(found["not_counted"])])
 
 
 def _of_group(group: dict[str, Any]) -> str:

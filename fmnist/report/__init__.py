@@ -1,10 +1,12 @@
 """Any runs, compared, from their records alone. No torch.
 
-intervals    statistics over seeds
+intervals    statistics over seeds and over images
 words        knobs, values and metrics in words
 records      what the record of a run says, checked
 comparison   records read and grouped: what can be compared with what
 tables       tables as text, Markdown, LaTeX and CSV
+summary      the recorded test metrics of runs, by configuration
+pair         two runs side by side
 leaderboard  the runs of a sweep, ranked
 axes         knobs as axes
 plots        what pictures are made of: curves, panels, means in a row

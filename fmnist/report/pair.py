@@ -8,6 +8,7 @@ from fmnist.config.parse import flat
 from fmnist.config.schema import kind
 from fmnist.record.result import read_result
 from fmnist.report.comparison import Result, read_one
+from fmnist.report.words import counted
 
 ROUNDING = 1e-4  # a relative difference up to which two curves are the same but for rounding
 FACTS = ("commit", "versions", "kernels", "machine")  # what else than the config and the data decides a run
@@ -19,11 +20,15 @@ def record_of(directory: Path) -> Result:
     if run.status == "unstarted":
         below = len([*directory.rglob("result.json")])
         if below:
-            raise UserError(f"{directory} has {below} runs below it: name two runs; "
+            raise UserError(f"{directory} has {counted(below, 'run')} below it: name two runs; "
                             "python -m fmnist.report compares sweeps")  # fmt: skip
         raise UserError(f"no run found in {directory}: it has no result.json")
     if run.status == "unreadable":
         raise UserError(f"{directory}: {run.error}")
+    try:
+        _ = run.rows
+    except (OSError, ValueError) as problem:
+        raise UserError(f"{directory}/metrics.jsonl: {problem}") from None
     return run
 
 

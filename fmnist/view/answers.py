@@ -70,7 +70,7 @@ def answers(stack: Seen, part: str, split: Split, pictures: bool = False) -> lis
             metrics.setdefault(name, []).append(metric.cpu())
         if classifies:
             # where a softmax over the rows is trained, it gives p(row | class), and what follows p(class | row)
-            kept.append((output.log_softmax(-2) if stack.criterion.couples_rows else output).float().cpu())
+            kept.append((output.log_softmax(-2) if stack.criterion.couples_rows else output).cpu())
         elif pictures:
             kept.append(_pixels(output).cpu())
     runs, labels = range(len(stack.configs)), split.labels.cpu()

@@ -1,10 +1,13 @@
-"""Statistics over seeds, by known answers."""
+"""Statistics over seeds and images, by known answers."""
 
+import math
 from math import isnan
 
+import numpy as np
 import pytest
+from scipy import stats
 
-from fmnist.report.intervals import curve, interval, paired
+from fmnist.report.intervals import bootstrap, curve, interval, mcnemar, paired
 
 
 def test_interval_has_a_known_answer():
@@ -42,3 +45,22 @@ def test_a_curve_has_mean_and_range_and_ends_with_the_first_run():
     assert of.epochs == [1, 2]
     assert of.mean == pytest.approx([0.2, 0.3])
     assert (of.low, of.high) == ([0.1, 0.2], [0.3, 0.4])
+
+
+def test_mcnemar_is_the_exact_binomial_test():
+    for only_a, only_b in ((5, 15), (12, 3), (7, 7)):
+        fewer, n = min(only_a, only_b), only_a + only_b
+        tail = sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n
+        assert mcnemar(only_a, only_b) == pytest.approx(min(1.0, 2 * tail))
+    assert mcnemar(0, 0) == 1
+
+
+def test_the_bootstrap_interval_is_that_of_drawing_the_images():
+    right = np.array([1] * 40 + [1] * 30 + [0] * 10 + [0] * 20)
+    also = np.array([1] * 40 + [0] * 30 + [1] * 10 + [0] * 20)
+    found = bootstrap(30, 10, 100)
+    same = stats.bootstrap((right, also), lambda a, b, axis: a.mean(axis) - b.mean(axis), paired=True, vectorized=True,
+                           n_resamples=5000, method="percentile", rng=1).confidence_interval  # fmt: skip
+    assert found == pytest.approx((same.low, same.high), abs=0.015)
+    assert found[0] < 0.2 < found[1]
+    assert bootstrap(0, 0, 100) == (0, 0)
