@@ -59,7 +59,7 @@ def elsewhere(command):
 
 
 FOLLOWED = of_page(ROOT / "docs" / "extending.md")  # by tests/test_extending.py, to the letter
-LEARNT = of_page(documented.README)  # what trains in it is trained in this process by tests/test_readme.py
+LEARNT = of_page(documented.README) + of_page(ROOT / "docs" / "sweeps.md")  # tests/test_readme.py trains them
 TYPED = [command for command in ALL if elsewhere(command) is None and command not in FOLLOWED]
 QUICK = [command for command in ALL if not (re.search(r"python train\.py", command) and command in FOLLOWED + LEARNT)]
 

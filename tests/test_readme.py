@@ -69,7 +69,9 @@ def assert_learns(config, directory, caplog):
     LEARNT.add(config_hash(config))
 
 
-TRAINED = [arguments for arguments in arguments_of(README, "train.py") if "--help" not in arguments]
+SWEEPS = ROOT / "docs" / "sweeps.md"  # a part of README until it was too long
+BOTH = {*arguments_of(README, "train.py"), *arguments_of(SWEEPS, "train.py")}
+TRAINED = sorted(arguments for arguments in BOTH if "--help" not in arguments)
 
 
 def test_the_commands_of_readme_are_found():
