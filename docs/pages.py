@@ -44,7 +44,8 @@ def on_page_markdown(markdown: str, **of_mkdocs: Any) -> str:
     from latex2mathml.converter import convert
 
     def formula(found: re.Match[str]) -> str:
-        return f'\n<div class="formula">{convert(found[1].strip(), display="block")}</div>\n'
+        parts = (convert(part.strip(), display="block") for part in found[1].split(r"\qquad"))
+        return f'\n<div class="formula">{"".join(f"<span>{part}</span>" for part in parts)}</div>\n'
 
     return re.sub(r"^\$\$\n(.*?)^\$\$$", formula, rendered(markdown), flags=re.MULTILINE | re.DOTALL)
 
