@@ -23,6 +23,7 @@ $(READY): pyproject.toml constraints.txt $(wildcard fmnist/speed/*.c fmnist/spee
 	@command -v $(CC) > /dev/null || ( echo "there is no C compiler: installing Debian's gcc"; \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq gcc libc6-dev; \
 	  else sudo apt-get update -qq && sudo apt-get install -y -qq gcc libc6-dev; fi ) || echo "going on without"
+	@echo "installing into .venv what pyproject.toml asks for: some minutes"
 	CC=$(CC) $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 

@@ -20,7 +20,7 @@ from fmnist.config.schema import SEEDS
 README = ROOT / "README.md"
 MOST = 3  # values of a knob that are tried
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
-PROGRAMS = r"python3?|make|pip|ssh|\.|tensorboard|git|column|\.venv/bin/\w+"
+PROGRAMS = r"python3?|make|pip|ssh|\.|tensorboard|git|column|\.venv/bin/\w+|taskset"
 COMMAND = re.compile(rf"(?:[A-Z_]+=\S+ )*(?:{PROGRAMS}) \S.*")
 
 
