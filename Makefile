@@ -133,7 +133,7 @@ tensorboard: $(READY) ## show the curves of outputs/ to this machine alone, at t
 	$(BIN)/python -m tensorboard.main --logdir outputs --host 127.0.0.1 $(ARGS)
 
 docs: .docs/ready ## build the documentation site into site/, and check its links and that it loads nothing from elsewhere
-	NO_MKDOCS_2_WARNING=1 .docs/bin/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .docs/bin/python -m mkdocs build --strict
 	.docs/bin/python -m pytest -n 0 tests/site/check_site.py
 
 docs-serve: docs ## show the site to this machine alone (PORT=8001)
