@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train test test-long test-avx2 test-sanitize test-fuzz fuzz fuzz-layers torture test-gpu test-habits test-endurance audit tensorboard test-cluster test-ray bench report claims claim lint format clean
+.PHONY: help install data train test test-long test-avx2 test-sanitize test-fuzz fuzz fuzz-layers torture test-gpu test-habits test-endurance audit tensorboard docs docs-serve test-cluster test-ray bench report claims claim lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -23,6 +23,7 @@ $(READY): pyproject.toml constraints.txt $(wildcard fmnist/speed/*.c fmnist/spee
 	@command -v $(CC) > /dev/null || ( echo "there is no C compiler: installing Debian's gcc"; \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq gcc libc6-dev; \
 	  else sudo apt-get update -qq && sudo apt-get install -y -qq gcc libc6-dev; fi ) || echo "going on without"
+	@echo "installing into .venv what pyproject.toml asks for: some minutes"
 	CC=$(CC) $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
@@ -131,6 +132,23 @@ claim: data ## one claim again, with seeds of your own: make claim CLAIM=dropout
 tensorboard: $(READY) ## show the curves of outputs/ to this machine alone, at the address that is printed (ARGS=--port=6007)
 	$(BIN)/python -m tensorboard.main --logdir outputs --host 127.0.0.1 $(ARGS)
 
+docs: .docs/ready ## build the documentation site into site/, and check its links and that it loads nothing from elsewhere
+	NO_MKDOCS_2_WARNING=1 .docs/bin/python -m mkdocs build --strict
+	.docs/bin/python -m pytest -n 0 tests/site/check_site.py
+
+docs-serve: docs ## show the site to this machine alone (PORT=8001)
+	.docs/bin/python -m http.server $(or $(PORT),8000) --bind 127.0.0.1 --directory site
+
+.docs/ready: pyproject.toml $(READY)
+	@rm -rf .docs
+	$(PYTHON) -m venv .docs
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$(.docs/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main.pth"
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' \
+	  > .docs/wanted
+	.docs/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement .docs/wanted
+	@touch $@
+
 audit: .audit/ready ## look up known holes of the installed versions (pip-audit, in an environment of its own; needs the network)
 	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' | xargs -I{} .audit/bin/python tests/supply/audit.py {}
 
@@ -151,4 +169,4 @@ format: $(READY) ## put the code into the project's format
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and all caches; runs and data stay
-	rm -rf .venv .bench .ray .audit .fuzz build *.egg-info fmnist/speed/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench .ray .audit .docs .fuzz build site *.egg-info fmnist/speed/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

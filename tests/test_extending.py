@@ -3,12 +3,12 @@
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
+from documented import copied
 from helpers import rows_of
 
 from fmnist import ROOT
@@ -34,14 +34,7 @@ def command_of(section):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A copy of the project with all files of the page."""
-    copy = tmp_path_factory.mktemp("copy") / "project"
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
-    for name in [*listed.stdout.splitlines(), *(str(p.relative_to(ROOT)) for p in ROOT.glob("fmnist/speed/*.so"))]:
-        if (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, copy / name)
-    (copy / "data").symlink_to(ROOT / "data")
+    copy = copied(tmp_path_factory.mktemp("copy") / "project")
     for section in IDEAS.values():
         for name, content in files_of(section).items():
             assert not (copy / name).exists(), f"{name} is there already"

@@ -1,11 +1,13 @@
 """`python -m fmnist.figures`: the pictures of finished runs, into the runs or elsewhere."""
 
+import numpy as np
 import pytest
 from helpers import full_disk, make_config, said
 from training import data_kept, quick_disk  # noqa: F401 - fixtures that serve each test
 
 from fmnist import UserError, figures
 from fmnist.train import engine
+from fmnist.view.pictures import apart
 
 KNOBS = {"data.limit": 300, "epochs": 1, "batch_size": 60, "figures": False}
 
@@ -100,3 +102,15 @@ def test_what_would_fail_or_overwrite_in_the_end_is_refused_before_anything_is_d
     ):
         found, out, err = said(monkeypatch, capsys, figures.main, *arguments)
         assert (found, out, err) == (2, "", f"error: {message}\n")
+
+
+def test_labels_that_lie_over_one_another_are_moved_apart_and_others_stay():
+    places, size = np.array([[0.0, 0.0], [0.1, 0.01], [0.2, 0.0], [0.0, 0.5], [3.0, 0.0]]), np.array([0.5, 0.1])
+    moved = apart(places, size)
+    for a in range(len(places)):
+        for b in range(a):
+            assert (abs(moved[a] - moved[b]) >= size).any(), (a, b)
+    assert (moved[:, 0] == places[:, 0]).all()
+    assert (moved[3:] == places[3:]).all()
+    assert (places[1] == [0.1, 0.01]).all()  # the places that are given stay as they are
+    assert apart(np.zeros((40, 2)), size).shape == (40, 2)

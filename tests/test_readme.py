@@ -2,39 +2,26 @@
 
 import fnmatch
 import itertools
-import json
 import math
-import re
-import shlex
 from functools import cache
 
 import pytest
+from documented import README, alternatives, arguments_of, jobs
 from helpers import rows_of
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from omegaconf import OmegaConf
 from training import data_kept, quick_disk  # noqa: F401 - fixtures that serve each test
 
 from fmnist import ROOT
 from fmnist.config.names import job_name, sweep_name
-from fmnist.config.parse import config_hash, flat, parse
-from fmnist.config.schema import SEEDS, kind
+from fmnist.config.parse import config_hash, parse
+from fmnist.config.schema import kind
 from fmnist.train import engine
 
 ROWS = 800
 STEPS = 60
 MORE = {"deep": 3}  # so many times the steps, until the many layers of these have begun to learn
-MOST = 3  # values of a knob that are tried
-
-
-@cache
-def commands(program):
-    """The arguments of all commands of README that start with `program`, in its tables and its blocks of code."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    inline = re.findall(rf"`(?:[A-Z_]+=\w+ )?{program} ([^`]*)`", text)
-    blocks = re.findall(rf"^    {program} (.*?)(?:  +#.*)?$", text, re.MULTILINE)
-    return sorted({tuple(shlex.split(arguments)) for arguments in inline + blocks})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,47 +30,6 @@ def hydra():
     Plugins.instance()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         yield
-
-
-def is_about_the_command(key):
-    """Whether an override says where and by whom a run is trained, and not which."""
-    return key.startswith("hydra") or key in ("dry_run", "study")
-
-
-def alternatives(override):
-    """The values that a command gives a knob, as overrides; the middle of an interval."""
-    key = override.input_line.partition("=")[0]
-    if override.is_interval_sweep():
-        low, high = override.value().start, override.value().end
-        return [f"{key}={math.sqrt(low * high) if 'log' in override.value().tags else (low + high) / 2}"]
-    if override.is_sweep_override():
-        return [f"{key}={value}" for value in override.sweep_string_iterator()][:MOST]
-    return [override.input_line]
-
-
-def of_sweeper(arguments):
-    """Products and points that `study=...` or `hydra.sweeper...` ask for, each as a list of lists of overrides."""
-    asked = [word for word in arguments if word.startswith(("study=", "hydra.sweeper.points="))]
-    if not asked:
-        return {}, []
-    sweeper = compose("config", asked, return_hydra_config=True).hydra.sweeper
-    points = OmegaConf.to_container(sweeper, resolve=False).get("points") or []
-    return dict(sweeper.get("params") or {}), [[f"{k}={json.dumps(v)}" for k, v in flat(p).items()] for p in points]
-
-
-def jobs(arguments):
-    """Runs of a command, as overrides: each value of each swept knob once, but of the seeds only the first."""
-    params, points = of_sweeper(arguments)
-    typed = OverridesParser.create().parse_overrides([word for word in arguments if not word.startswith("-")])
-    given = {override.get_key_element().lstrip("+"): override for override in typed}
-    swept = [f"{key}={value}" for key, value in params.items() if key not in given]
-    every = [*OverridesParser.create().parse_overrides(swept), *typed]
-    choices = [alternatives(o) for o in every if not is_about_the_command(o.get_key_element().lstrip("+"))]
-    choices = [values[:1] if values[0].partition("=")[0] in SEEDS else values for values in choices]
-    first = [values[0] for values in choices]
-    found = [first] + [[*first[:at], value, *first[at + 1 :]]
-                       for at, values in enumerate(choices) for value in values[1:]]  # fmt: skip
-    return [point + job for job in found for point in points] or found
 
 
 @cache
@@ -123,7 +69,9 @@ def assert_learns(config, directory, caplog):
     LEARNT.add(config_hash(config))
 
 
-TRAINED = [arguments for arguments in commands(r"python train\.py") if "--help" not in arguments]
+SWEEPS = ROOT / "docs" / "sweeps.md"  # a part of README until it was too long
+BOTH = {*arguments_of(README, "train.py"), *arguments_of(SWEEPS, "train.py")}
+TRAINED = sorted(arguments for arguments in BOTH if "--help" not in arguments)
 
 
 def test_the_commands_of_readme_are_found():
@@ -173,10 +121,8 @@ def directories(arguments):
 
 def test_the_directories_that_readme_reads_are_those_that_its_commands_leave():
     made = set().union(*map(directories, TRAINED))
-    readers = [
-        commands(rf"python -m fmnist\.{program}")
-        for program in ("evaluate", "compare", "ensemble", "report", "figures")
-    ]
+    programs = ("evaluate", "compare", "ensemble", "report", "figures")
+    readers = [arguments_of(README, f"-m fmnist.{program}") for program in programs]
     asked = [word for arguments in itertools.chain(*readers) for word in arguments if word.startswith("outputs/")]
     assert len(asked) >= 5
     for pattern in asked:

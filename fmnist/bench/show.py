@@ -127,6 +127,7 @@ def plot(record: dict[str, Any], file: Path) -> None:
     """Draw the times of the cells of `peers`, a panel each, on logarithmic axes. Errors: UserError if there is none."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.patheffects import withStroke
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     from fmnist.report.plots import STYLE, STYLES, WIDTH
@@ -147,7 +148,8 @@ def plot(record: dict[str, Any], file: Path) -> None:
                 middle, (low, high) = 1e3 * peer["median"], (1e3 * quartile for quartile in peer["quartiles"])
                 axis.plot([low, high], [place, place], color="black", linewidth=1)
                 axis.plot(middle, place, "D" if ours else "o", color=own if ours else theirs, markersize=5)
-                axis.annotate(f"{middle:,.0f}", (high, place), (7, -2.5), textcoords="offset points", fontsize=7)
+                axis.annotate(f"{middle:,.0f}", (high, place), (7, -2.5), textcoords="offset points", fontsize=7,
+                              path_effects=[withStroke(linewidth=2.5, foreground="white")])  # fmt: skip
             if "ceiling" in cell:
                 axis.axvline(1e3 * cell["ceiling"]["median"], color="black", linestyle=":", linewidth=1)
             axis.set_xscale("log")

@@ -10,7 +10,7 @@ from typing import Any
 
 from fmnist import UserError
 from fmnist.config.parse import config_hash, flat, parse
-from fmnist.config.schema import AUGMENTATIONS, BEFORE, NOT_HASHED, WHOLE, Config, Knobs
+from fmnist.config.schema import AUGMENTATIONS, BEFORE, NOT_HASHED, WHOLE, Config, Kind, Knobs
 from fmnist.program.reading import check_plain, contents, numeric, parsed
 from fmnist.record.files import replacing
 
@@ -141,11 +141,11 @@ def check_directory(
     return result
 
 
-def metrics_in_words(metrics: dict[str, float]) -> str:
-    """Metrics for a person: "train loss 0.41 accuracy 0.85  validation loss ..."; nan is "undefined"."""
+def metrics_in_words(metrics: dict[str, float], model: Kind | None = None) -> str:
+    """Metrics (of a model: those with charts) for a person: "train loss 0.41 accuracy 0.85 ..."; nan is "undefined"."""
     groups: dict[str, list[str]] = {}
     for tag, value in metrics.items():
         group, _, name = tag.partition("/")
-        if name:
+        if name and (model is None or name in model.charts):
             groups.setdefault(group, []).append(f"{name} {'undefined' if math.isnan(value) else f'{value:.4f}'}")
     return "  ".join(f"{group} {' '.join(names)}" for group, names in groups.items())

@@ -6,7 +6,7 @@ Readable in print and by the colour-blind: Okabe and Ito's colours with a marker
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, log10
 from textwrap import fill
 from typing import Any
 
@@ -126,10 +126,13 @@ def name_y(axes: Any, words: str, values: Sequence[float]) -> None:
 
 
 class PlainLog(LogFormatter):
-    """Labels of a logarithmic axis as 0.04, not as 4e-02."""
+    """Labels of a logarithmic axis as 0.04, not as 4e-02; all as powers of ten where some would need them."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
-        return f"{x:g}" if super().__call__(x, pos) else ""
+        if not super().__call__(x, pos) or self.axis is None:
+            return ""
+        low, high = self.axis.get_view_interval()
+        return f"{x:g}" if low > 1e-5 and high < 1e6 else f"$10^{{{log10(x):.0f}}}$"
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ def _epochs(stack: Stack, runs: Sequence[Run], caught: list[int], audience: Audi
                 if run.error is not None:
                     audience.ended(run.index, Outcome(None, run.record.metrics, run.error))
                 elif measured and (epoch % common.log_every == 0 or epoch == common.epochs):
-                    run.record.say(f"epoch {epoch}/{common.epochs}  {metrics_in_words(run.record.metrics)}")
+                    run.record.say(f"epoch {epoch}/{common.epochs}  {metrics_in_words(run.record.metrics, run.kind)}")
             bar.update()
             leaving = bool(caught)  # read once: a signal that comes later ends the next epoch, which is saved too
             if leaving or now - saved >= common.save_every:

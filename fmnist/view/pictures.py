@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -21,6 +22,7 @@ from fmnist.view.measure import Seen, as_warning, codes
 COLOURS = ["#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#555555"]
 GRID = 15  # images to a side of the decoded plane
 SCATTER = 5000  # points of a map
+LABEL = (0.17, 0.045)  # width and height of a label on a map, as shares of the map
 SHOWN = 1000  # points in TensorBoard's projector
 
 
@@ -144,14 +146,16 @@ class Artist:
 
     def scatter(self, axes: Any, points: Tensor) -> None:
         """Points (n, 2) of the test images with their classes' names at their medians."""
-        labels = self.dataset.test.labels.cpu()
-        for c, name in enumerate(self.dataset.names):
-            own = points[:SCATTER][labels[:SCATTER] == c].numpy()
+        shown, labels = points[:SCATTER].numpy(), self.dataset.test.labels[:SCATTER].cpu().numpy()
+        groups = {c: shown[labels == c] for c in range(len(self.dataset.names))}
+        groups = {c: own for c, own in groups.items() if len(own)}
+        places = apart(np.stack([np.median(own, 0) for own in groups.values()]), np.ptp(shown, 0) * LABEL)
+        for (c, own), place in zip(groups.items(), places, strict=True):
             colour = COLOURS[c % len(COLOURS)]
             axes.scatter(own[:, 0], own[:, 1], s=3, alpha=0.5, color=colour, linewidths=0)
-            if len(own):
-                box = {"facecolor": "white", "edgecolor": colour, "alpha": 0.85, "boxstyle": "round,pad=0.2"}
-                axes.text(*np.median(own, 0), name, fontsize=7, ha="center", va="center", bbox=box, parse_math=False)
+            box = {"facecolor": "white", "edgecolor": colour, "alpha": 0.85, "boxstyle": "round,pad=0.2"}
+            name = self.dataset.names[c]
+            axes.text(*place, name, fontsize=7, ha="center", va="center", bbox=box, parse_math=False)
         axes.set_xlabel("first number of the code")
         axes.set_ylabel("second number of the code")
 
@@ -190,3 +194,18 @@ def plane(points: Tensor) -> Tensor:
     across = torch.linspace(float(low[0]), float(high[0]), GRID)
     down = torch.linspace(float(high[1]), float(low[1]), GRID)  # the second number grows upwards, as in the map
     return torch.cartesian_prod(down, across).flip(1)
+
+
+def apart(places: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """The middles of labels (n, 2), moved up and down until none lies over another. size: of a label, (2,)."""
+    places = places.copy()
+    for _ in range(100):
+        over = [(a, b) for a, b in combinations(range(len(places)), 2) if (abs(places[b] - places[a]) < size).all()]
+        if not over:
+            break
+        for a, b in over:
+            low, high = (a, b) if places[a, 1] <= places[b, 1] else (b, a)
+            push = (size[1] - (places[high, 1] - places[low, 1])) * 0.51
+            places[low, 1] -= push
+            places[high, 1] += push
+    return places

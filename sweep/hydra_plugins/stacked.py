@@ -210,7 +210,7 @@ class StackedLauncher(BasicLauncher):
         finally:
             self.team.close()
         for number, stack in enumerate(chosen.stacks, start=1):
-            log.info(f"stack {number}: {', '.join(todo[i].name for i in stack)}")
+            log.info(f"stack {number}: {_in_short([todo[i].name for i in stack])}")
         log.info(f"{chosen}")
         for job in todo:
             self.jobs.end(job, None)
@@ -245,6 +245,13 @@ class StackedLauncher(BasicLauncher):
 def _leave(caught: Sequence[int]) -> None:
     """End what the launcher does, for whichever signal."""
     raise KeyboardInterrupt(caught[0])
+
+
+def _in_short(names: Sequence[str]) -> str:
+    """The names of the runs of a stack; of many, the first two, the last and their number."""
+    if len(names) <= 4:
+        return ", ".join(names)
+    return f"{names[0]}, {names[1]}, ..., {names[-1]} ({len(names)} runs)"
 
 
 def _how(job: Job, outcome: Any) -> str:

@@ -12,11 +12,12 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 from training import strict
 
+from fmnist.config.schema import MODELS as KINDS
 from fmnist.program import version
 from fmnist.record import checkpoint
 from fmnist.record.files import replacing
 from fmnist.record.record import Record
-from fmnist.record.result import read_rows
+from fmnist.record.result import metrics_in_words, read_rows
 from fmnist.speed.kernels import Kernels
 from fmnist.train import engine
 
@@ -252,3 +253,9 @@ def test_all_that_decides_the_bits_is_in_the_result(run):
     assert result["kernels"] == asdict(Kernels())  # those of float64
     assert len(result["data"]) > 9
     assert result["commit"] == version.commit()
+
+
+def test_the_line_of_an_epoch_has_the_metrics_with_charts_alone():
+    metrics = {"train/loss": 300.0, "train/mae": 0.4, "validation/psnr": 8.0, "gradients/0": 1.0, "validation/mse": 0.2}
+    assert metrics_in_words(metrics, KINDS["autoencoder"]) == "train loss 300.0000 mae 0.4000  validation mse 0.2000"
+    assert "psnr" in metrics_in_words(metrics)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from matplotlib.figure import Figure
 from report.made_up import comparison_of, sweep, write_run
 
 from fmnist.report import plots
@@ -28,3 +29,16 @@ def test_a_caption_keeps_the_capitals_of_a_name(tmp_path):
     row = json.dumps({"epoch": 1, "train/kl": 2.0, "validation/kl": 3.0})
     (write_run(tmp_path, 100.0, model="vae") / "metrics.jsonl").write_text(f"{row}\n", encoding="utf-8")
     assert plots.curves(comparison_of(tmp_path), "kl").caption.startswith("KL divergence by epoch. ")
+
+
+@pytest.mark.parametrize(("low", "high", "shown"), [
+    (0.02, 0.5, ["0.1"]), (20, 20_000, ["100", "1000", "10000"]),
+    (0.02, 5e7, [f"$10^{{{power}}}$" for power in range(-1, 8)]),
+])  # fmt: skip
+def test_the_labels_of_an_axis_are_of_one_kind(low, high, shown):
+    axes = Figure(figsize=(4, 12)).subplots()
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_formatter(plots.PlainLog())
+    labels = [label.get_text() for label in axes.get_yticklabels() if low <= label.get_position()[1] <= high]
+    assert [label for label in labels if label] == shown

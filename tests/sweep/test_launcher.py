@@ -166,6 +166,7 @@ def test_a_dry_run_tells_the_stacks_and_writes_nothing(tmp_path):
     assert len(stacks) == 4
     for line in stacks:
         assert ("batch_size-50" in line) is not ("batch_size-60" in line)
+        assert line.endswith("(8 runs)")  # not all their names
     assert "32 runs in 4 stacks of 8" in done.stdout
     alone = run_cli(*SMALL, "dry_run=true", cwd=tmp_path)
     assert alone.returncode == 0
