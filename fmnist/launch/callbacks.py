@@ -19,7 +19,6 @@ from fmnist.launch.costs import (
     aside,
     bound,
     data_memory,
-    duration,
     memory,
     parameters,
     steps,
@@ -28,6 +27,7 @@ from fmnist.launch.costs import (
 from fmnist.launch.locks import alone, check_free
 from fmnist.launch.runs import one_line, writing_to
 from fmnist.launch.trouble import trouble
+from fmnist.program.progress import duration
 from fmnist.record.result import check_directory
 from fmnist.report.leaderboard import Leaderboard, table
 from fmnist.sources.fetch import digest

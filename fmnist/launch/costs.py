@@ -139,9 +139,3 @@ def _tested(config: Config) -> int:
 def _bytes(config: Config) -> int:
     """Bytes of one number."""
     return 8 if config.precision == "float64" else 4
-
-
-def duration(seconds: float) -> str:
-    """A time in words."""
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{hours:.1f} h" if hours > 2 else f"{minutes:.0f} min" if minutes > 2 else f"{seconds:.0f} s"

@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fmnist.config.schema import Config
-from fmnist.launch.costs import PROCESS, SPEED, START, aside, bound, data_memory, duration, memory, steps, work
+from fmnist.launch.costs import PROCESS, SPEED, START, aside, bound, data_memory, memory, steps, work
 from fmnist.launch.groups import cut, groups, stacks
 from fmnist.launch.machine import USED, Machine
 from fmnist.launch.trouble import Unmeasured
+from fmnist.program.progress import duration
 from fmnist.report.words import counted
 
 LARGEST = 16  # runs in a stack of a CPU: beyond, nothing is gained
