@@ -12,4 +12,5 @@ update        the optimizer's update as the last part of a program
 native        the native library, native/*.c, and its products with images, which skip black pixels
 integers      exact products of float32 matrices with 8-bit images on processors with AMX; integers.c does the work
 graphs        operations captured as CUDA graphs
+profile       a trace and a table of what steps cost
 """
