@@ -210,7 +210,7 @@ class Progress:
         parts: list[Any] = [self._table(width >= NARROW), counted] if self.estimate.training else [counted]
         if best := self.bests.in_words(named=width >= NARROW):
             parts.append(Text(f"best so far: {best}", no_wrap=True, overflow="crop"))
-        return Group(*parts, row(self.share, f"{self.share:.0%}", self.left()))
+        return Group(*parts, row(width, self.share, f"{self.share:.0%}", self.left()))
 
     def _table(self, wide: bool) -> Any:
         """wide: whether there is room for more than the runs, their epoch and the best of them."""

@@ -13,6 +13,7 @@ from typing import Any
 EVERY = 60.0  # seconds between two lines where nothing is drawn
 AGAIN = 0.2  # seconds between two drawings
 RECENT = 64  # the pace is that of so many steps
+ROOM = 6  # columns that are left free at the end of the last line
 NARROW = 60  # columns of a terminal below which only the most important is shown
 
 
@@ -158,8 +159,10 @@ class _Above:
         return getattr(self.stream, name)
 
 
-def row(share: float, *words: str) -> Any:
-    """A bar that is full to this share, between words."""
+def row(width: int, share: float, *words: str) -> Any:
+    """A bar that is full to this share, between words. It leaves room at its end for what the terminal shows of keys: a
+    ^C must not begin a new line."""
+    from rich.constrain import Constrain
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
@@ -169,7 +172,7 @@ def row(share: float, *words: str) -> Any:
     for _ in words[1:]:
         found.add_column(no_wrap=True)
     found.add_row(words[0], ProgressBar(total=1.0, completed=share), *words[1:])
-    return found
+    return Constrain(found, width - ROOM)
 
 
 class Bar:
@@ -198,7 +201,7 @@ class Bar:
     def _drawn(self, width: int) -> Any:
         seconds = self.pace.seconds
         rate = f"{1 / seconds:.3g}/s" if seconds and width >= NARROW else ""
-        return row(self.n / max(1, self.total), f"{self.unit} {self.n:,}/{self.total:,}", rate, self._left())
+        return row(width, self.n / max(1, self.total), f"{self.unit} {self.n:,}/{self.total:,}", rate, self._left())
 
     def _line(self) -> str:
         return ", ".join(filter(None, [f"{self.unit} {self.n:,} of {self.total:,}", self._left()]))
