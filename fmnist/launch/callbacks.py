@@ -17,6 +17,7 @@ from fmnist.launch.costs import (
     SPEED,
     START,
     aside,
+    beside,
     bound,
     data_memory,
     memory,
@@ -144,7 +145,7 @@ class DryRun(Callback):
         if not config.get("dry_run"):
             return
         checked = parse(own(config))
-        seconds = START + aside([checked], 1, 1) + (work(checked) + bound(checked)) / SPEED
+        seconds = START + aside([checked], 1, 1) + beside(checked) + (work(checked) + bound(checked)) / SPEED
         room = PROCESS + data_memory(checked) + memory(checked)
         print(
             f"{checked.model.name}: {parameters(checked):,} parameters, {checked.epochs:,} epochs, "

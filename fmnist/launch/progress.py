@@ -9,7 +9,7 @@ from typing import Any
 
 from fmnist import UserError
 from fmnist.config.schema import Config, kind
-from fmnist.launch.costs import work
+from fmnist.launch.costs import SPEED, beside, work
 from fmnist.launch.estimate import Estimate, Part, Stack
 from fmnist.launch.groups import kind_of
 from fmnist.program.progress import NARROW, Screen, duration, row
@@ -95,10 +95,14 @@ class Progress:
         found: dict[int, list[int]] = {}
         for run in runs:
             found.setdefault(self.epochs[run], []).append(run)
-        return [Part(own, self.kinds[own[0]], sum(map(self._work, own))) for own in found.values()]
+        return [Part(own, self.kinds[own[0]], self._work(own)) for own in found.values()]
 
-    def _work(self, run: int) -> float:
-        return work(self.configs[run]) / self.configs[run].epochs if self.configs else 1.0
+    def _work(self, runs: Sequence[int]) -> float:
+        """Seconds of an epoch of a stack, nearly."""
+        if not self.configs:
+            return float(len(runs))
+        first = self.configs[runs[0]]
+        return (sum(work(self.configs[run]) for run in runs) / SPEED + beside(first)) / first.epochs
 
     def planned(self, stacks: Sequence[Sequence[int]], workers: int) -> None:
         """These stacks are to be trained by so many workers."""

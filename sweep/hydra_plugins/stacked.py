@@ -53,6 +53,7 @@ class StackedLauncher(BasicLauncher):
         self.team: Any = None
         self.lock: ExitStack | None = None
         self.failed: list[Job] = []
+        self.bests: Any = None  # what runs have reached
         self.remarks: set[str] = set()  # on the data, say, that were shown
         self.launched = 0
 
@@ -200,6 +201,7 @@ class StackedLauncher(BasicLauncher):
             configs=[job.checked for job in todo], directories=[job.directory for job in todo], done=len(before),
             remarks=self.remarks,
         )  # fmt: skip
+        self.bests = progress.bests = self.bests or progress.bests  # of all batches of a search
         for job in before:
             progress.bests.note(job.checked, job.name, job.returned.return_value)
         with progress:

@@ -31,7 +31,7 @@ class World:
         self.begun = [min(begun, totals[run] - 1) if run in self.stacks[0][1] else 0 for _, run in runs]
         self.progress = Progress(totals, self.begun, 0, lambda run, outcome: None, clock=lambda: self.now)
         self.progress.kinds = [str(kind) for kind, _ in runs]
-        self.progress._work = lambda run: kinds[runs[run][0]][0]  # in the unit of nobody's
+        self.progress._work = lambda own: kinds[runs[own[0]][0]][0] * len(own)  # in the unit of nobody's
         self.progress.estimate.workers = workers
 
     def events(self, worker, kind, runs, now, first):
