@@ -22,6 +22,7 @@ ONLY_IN = {  # library: the modules that may import it
     "PIL": {"fmnist.sources.convert"},
     "markdown": {"fmnist.report.page"},
     "sklearn": {"fmnist.view.metrics"},
+    "rich": {"fmnist.program.progress", "fmnist.launch.progress"},
     "safetensors": {"fmnist.program.packing"},
     "pickle": {"fmnist.config.parse"},  # copies in memory
     "zipfile": {"fmnist.convert"},

@@ -15,4 +15,5 @@ worker     a process that trains stacks
 commands   commands that can be pasted, overrides with the quotes they need
 callbacks  what Hydra calls: refuse a mistake early, dry run, leaderboard
 manual     the text of --help, and which values need quotes
+completion what can complete a command line
 """

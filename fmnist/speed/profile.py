@@ -88,7 +88,7 @@ class Profiled:
     def _named_operations(self, step: TapedStep) -> Iterator[None]:
         """Within it, the operations of the tapes that are written have names in the trace."""
         places = [(x.data_ptr(), x.data_ptr() + x.nbytes, name) for name, x in self._parameters()]
-        before = [(tape, tape.phases) for tape, _ in step.tapes.values()]
+        before = [(tape, tape.phases) for tape, _ in step.tapes.values() if tape.capture is None]  # else it is a graph
         for tape, phases in before:
             tape.phases = [
                 [named for operation in phase for named in self._named(operation, places)] for phase in phases
