@@ -46,8 +46,8 @@ def hydra():
 
 
 def is_about_the_command(key):
-    """Whether an override says where and by whom a run is trained, and not which."""
-    return key.startswith("hydra") or key in ("dry_run", "study")
+    """Whether an override says where and by whom a run is trained, and not which; a debugged one learns nothing."""
+    return key.startswith("hydra") or key in ("dry_run", "study", "debug")
 
 
 def alternatives(override):
