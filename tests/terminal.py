@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import re
 import struct
 import termios
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from fmnist import ROOT
 
 @dataclass
 class Shown:
-    """What was seen of a command: its status, all lines at the end, the screen after each time it wrote, all bytes."""
+    """What was seen of a command: its status, all lines at the end, the screen each time it was drawn, all bytes."""
 
     status: int = 0
     lines: list[str] = field(default_factory=list)
@@ -49,8 +50,9 @@ def drive(*command: str, cwd: os.PathLike[str] | str = ROOT, rows: int = 40, col
         except OSError:  # the command has ended
             break
         shown.raw += data
-        stream.feed(data)
-        shown.screens.append([line.rstrip() for line in screen.display])
+        for piece in re.split(rb"(?=\r\x1b\[2K)", data):  # before something is drawn anew, it is there whole
+            stream.feed(piece)
+            shown.screens.append([line.rstrip() for line in screen.display])
     os.close(terminal)
     shown.status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     above = ["".join(line[column].data for column in range(columns)).rstrip() for line in screen.history.top]

@@ -246,5 +246,7 @@ class Progress:
         for run in stack.runs:
             for value, name in self.best_of[run].found.values():
                 best.note(self.configs[run], name, value)
+        values = ", ".join(f"{value:.4f}" for value, _ in best.found.values())  # below, their metrics have names
         seconds = self.estimate.left_of_stack(stack, self.clock())
-        return f"{len(stack.runs):,}", state, "" if seconds is None else duration(seconds), best.in_words(named=wide)
+        left = "" if seconds is None else duration(seconds)
+        return f"{len(stack.runs):,}", state, left, best.in_words() if wide else values

@@ -96,9 +96,13 @@ def _drawing(draw: Callable[[int], Any]) -> Iterator[Any]:
     from rich.live import Live
 
     class Terminal(Console):
-        """A console that knows the characters of the locale: Python takes a terminal in the locale C for UTF-8."""
+        """A console that knows the characters of the locale: Python takes a terminal in the locale C for UTF-8. It does
+        not hide the cursor, which Ctrl-Z or SIGKILL would leave hidden."""
 
         encoding = locale.getencoding().lower()
+
+        def show_cursor(self, show: bool = True) -> bool:
+            return False
 
     console = Terminal(file=sys.stderr, force_terminal=True)
     live = Live(console=console, get_renderable=lambda: draw(console.width), auto_refresh=False, transient=True,
@@ -200,8 +204,14 @@ class Bar:
 
     def _drawn(self, width: int) -> Any:
         seconds = self.pace.seconds
-        rate = f"{1 / seconds:.3g}/s" if seconds and width >= NARROW else ""
-        return row(width, self.n / max(1, self.total), f"{self.unit} {self.n:,}/{self.total:,}", rate, self._left())
+        rate = "" if not seconds else f"{1 / seconds:.3g}/s" if seconds < 1 else f"{seconds:.3g} s each"
+        return row(
+            width,
+            self.n / max(1, self.total),
+            f"{self.unit} {self.n:,}/{self.total:,}",
+            rate if width >= NARROW else "",
+            self._left(),
+        )
 
     def _line(self) -> str:
         return ", ".join(filter(None, [f"{self.unit} {self.n:,} of {self.total:,}", self._left()]))

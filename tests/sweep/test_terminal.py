@@ -33,4 +33,3 @@ def test_a_sweep_shows_a_table_in_place_and_ends_with_its_errors(tmp_path):
     assert failed > board
     assert [line.strip().partition(": ")[0] for line in sorted(lines[failed + 1 :])] == RUNS[1::2]
     assert all("train/loss is" in line and "try a smaller lr" in line for line in lines[failed + 1 :])
-    assert shown.raw.rfind(b"\x1b[?25h") > shown.raw.rfind(b"\x1b[?25l")
