@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from helpers import make_config
+from helpers import make_config, train_py
 
 from fmnist.config.parse import config_hash
 from fmnist.nn import step
@@ -70,3 +70,11 @@ def test_the_operation_whose_gradient_is_no_number_is_named(monkeypatch):
         stack.step(batch, [1e-3], [None])
     assert not torch.is_anomaly_enabled()
     assert isinstance(stack.step, step.Step)
+
+
+def test_what_has_failed_is_told_once_and_in_the_last_line(tmp_path, capfd):
+    assert train_py(tmp_path, "debug=true", "lr=1e30") == 1
+    out, err = capfd.readouterr()
+    assert err.splitlines()[-1].startswith("error: RuntimeError: the layer ")
+    assert (out + err).count("Traceback (most recent call last)") == 1
+    assert "HYDRA_FULL_ERROR" not in out + err
