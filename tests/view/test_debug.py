@@ -1,14 +1,22 @@
 """debug=true: a tiny run by autograd whose every number is checked; it is no other run's."""
 
 import logging
+import os
+from pathlib import Path
 
 import pytest
 import torch
 from helpers import make_config, train_py
+from hydra import compose, initialize_config_dir
+from hydra.core.plugins import Plugins
+from hydra.core.utils import setup_globals
 
+from fmnist import ROOT
 from fmnist.config.parse import config_hash
+from fmnist.launch import manual  # noqa: F401 - the resolvers of conf/config.yaml
 from fmnist.nn import step
 from fmnist.record.result import check_directory, of_run
+from fmnist.report.__main__ import newest_sweep
 from fmnist.train import engine
 from fmnist.train.restore import assemble
 from fmnist.view.debug import DebugStep
@@ -78,3 +86,17 @@ def test_what_has_failed_is_told_once_and_in_the_last_line(tmp_path, capfd):
     assert err.splitlines()[-1].startswith("error: RuntimeError: the layer ")
     assert (out + err).count("Traceback (most recent call last)") == 1
     assert "HYDRA_FULL_ERROR" not in out + err
+
+
+def test_its_directories_are_apart_and_no_report_takes_its_sweeps_for_the_newest(tmp_path, monkeypatch):
+    setup_globals()
+    Plugins.instance()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for typed, beginning in ((["debug=true"], "outputs/debug/2"), ([], "outputs/2")):
+            assert str(compose("config", typed, return_hydra_config=True).hydra.run.dir).startswith(beginning)
+    monkeypatch.chdir(tmp_path)
+    for age, sweep in enumerate(("outputs/debug/new", "outputs/old")):
+        (tmp_path / sweep).mkdir(parents=True)
+        (tmp_path / sweep / "multirun.yaml").touch()
+        os.utime(tmp_path / sweep / "multirun.yaml", (1e9 - age, 1e9 - age))
+    assert newest_sweep() == Path("outputs/old")
