@@ -61,6 +61,7 @@ class Profiled:
         self.profiler: Any = None
         self.closing = ExitStack()
         self.names: set[str] = set()
+        self.tapes: list[Any] = []  # whose operations have names
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.step, name)
@@ -72,32 +73,31 @@ class Profiled:
         with record_function("training step"):
             self.step(*given)
         self.calls += 1
+        if self.profiler is not None:
+            self._name_operations()  # of tapes that are new
         if self.calls == self.warm + STEPS:
             self.end()
 
     def _begin(self) -> None:
         cuda = self.step.optimizer.flat.data.is_cuda
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
-        if isinstance(self.step, TapedStep) and self.step.tapes:
-            self.closing.enter_context(self._named_operations(self.step))
+        if isinstance(self.step, TapedStep) and self.step.kernels is not None:
+            self._name_operations()
         else:
             self.closing.enter_context(_named_layers(self.model))
         self.profiler = self.closing.enter_context(profile(activities=activities))
 
-    @contextmanager
-    def _named_operations(self, step: TapedStep) -> Iterator[None]:
-        """Within it, the operations of the tapes that are written have names in the trace."""
+    def _name_operations(self) -> None:
+        """Until the profiler ends, have the operations of the tapes that are written names in the trace. Those that are
+        captured as a graph stay as they are."""
         places = [(x.data_ptr(), x.data_ptr() + x.nbytes, name) for name, x in self._parameters()]
-        before = [(tape, tape.phases) for tape, _ in step.tapes.values() if tape.capture is None]  # else it is a graph
-        for tape, phases in before:
-            tape.phases = [
-                [named for operation in phase for named in self._named(operation, places)] for phase in phases
-            ]
-        try:
-            yield
-        finally:
-            for tape, phases in before:
-                tape.phases = phases
+        for tape, _ in getattr(self.step, "tapes", {}).values():
+            if tape.capture is None and tape not in self.tapes:
+                self.tapes.append(tape)
+                self.closing.callback(setattr, tape, "phases", tape.phases)
+                tape.phases = [
+                    [named for operation in phase for named in self._named(operation, places)] for phase in tape.phases
+                ]
 
     def _parameters(self) -> Iterator[tuple[str, Tensor]]:
         for name, parameter in self.model.named_parameters():
