@@ -63,7 +63,6 @@ def main(given: Any) -> float | None:
         wrong = trouble(error)
         if wrong.trace:
             logging.getLogger("train").exception("failed")
-            raise
         message, status = wrong.text, 2 if isinstance(error, UserError) else 1
     if settings.mode == RunMode.MULTIRUN:
         logging.getLogger("train").error("error: %s", message)  # Hydra tells the first failure only, and no log

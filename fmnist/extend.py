@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from fmnist import UserError
 from fmnist.config.parse import check_machine, config_hash, parse
@@ -16,10 +15,10 @@ from fmnist.finished.averaged import STATUS as AVERAGED
 from fmnist.launch.groups import groups
 from fmnist.launch.locks import alone, check_free
 from fmnist.launch.machine import set_threads
+from fmnist.launch.progress import Progress
 from fmnist.launch.worker import train_group
 from fmnist.program.arguments import typed_path
 from fmnist.program.output import run_command
-from fmnist.program.progress import progress
 from fmnist.record import checkpoint
 from fmnist.record.result import Outcome, metrics_in_words, of_run, read_result, write_result
 from fmnist.report.comparison import find
@@ -66,29 +65,26 @@ def reopen(directory: Path, config: Config) -> None:
     write_result(directory, result | {"config": asdict(config), "config_hash": hashed, "status": "paused"})
 
 
-class _Screen:
-    """Shows how a group of runs trains: moves a bar, and says how each run has ended."""
+class _Group:
+    """Tells a progress how a group of its runs trains, in this process. runs: their places."""
 
-    def __init__(self, directories: Sequence[Path], bar: Any) -> None:
-        self.directories, self.bar = directories, bar
+    def __init__(self, progress: Progress, runs: Sequence[int]) -> None:
+        self.progress, self.runs = progress, runs
+        progress.handed("this process", runs)
 
     def reached(self, runs: Sequence[int], epoch: int) -> None:
-        """Move the bar to that epoch."""
-        self.bar.update(max(0, epoch - self.bar.n))
+        """See fmnist.launch.worker.Listener, also below."""
+        self.progress.reached([self.runs[run] for run in runs], epoch)
+        self.progress.look()
 
     def ended(self, run: int, outcome: Outcome) -> None:
-        """Say how a run has ended."""
-        test = {tag: value for tag, value in outcome.metrics.items() if tag.startswith("test/")}
-        text = f"failed: {outcome.error}" if outcome.error else metrics_in_words(test)
-        self.remarked(f"{self.directories[run]}: {text}")
+        self.progress.ended(self.runs[run], outcome)
 
     def halved(self, runs: Sequence[int], what: str, why: str) -> None:
-        """Say that a stack goes on in halves."""
-        self.remarked(f"a stack of {len(runs)} runs {what}: {why}")
+        self.progress.halved([self.runs[run] for run in runs], what, why)
 
     def remarked(self, text: str) -> None:
-        """Say something, above the bar."""
-        self.bar.write(printable(text))
+        self.progress.remarked(printable(text))
 
 
 def extend(directories: Sequence[Path], epochs: int) -> list[Outcome]:
@@ -96,20 +92,30 @@ def extend(directories: Sequence[Path], epochs: int) -> list[Outcome]:
     trained on, before anything is changed, and where another command trains one of them."""
     configs = [extended(directory, epochs) for directory in directories]
     outcomes: dict[int, Outcome] = {}
+
+    def tell(run: int, outcome: Outcome) -> None:
+        test = {tag: value for tag, value in outcome.metrics.items() if tag.startswith("test/")}
+        text = f"failed: {outcome.error}" if outcome.error else metrics_in_words(test)
+        print(printable(f"{directories[run]}: {text}"))
+
     with ExitStack() as held:
         for directory in directories:
             check_free(*directory.absolute().parents)
             held.enter_context(alone(directory))
-        start = min((read_result(directory) or {})["epoch"] for directory in directories)
+        begun = [(read_result(directory) or {})["epoch"] for directory in directories]
         for directory, config in zip(directories, configs, strict=True):
             for remark in remarks(directory, config):
                 print(printable(remark), file=sys.stderr)
             reopen(directory, config)
-        for group in groups(configs):
-            own = [directories[place] for place in group]
-            with progress(epochs, start) as bar:
-                ended = train_group([configs[place] for place in group], own, listener=_Screen(own, bar))
-            outcomes |= zip(group, ended, strict=True)
+        progress = Progress(
+            [epochs] * len(configs), begun, 0, tell, names=[printable(str(directory)) for directory in directories],
+            configs=configs, directories=directories, say=lambda line: print(line, file=sys.stderr),
+        )  # fmt: skip
+        progress.planned(groups(configs), 1)
+        with progress:
+            for group in groups(configs):
+                own = [configs[place] for place in group], [directories[place] for place in group]
+                outcomes |= zip(group, train_group(*own, listener=_Group(progress, group)), strict=True)
     return [outcomes[place] for place in range(len(directories))]
 
 

@@ -64,7 +64,7 @@ def arguments_of(path: Path, program: str) -> list[tuple[str, ...]]:
 
 def is_about_the_command(key):
     """Whether an override says where and by whom a run is trained, and not which."""
-    return key.startswith("hydra") or key in ("dry_run", "study")
+    return key.startswith("hydra") or key in ("dry_run", "study", "debug")
 
 
 def alternatives(override):

@@ -24,6 +24,7 @@ ONLY_IN = {  # library: the modules that may import it
     "PIL": {"fmnist.sources.convert", "fmnist.library.pictures", "fmnist.predict"},
     "markdown": {"fmnist.report.page"},
     "sklearn": {"fmnist.view.metrics", "fmnist.report.importance", "fmnist.library.estimator"},
+    "rich": {"fmnist.program.progress", "fmnist.launch.progress"},
     "safetensors": {"fmnist.program.packing", "fmnist.formats.weights"},
     "onnx": {"fmnist.formats.graph"},
     "onnxruntime": {"fmnist.formats.graph"},

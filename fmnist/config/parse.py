@@ -34,7 +34,8 @@ from fmnist.config.schema import (
 
 def config_hash(config: Config) -> str:
     """12 hex digits that two configs share exactly when they ask for the same run."""
-    plain = {key: value for key, value in asdict(config).items() if key not in NOT_HASHED}
+    left_out = NOT_HASHED if config.debug else (*NOT_HASHED, "debug")  # without it a run is what it was before
+    plain = {key: value for key, value in asdict(config).items() if key not in left_out}
     if config.data.name == "fashion":  # checksums pin its contents, so its folder does not matter
         plain["data"] = {key: value for key, value in plain["data"].items() if key != "dir"}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
@@ -155,6 +156,10 @@ def _check_combination(config: Config) -> None:
     """Refuse combinations of values that each knob by itself allows; fill in what follows from other knobs."""
     model, of = config.model, kind(config.model.name)
     config.loss = config.loss or of.losses[0]
+    if config.debug:
+        most = 64 if config.anomaly.normal is None else 640  # of which one class are some 64
+        config.epochs, config.data.limit = min(config.epochs, 3), min(config.data.limit or most, most)
+        config.batch_size = max(2, math.ceil(min(64, config.data.limit) * config.data.split / 2))  # two steps an epoch
     if not _known(config.loss, of.losses):
         raise UserError(f"loss must be one of {', '.join(of.losses)} for model {model.name}, got {config.loss!r}")
     if config.label_smoothing is not None and config.loss != "cross_entropy":

@@ -7,6 +7,7 @@ locks      one command at a time trains in a directory
 trouble    what went wrong, as data that crosses processes
 plan       how large the stacks, how many the workers
 progress   how far a sweep has come
+estimate   when a sweep will have ended
 runs       what launchers write into the directories of runs
 pool       has worker processes, sends them runs, collects results, replaces those that crash
 forkserver starts these processes; torch is imported once for all of them
@@ -14,4 +15,5 @@ worker     a process that trains stacks
 commands   commands that can be pasted, overrides with the quotes they need
 callbacks  what Hydra calls: refuse a mistake early, dry run, leaderboard
 manual     the text of --help, and which values need quotes
+completion what can complete a command line
 """

@@ -17,9 +17,9 @@ from fmnist.launch.costs import (
     SPEED,
     START,
     aside,
+    beside,
     bound,
     data_memory,
-    duration,
     memory,
     parameters,
     steps,
@@ -28,6 +28,7 @@ from fmnist.launch.costs import (
 from fmnist.launch.locks import alone, check_free
 from fmnist.launch.runs import one_line, writing_to
 from fmnist.launch.trouble import trouble
+from fmnist.program.progress import duration
 from fmnist.record.result import check_directory
 from fmnist.report.leaderboard import Leaderboard, table
 from fmnist.sources.fetch import digest
@@ -144,7 +145,7 @@ class DryRun(Callback):
         if not config.get("dry_run"):
             return
         checked = parse(own(config))
-        seconds = START + aside([checked], 1, 1) + (work(checked) + bound(checked)) / SPEED
+        seconds = START + aside([checked], 1, 1) + beside(checked) + (work(checked) + bound(checked)) / SPEED
         room = PROCESS + data_memory(checked) + memory(checked)
         print(
             f"{checked.model.name}: {parameters(checked):,} parameters, {checked.epochs:,} epochs, "

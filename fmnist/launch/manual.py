@@ -97,3 +97,4 @@ def mistake(error: Any) -> str:
 
 
 OmegaConf.register_new_resolver("manual", manual, replace=True)
+OmegaConf.register_new_resolver("debug_folder", lambda debug: "debug/" if debug else "", replace=True)

@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fmnist.config.schema import Config
-from fmnist.launch.costs import PROCESS, SPEED, START, aside, bound, data_memory, duration, memory, steps, work
+from fmnist.launch.costs import PROCESS, SPEED, START, aside, beside, bound, data_memory, memory, steps, work
 from fmnist.launch.groups import cut, groups, stacks
 from fmnist.launch.machine import USED, Machine
 from fmnist.launch.trouble import Unmeasured
+from fmnist.program.progress import duration
 from fmnist.report.words import counted
 
 LARGEST = 16  # runs in a stack of a CPU: beyond, nothing is gained
@@ -87,6 +88,9 @@ def plan(
     for place, group in enumerate(found):
         in_all = works[place] + sum(bound(configs[run]) for run in group)
         seconds += in_all / (choice.speeds.get(place) or speed)
+    timed = {run for place in choice.speeds for run in found[place]}  # what is measured has all in it
+    firsts = [stack[0] for stack in all_stacks if stack[0] not in timed and not cuda]
+    seconds += sum(beside(configs[run]) * shares[run] for run in firsts) / busy
     largest = max(sum(memory(configs[run]) for run in one) for one in all_stacks)
     threads = None if cuda else max(1, machine.cores // (1 if tasks else busy))
     measured = bool(choice.speeds)

@@ -172,6 +172,7 @@ class Workers:
         runs of it fail, and so does one that is alone.
         """
         self.waiting = deque(tasks)
+        progress.planned([task.runs for task in tasks], workers)
         with catching(lambda caught: self._forward(caught[-1])) as caught:
             while True:
                 if caught:
@@ -211,6 +212,7 @@ class Workers:
             try:
                 worker.connection.send(("train", task.configs, task.directories, threads, worker.device))
                 worker.task = task
+                progress.handed(worker, task.runs)
             except OSError:  # it had died before: these runs have not begun
                 how = self._remove(worker)
                 if task.returned:
@@ -227,6 +229,7 @@ class Workers:
             kind, *said = worker.connection.recv()
         except (EOFError, OSError):
             how = self._remove(worker)
+            progress.lost(worker)
             reason = died(how)
             if how.startswith("signal") and len(task.runs) > 1 and not leaving:
                 self.waiting.extend(halved(task, reason, progress))  # after all others: then there is more room

@@ -193,13 +193,13 @@ def pace(configs: Sequence[Config], threads: int, seconds: float) -> float:
     with flushed_denormals():
         stack = assemble(configs)
         lr, clip = [c.lr for c in configs], [c.grad_clip for c in configs]
-        taped, clock = 0, time.perf_counter()
+        tapes, taped, clock = getattr(stack.step, "tapes", ()), 0, time.perf_counter()
         for batch in itertools.chain.from_iterable(map(stack.feed.epoch, itertools.count(1))):
             stack.step(batch, lr, clip)
             now = time.perf_counter()
-            if len(stack.step.tapes) == taped:  # a tape is written once for each buffer, and is not the pace
+            if len(tapes) == taped:  # a tape is written once for each buffer, and is not the pace
                 taken.append(now - clock)  # the gathering of the batch is, which happens for several at a time
-            taped, clock = len(stack.step.tapes), time.perf_counter()
+            taped, clock = len(tapes), time.perf_counter()
             if len(taken) > 2 and sum(taken) > seconds:
                 break
     return sum(taken) / len(taken)

@@ -13,4 +13,5 @@ native        the native library, native/*.c, and its products with images, whic
 integers      exact products of float32 matrices with 8-bit images on processors with AMX; integers.c does the work
 graphs        operations captured as CUDA graphs
 described     what of all this serves here, and why, in words
+profile       a trace and a table of what steps cost
 """

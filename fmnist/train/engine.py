@@ -15,11 +15,13 @@ from fmnist.program.progress import progress
 from fmnist.program.signals import catching
 from fmnist.record.result import Outcome, metrics_in_words, read_result
 from fmnist.speed.kernels import bfloat16_is_emulated
+from fmnist.speed.profile import profiling
 from fmnist.train.restore import assemble
 from fmnist.train.run import Run
 from fmnist.train.stack import Stack
 from fmnist.view.ending import leave
 from fmnist.view.measure import final
+from fmnist.view.opening import opening
 from fmnist.view.watch import watch
 
 log = logging.getLogger("train")
@@ -98,10 +100,11 @@ def _train(
         for index, directory in enumerate(directories):
             runs.append(closing.enter_context(Run(stack, index, directory, logs[index])))
         for run in runs:
-            run.record.say(_opening(run))
+            run.record.say(opening(stack, run.config, run.epoch, bfloat16_is_emulated))
             for remark in stack.dataset.remarks:
                 run.record.log.warning(remark)
-        _epochs(stack, runs, caught, audience)
+        with profiling(stack, directories[0], runs[0].record.say):
+            _epochs(stack, runs, caught, audience)
         for run in runs:
             run.save()
         saved = True
@@ -165,16 +168,3 @@ def _epochs(stack: Stack, runs: Sequence[Run], caught: list[int], audience: Audi
                 raise SystemExit(128 + caught[0])
             if all(run.stopped for run in runs):
                 return
-
-
-def _opening(run: Run) -> str:
-    dataset, device = run.stack.dataset, run.stack.optimizer.flat.data.device
-    held_out = len(dataset.validation.labels) if dataset.validation else 0
-    weights = sum(p.numel() for p in run.stack.model.parameters()) // len(run.stack.configs)
-    going_on = f", going on after epoch {run.epoch}" if run.epoch else ""
-    slow = ", which this processor emulates: expect many times the time of float32"
-    return (
-        f"{run.config.model.name}: {weights:,} parameters, {len(dataset.train.labels):,} training, {held_out:,} "
-        f"validation and {len(dataset.test.labels):,} test images, {run.config.precision} on {device}"
-        f"{slow if run.config.precision == 'bfloat16' and bfloat16_is_emulated(device) else ''}{going_on}"
-    )

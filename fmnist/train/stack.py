@@ -17,9 +17,10 @@ from fmnist.nn.losses import Criterion
 from fmnist.nn.models import Parts, build
 from fmnist.nn.noise import Noise
 from fmnist.nn.optim import Average, Flat, Optimizer, schedule
-from fmnist.nn.step import by_tag, means
+from fmnist.nn.step import Step, by_tag, means
 from fmnist.speed.kernels import black_share
 from fmnist.speed.step import TapedStep
+from fmnist.view.debug import DebugStep
 
 load_ideas()  # a worker is given configs that another process has checked
 
@@ -44,7 +45,8 @@ class Stack:
         self.average = None if common.ema is None else Average(self.model, flat, [c.ema or 0.0 for c in configs])
         rows = common.batch_size or len(dataset.train.labels)
         black = black_share(dataset.train.images)
-        self.step = TapedStep(self.model, self.criterion, self.optimizer, common.precision, rows, black)
+        step = DebugStep if common.debug else TapedStep
+        self.step: Step = step(self.model, self.criterion, self.optimizer, common.precision, rows, black)
         self.inputs: tuple[Tensor, Tensor] | None = None  # of the last split: its images, and the same as numbers
 
     @cached_property

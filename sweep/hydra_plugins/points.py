@@ -20,11 +20,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmnist import UserError
 from fmnist.config.parse import flat
-from fmnist.config.schema import MODELS, kind
+from fmnist.config.schema import MODELS
 from fmnist.launch.locks import alone
+from fmnist.launch.progress import judged_by
 from fmnist.launch.runs import one_line, writing_to
 from fmnist.program.reading import check_plain
 from fmnist.record.files import naming
+from fmnist.report.words import in_words
 
 
 @dataclass
@@ -196,9 +198,8 @@ def check_count(name: str, value: Any, *others: int | None) -> None:
 def ranked_by(config: Any) -> tuple[str, Callable[..., Any]]:
     """The metric by which a run with this config is ranked, and what is better, max or min. Raises UserError for a
     model that there is not."""
-    part = "training" if config.data.split == 1 else "validation"
     try:
-        model = kind(config.model.name)
+        tag, better = judged_by(config)
     except KeyError:
         raise UserError(f"model.name must be one of {', '.join(MODELS)}, got {config.model.name!r}") from None
-    return f"{part} {model.judged_by}", model.better
+    return in_words(tag), better

@@ -53,6 +53,7 @@ class StackedLauncher(BasicLauncher):
         self.team: Any = None
         self.lock: ExitStack | None = None
         self.failed: list[Job] = []
+        self.bests: Any = None  # what runs have reached
         self.remarks: set[str] = set()  # on the data, say, that were shown
         self.launched = 0
 
@@ -109,7 +110,7 @@ class StackedLauncher(BasicLauncher):
         if todo and self.dry_run:
             self._tell(todo)
         elif todo:
-            self._train(todo, sum(job.checked.last_epoch for job in jobs if job.done))
+            self._train(todo, [job for job in jobs if job.done])
         return jobs
 
     def _lock(self) -> None:
@@ -157,8 +158,8 @@ class StackedLauncher(BasicLauncher):
             atexit.register(self.team.close)
         self.team.get_ready(min(jobs, self.workers or this_machine().workers(PROCESS)))
 
-    def _train(self, todo: Sequence[Job], before: int) -> None:
-        """Train the jobs that are to be trained. before: epochs of those that were done already."""
+    def _train(self, todo: Sequence[Job], before: Sequence[Job]) -> None:
+        """Train the jobs that are to be trained. before: those that were done already."""
         from fmnist.launch.pool import Task
         from fmnist.launch.progress import Progress
         from fmnist.sources.fetch import fetch_missing
@@ -194,10 +195,16 @@ class StackedLauncher(BasicLauncher):
             log.info(f"{finished}/{len(todo)} {job.name}  {_how(job, outcome)}")
             self.jobs.call_back(job)
 
-        names, totals = [job.name for job in todo], [job.checked.last_epoch for job in todo]
-        with Progress(
-            totals, [job.epoch for job in todo], before, ended, names=names, remarks=self.remarks
-        ) as progress:
+        progress = Progress(
+            [job.checked.last_epoch for job in todo], [job.epoch for job in todo],
+            sum(job.checked.last_epoch for job in before), ended, names=[job.name for job in todo],
+            configs=[job.checked for job in todo], directories=[job.directory for job in todo], done=len(before),
+            remarks=self.remarks,
+        )  # fmt: skip
+        self.bests = progress.bests = self.bests or progress.bests  # of all batches of a search
+        for job in before:
+            progress.bests.note(job.checked, job.name, job.returned.return_value)
+        with progress:
             stopped = self.team.train(tasks, chosen.workers, chosen.threads, progress)
         if stopped:
             self._interrupted(128 + stopped)

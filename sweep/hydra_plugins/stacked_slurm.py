@@ -120,11 +120,12 @@ class Array:
         """Does nothing: an array ends by itself."""
 
     def train(self, tasks: Sequence[Any], workers: int, threads: int | None, progress: Any) -> int | None:
-        """See Workers.train. Epochs count when a stack has ended. A signal ends all tasks, and their runs are saved."""
+        """See Workers.train. Epochs are known by the rows of runs. A signal ends all tasks, and the runs are saved."""
         from fmnist.program.signals import catching
 
         self._refuse_if_queued()
         waiting = self._submit(tasks, workers, threads)
+        progress.planned([task.runs for task in tasks], workers)
         with catching(lambda caught: _cancel(waiting)) as caught:
             while waiting:
                 for job in [job for job in waiting if job.done(force_check=bool(caught))]:

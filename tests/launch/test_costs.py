@@ -8,7 +8,7 @@ from helpers import FILES, make_config, tiny, write
 from torch.utils.flop_counter import FlopCounterMode
 
 from fmnist.launch import costs
-from fmnist.launch.costs import bound, memory, parameters, rows, size, steps, work
+from fmnist.launch.costs import SPEED, beside, bound, memory, parameters, rows, size, steps, work
 from fmnist.launch.machine import Machine
 from fmnist.launch.plan import plan
 from fmnist.train.restore import assemble
@@ -129,3 +129,15 @@ def test_data_that_cannot_be_read_cost_what_fashion_mnist_costs(tmp_path, damage
 ])  # fmt: skip
 def test_a_run_that_pauses_trains_up_to_a_recorded_epoch(until, eval_every, expected):
     assert make_config(until=until, eval_every=eval_every).last_epoch == expected
+
+
+@pytest.mark.parametrize(
+    ("knobs", "measured"),
+    [({"model": "linear"}, 273), ({"model": "deep", "model.depth": 50}, 1148),
+     ({"model": "deep", "model.depth": 50, "norm": "batch", "skip": True}, 2749),
+     ({"model": "deep", "norm": "batch"}, 1004), ({"model": "vae"}, 10271), ({"model": "autoencoder"}, 2262)],
+)  # fmt: skip
+def test_many_thin_layers_take_longer_than_their_products(knobs, measured):
+    config = make_config(**knobs)
+    step = 1e6 * (work(config) / SPEED + beside(config)) / steps(config)
+    assert measured / 1.5 < step < 1.5 * measured  # microseconds of a processor, as measured

@@ -48,17 +48,8 @@ class Watched:
                 self.at = None
                 self.then()
 
-    def ended(self, run, outcome):
-        self.counted.ended(run, outcome)
-
-    def halved(self, *said):
-        self.counted.halved(*said)
-
-    def remarked(self, text):
-        self.counted.remarked(text)
-
-    def look(self):
-        self.counted.look()
+    def __getattr__(self, name):
+        return getattr(self.counted, name)
 
 
 def task(folder, configs, *places):

@@ -240,7 +240,7 @@ def test_idle_workers_of_a_long_sweep_are_ended(seconds, expected, tmp_path, mon
     ended = []
     launcher, todo = launcher_of(tmp_path, shrink=ended.append)
     monkeypatch.setattr(launcher, "_plan", lambda todo: plan.Plan([[0, 1]], 1, 1, seconds, 1e9))
-    launcher._train(todo, 0)
+    launcher._train(todo, [])
     assert ended == expected
 
 
