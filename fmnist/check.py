@@ -174,7 +174,7 @@ def same_gradient(config: Config) -> tuple[float, Facts]:
     from fmnist.train.restore import assemble
 
     fast, slow = assemble([config]), assemble([config])
-    slow.step = Step(slow.model, slow.criterion, slow.optimizer, config.precision)  # type: ignore[assignment]
+    slow.step = Step(slow.model, slow.criterion, slow.optimizer, config.precision)
     rates: Facts = {}
     for name, stack in (("fast step", fast), ("autograd", slow)):
         stack.start_noise(1)

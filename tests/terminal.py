@@ -32,13 +32,14 @@ def drive(*command: str, cwd: os.PathLike[str] | str = ROOT, rows: int = 40, col
     """Run a command in a terminal of that size until it ends."""
     size = struct.pack("HHHH", rows, columns, 0, 0)
     own = {"TERM": "xterm-256color", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'sweep'}"}
-    known = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | own | environment
+    left_out = ("NO_COLOR", "LINES", "COLUMNS")  # the last two: pytest's workers inherit them from libreadline
+    known = {name: value for name, value in os.environ.items() if name not in left_out} | own | environment
     pid, terminal = pty.fork()
     if pid == 0:
         try:
             os.chdir(cwd)
             fcntl.ioctl(0, termios.TIOCSWINSZ, size)
-            os.execvpe(command[0], command, known)  # os.environ lacks what libreadline has set: LINES, COLUMNS
+            os.execvpe(command[0], command, known)  # libreadline sets LINES and COLUMNS behind os.environ
         finally:
             os._exit(127)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)

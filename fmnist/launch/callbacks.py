@@ -1,5 +1,6 @@
 """What Hydra calls: refuse a mistake early, dry run, leaderboard. They do not import hydra."""
 
+import errno
 import sys
 import tempfile
 from contextlib import ExitStack, suppress
@@ -33,6 +34,7 @@ from fmnist.record.result import check_directory
 from fmnist.report.leaderboard import Leaderboard, table
 from fmnist.sources.fetch import digest
 
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 LONGEST = ".hydra/overrides.yaml"  # of what Hydra writes to a run's directory
 
 
@@ -112,9 +114,12 @@ class UpdateLeaderboard(Callback):
             self._leaderboard(config).write_soon()
 
     def on_multirun_end(self, config: Any, **_: Any) -> None:
-        """Show the leaderboard at the end of a sweep in which no run has failed."""
-        if text := ending(self._leaderboard(config)):
-            print(text)
+        """Show the leaderboard at the end of a sweep in which no run has failed. Where it cannot be written, the status
+        is 1: the work is not whole."""
+        text, whole = ending(self._leaderboard(config))
+        print(text, end="\n" * bool(text))
+        if not whole:
+            raise SystemExit(1)
 
 
 def _sweep(config: Any) -> Path:
@@ -122,14 +127,16 @@ def _sweep(config: Any) -> Path:
     return Path(str(config.hydra.runtime.cwd), str(config.hydra.sweep.dir))
 
 
-def ending(leaderboard: Leaderboard) -> str:
-    """What is printed at the end of a sweep: its runs as a table, and the commands that show them, to be pasted."""
-    csv = str(near(leaderboard.sweep / "leaderboard.csv"))
+def ending(leaderboard: Leaderboard) -> tuple[str, bool]:
+    """What is printed at the end of a sweep: its runs as a table, and the commands that show them, to be pasted; and
+    whether all is on the disk that can be: a finished sweep may be shown where nothing can be written."""
+    csv, whole = str(near(leaderboard.sweep / "leaderboard.csv")), True
     try:
         found = leaderboard.write()
     except OSError as error:  # such as a full disk: it must not hide what has failed
-        found, csv = leaderboard.comparisons(), f"the leaderboard cannot be written: {trouble(error).text}"
-    return f"\n{table(found)}\n\n{csv}\n{_where_to_look(leaderboard.sweep)}" if found else ""
+        found, whole = leaderboard.comparisons(), error.errno in READ_ONLY
+        csv = f"the leaderboard cannot be written: {trouble(error).text}"
+    return f"\n{table(found)}\n\n{csv}\n{_where_to_look(leaderboard.sweep)}" if found else "", whole
 
 
 def _where_to_look(sweep: Path) -> str:

@@ -227,7 +227,7 @@ class StackedLauncher(BasicLauncher):
         from fmnist.launch.callbacks import ending
         from fmnist.report.leaderboard import Leaderboard
 
-        return ending(Leaderboard(self.sweep))
+        return ending(Leaderboard(self.sweep))[0]
 
     def _interrupted(self, status: int) -> NoReturn:
         """End the command: show what is finished, and the command that goes on."""

@@ -14,9 +14,10 @@ from typing import Any
 
 WHEN = "when it was, or how long it took"
 WHO = "the checkout may change while faults are tried; git may be what a fault has taken away"
+SHARE = "where a sweep has fewer runs left to train, each may get more threads: see README, Machines"
 FIELDS: dict[str, dict[str, str]] = {  # file: what is left out of it, and why
     "metrics.jsonl": {"time": WHEN},
-    "result.json": {"seconds": WHEN, "commit": WHO, "commits": WHO},
+    "result.json": {"seconds": WHEN, "commit": WHO, "commits": WHO, "machine.threads": SHARE},
     "last": {"seconds": WHEN},  # a checkpoint, whatever its format
     "leaderboard.csv": {"seconds": WHEN},
     "events": {"wall_time": WHEN, "start_time_secs": WHEN, "end_time_secs": WHEN},
@@ -69,8 +70,9 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, default=str).encode()
 
 
-def _without(row: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in FIELDS[name]}
+def _without(row: dict[str, Any], name: str, above: str = "") -> dict[str, Any]:
+    return {key: _without(value, name, f"{above}{key}.") if isinstance(value, dict) else value
+            for key, value in row.items() if f"{above}{key}" not in FIELDS[name]}  # fmt: skip
 
 
 def _result(path: Path) -> bytes:

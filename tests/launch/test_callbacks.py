@@ -84,7 +84,7 @@ def test_a_dry_run_writes_nothing_and_knows_the_size_of_the_data(tmp_path):
 def test_the_end_of_a_sweep_shows_its_runs_and_its_commands_if_it_has_runs(there, tmp_path):
     if there:
         write_run(tmp_path / "0", 0.5)
-    lines = ending(Leaderboard(tmp_path)).splitlines()
+    lines = ending(Leaderboard(tmp_path))[0].splitlines()
     assert [line.partition(":")[0] for line in lines[-3:]] == (
         [str(tmp_path / "leaderboard.csv"), "curves", "report"] if there else []
     )
