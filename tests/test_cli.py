@@ -130,7 +130,7 @@ def test_one_run_leaves_its_record_and_says_where(tmp_path):
     run = tmp_path / "run"
     names = {path.name.split(".out.")[0] for path in run.iterdir()}
     checkpoints = {"last.safetensors", "best.safetensors"}
-    assert names == {".hydra", LOCK, "train.log", "metrics.jsonl", "result.json", "events"} | checkpoints
+    assert names == {".hydra", LOCK, "train.log", "metrics.jsonl", "result.json", "train", "validation"} | checkpoints
     recorded = result(run)
     assert recorded["status"] == "done"
     assert f"test loss {recorded['metrics']['test/loss']:.4f} accuracy {recorded['metrics']['test/accuracy']:.4f}" in (

@@ -14,12 +14,12 @@ MODULES = house.modules()
 ONLY_IN = {  # library: the modules that may import it
     "hydra": {"train", "fmnist.config.names", "fmnist.launch.commands", "fmnist.launch.manual"},
     "omegaconf": {"fmnist.config.parse", "fmnist.launch.manual", "fmnist.launch.callbacks"},
-    "tensorboard": {"fmnist.record.board"},
+    "tensorboard": {"fmnist.mirror.mirror", "fmnist.mirror.summaries"},
     "torchvision": {"fmnist.view.pictures"},
     "matplotlib": {"fmnist.view.pictures", "fmnist.figures", "fmnist.report.plots", "fmnist.report.landscapes",
                    "fmnist.bench.show", "fmnist.bench.steps"},
     "scipy": {"fmnist.report.intervals"},
-    "PIL": {"fmnist.sources.convert"},
+    "PIL": {"fmnist.sources.convert", "fmnist.mirror.projector", "fmnist.view.classifiers"},
     "markdown": {"fmnist.report.page"},
     "sklearn": {"fmnist.view.metrics"},
     "safetensors": {"fmnist.program.packing"},
@@ -98,7 +98,7 @@ def test_the_core_is_small_and_no_file_is_long():
 
 @pytest.mark.parametrize(("modules", "kept_out"), [
     ("train, fmnist.config.parse", ["torch", "torchvision", "tensorboard", "matplotlib"]),
-    ("fmnist.config.names, fmnist.record.record, fmnist.record.board, fmnist.sources.fetch", ["torch", "tensorboard"]),
+    ("fmnist.config.names, fmnist.record.record, fmnist.mirror.mirror, fmnist.sources.fetch", ["torch", "tensorboard"]),
     ("fmnist.launch.worker, fmnist.launch.pool, fmnist.launch.plan, fmnist.launch.callbacks, hydra_plugins.stacked",
      ["torch", "tensorboard"]),
     ("fmnist.train.engine", ["torch._dynamo", "torchvision", "tensorboard", "matplotlib", "hydra"]),

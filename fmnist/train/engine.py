@@ -18,6 +18,7 @@ from fmnist.speed.kernels import bfloat16_is_emulated
 from fmnist.train.restore import assemble
 from fmnist.train.run import Run
 from fmnist.train.stack import Stack
+from fmnist.view.histograms import histograms
 from fmnist.view.measure import final
 from fmnist.view.watch import watch
 
@@ -119,11 +120,10 @@ def _conclude(stack: Stack, runs: Sequence[Run]) -> list[Outcome]:
     for run in runs:
         stack.load_weights(run.index, run.tested_weights())
     metrics = final(stack)
-    for run in runs:
-        if run.error is None and run.config.figures and not run.kind.classifies:
-            from fmnist.view.pictures import illustrate  # matplotlib comes with it
+    if shown := [run for run in runs if run.error is None and run.config.figures]:
+        from fmnist.view.show import show
 
-            illustrate(stack, run.index, run.directory / "figures", run.record.mirror, run.epoch, run.record.log)
+        show(stack, shown)
     by_run = [{tag: values[run.index] for tag, values in metrics.items()} for run in runs]
     return [run.finish(own, stack.dataset.classes) for run, own in zip(runs, by_run, strict=True)]
 
@@ -149,10 +149,13 @@ def _epochs(stack: Stack, runs: Sequence[Run], caught: list[int], audience: Audi
                     metrics |= stack.measure("validation", held_out)
             if measured and common.watch:
                 metrics |= watch(stack)
+            layers = histograms(stack) if measured and common.histograms else None
             now = time.perf_counter()
             training = [run for run in runs if not run.stopped]
             for run in training:
                 run.seconds += (now - clock) / len(training)
+                if layers is not None:
+                    run.board.layers(epoch, layers[run.index])
                 run.end_epoch(epoch, {tag: values[run.index] for tag, values in metrics.items()}, measured)
                 if run.error is not None:
                     audience.ended(run.index, Outcome(None, run.record.metrics, run.error))
