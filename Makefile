@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train test test-long test-avx2 test-sanitize test-fuzz fuzz fuzz-layers torture test-gpu test-habits test-endurance audit tensorboard test-cluster test-ray bench report claims claim lint format clean
+.PHONY: help install data train test test-long test-avx2 test-sanitize test-fuzz fuzz fuzz-layers torture test-gpu test-habits test-endurance audit tensorboard test-browser test-cluster test-ray bench report claims claim lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -78,6 +78,17 @@ test-habits: data ## the same commands in the habits of others: locales, read-on
 test-endurance: data ## long runs and large folders: 100,000 steps, 10,000 epochs, 1,000 runs, 24 workers (minutes)
 	$(BIN)/python -m pytest -n 0 -s tests/endurance/check_*.py
 
+test-browser: data .browser/ready ## TensorBoard's pages in Debian's chromium, installed through apt if it is not here
+	$(BIN)/python -m pytest -n 0 tests/browser/check_tensorboard.py
+
+.browser/ready: $(READY)
+	@command -v chromedriver > /dev/null && command -v chromium > /dev/null || ( echo "installing Debian's chromium"; \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends $(CHROMIUM); \
+	  else sudo apt-get update -qq && sudo apt-get install -y -qq --no-install-recommends $(CHROMIUM); fi )
+	@mkdir -p $(@D) && touch $@
+
+CHROMIUM := chromium chromium-driver fonts-dejavu-core
+
 test-cluster: data ## sweeps through a real SLURM of two nodes on this machine, installed through apt if it is not here
 	$(BIN)/python tests/cluster/onebox.py $(BIN)/python -m pytest tests/cluster/check_slurm.py
 
@@ -128,8 +139,8 @@ claim: data ## one claim again, with seeds of your own: make claim CLAIM=dropout
 	@$(if $(CLAIM),,echo "CLAIM must name a claim, SEEDS its seeds: make claim CLAIM=dropout SEEDS=100..109" >&2; exit 2)
 	$(BIN)/python -m fmnist.replication $(CLAIM) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
-tensorboard: $(READY) ## show the curves of outputs/ to this machine alone, at the address that is printed (ARGS=--port=6007)
-	$(BIN)/python -m tensorboard.main --logdir outputs --host 127.0.0.1 $(ARGS)
+tensorboard: $(READY) ## show the newest sweep to this machine alone, at the address that is printed (LOGDIR=outputs/mine ARGS=--port=6007)
+	$(BIN)/python -m fmnist.board $(LOGDIR) $(ARGS)
 
 audit: .audit/ready ## look up known holes of the installed versions (pip-audit, in an environment of its own; needs the network)
 	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' | xargs -I{} .audit/bin/python tests/supply/audit.py {}
@@ -151,4 +162,4 @@ format: $(READY) ## put the code into the project's format
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and all caches; runs and data stay
-	rm -rf .venv .bench .ray .audit .fuzz build *.egg-info fmnist/speed/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .browser .bench .ray .audit .fuzz build *.egg-info fmnist/speed/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -194,7 +194,7 @@ def full_disk(size):
 
 def events_of(directory, part="validation"):
     """What TensorBoard reads of a part of a run."""
-    accumulator = EventAccumulator(str(directory / part), size_guidance={"scalars": 0})
+    accumulator = EventAccumulator(str(directory / part), size_guidance={"scalars": 0, "histograms": 0})
     accumulator.Reload()
     return accumulator
 

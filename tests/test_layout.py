@@ -14,7 +14,7 @@ MODULES = house.modules()
 ONLY_IN = {  # library: the modules that may import it
     "hydra": {"train", "fmnist.config.names", "fmnist.launch.commands", "fmnist.launch.manual"},
     "omegaconf": {"fmnist.config.parse", "fmnist.launch.manual", "fmnist.launch.callbacks"},
-    "tensorboard": {"fmnist.mirror.mirror", "fmnist.mirror.summaries"},
+    "tensorboard": {"fmnist.mirror.mirror", "fmnist.mirror.summaries", "fmnist.board"},
     "torchvision": {"fmnist.view.pictures"},
     "matplotlib": {"fmnist.view.pictures", "fmnist.figures", "fmnist.report.plots", "fmnist.report.landscapes",
                    "fmnist.bench.show", "fmnist.bench.steps"},

@@ -149,11 +149,20 @@ def check_directory(
     return result
 
 
+MANY = 9  # metrics of a group, such as the gradients by layer, from which on a line has their range alone
+
+
 def metrics_in_words(metrics: dict[str, float]) -> str:
     """Metrics for a person: "train loss 0.41 accuracy 0.85  validation loss ..."; nan is "undefined"."""
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, dict[str, float]] = {}
     for tag, value in metrics.items():
         group, _, name = tag.partition("/")
         if name:
-            groups.setdefault(group, []).append(f"{name} {'undefined' if math.isnan(value) else f'{value:.4f}'}")
-    return "  ".join(f"{group} {' '.join(names)}" for group, names in groups.items())
+            groups.setdefault(group, {})[name] = value
+    return "  ".join(f"{group} {_group_in_words(own)}" for group, own in groups.items())
+
+
+def _group_in_words(metrics: dict[str, float]) -> str:
+    if len(metrics) > MANY and (known := [value for value in metrics.values() if not math.isnan(value)]):
+        return f"{len(metrics)} values from {min(known):.2g} to {max(known):.2g}"
+    return " ".join(f"{name} {'undefined' if math.isnan(value) else f'{value:.4f}'}" for name, value in metrics.items())

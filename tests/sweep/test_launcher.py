@@ -149,7 +149,7 @@ def test_what_a_sweep_prints_at_its_end_can_be_pasted(sixteen):
     lines = [line for line in output.splitlines() if re.match("curves: |report: ", line)]
     assert lines == output.splitlines()[-2:]
     curves, report = (shlex.split(line.partition(" ")[2]) for line in lines)
-    assert curves[1:] == ["-m", "tensorboard.main", "--logdir", "sweep"]
+    assert curves[1:] == ["-m", "fmnist.board", "sweep"]
     assert report[1:] == ["-m", "fmnist.report", "sweep"]
     for command in (lines[0].replace("--logdir sweep", "--version_tb"), lines[1]):
         done = subprocess.run(["sh", "-c", command.partition(" ")[2]], cwd=folder, capture_output=True,
