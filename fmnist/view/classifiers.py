@@ -18,7 +18,7 @@ from fmnist.nn.layers import Linear
 from fmnist.view.measure import Seen
 from fmnist.view.predictions import Predictions
 
-WIDTH = 360  # pixels of each picture
+WIDTH = 340  # pixels of each picture
 ACROSS, SHOWN = 4, 24  # mistakes in a row, and in all
 UNITS = 40  # of the first layer, whose weights are shown
 INK, PALE, GREEN, BLUE, RED = "#24292f", "#d0d7de", "#1a7f37", (34, 102, 170), (178, 24, 43)
