@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 
 import pytest
 from helpers import MODELS, SMALL, events_of, make_config, rows_of
@@ -12,7 +13,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from fmnist.mirror.mirror import PARTS
 from fmnist.mirror.summaries import about
 from fmnist.record.record import Record
-from fmnist.record.result import read_rows
+from fmnist.record.result import metrics_in_words, read_rows
 from fmnist.train import engine
 
 
@@ -197,3 +198,9 @@ def test_what_the_mirror_could_not_write_comes_with_the_next_row(place, tmp_path
     one, other = (normal(tmp_path / name) for name in ("straight", "full"))
     assert {name for name in one if "events" in name} == {"train/events", "validation/events"}
     assert [one[f"{part}/events"] for part in PARTS[:2]] == [other[f"{part}/events"] for part in PARTS[:2]]
+
+
+def test_a_line_of_the_console_has_the_range_of_many_values():
+    many = {f"gradient/{layer:03d}": 10.0**-layer for layer in range(1, 58)}
+    assert metrics_in_words({"train/loss": 0.5} | many) == "train loss 0.5000  gradient 57 values from 1e-57 to 0.1"
+    assert metrics_in_words(dict.fromkeys(many, math.nan)).startswith("gradient 001 undefined 002")
