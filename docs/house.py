@@ -36,13 +36,13 @@ CLIENTS = ("replication", "bench")  # nothing imports them
 PICTURE = ROOT / "docs" / "house.svg"
 # The picture, from top to bottom: each package with its column, left to right. What is imported lies below.
 PLACES = {
-    "": 3, "launch": 0, "ideas": 0, "replication": 10, "bench": 10, "train": 1, "report": 9, "view": 2, "speed": 3,
-    "nn": 4, "data": 5, "sources": 6, "record": 7, "config": 8, "program": 9,
+    "": 3, "launch": 0, "ideas": 0, "replication": 11, "bench": 11, "train": 1, "report": 10, "view": 2, "speed": 3,
+    "nn": 4, "data": 5, "sources": 6, "record": 7, "mirror": 8, "config": 9, "program": 10,
 }  # fmt: skip
 COLOURS = {  # of the arrows to a package (Paul Tol's muted scheme, which the colour-blind can tell apart)
     "config": "#332288", "record": "#CC6677", "sources": "#DDAA33", "data": "#117733", "nn": "#44AA99",
     "speed": "#AA4499", "program": "#555555", "view": "#999933", "train": "#88CCEE", "report": "#882255",
-    "launch": "#661100",
+    "launch": "#661100", "mirror": "#6699CC",
 }  # fmt: skip
 COLUMN, ROW, WIDE, HIGH = 81, 45, 148, 36  # distances between boxes, and their size
 
