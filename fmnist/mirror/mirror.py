@@ -117,5 +117,7 @@ class Mirror:
         row = {"epoch": result["epoch"], **test}
         events = summaries.of_row(self.config, self.main, row).values()
         self._write(self.main, *events, {"summary": summaries.ended(result["status"])}, sync=True)
-        for part in [part for part in (*self.sizes, *self.waiting) if part != self.main or self.waiting[part]]:
-            self._write(part, sync=True)
+        for part in self.waiting:
+            if part != self.main or self.waiting[part]:
+                self._write(part, sync=True)
+            projector.sync(self.directory / part)

@@ -2,7 +2,9 @@
 
 import io
 import math
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +34,26 @@ def write(directory: Path, points: Any, labels: Sequence[str], thumbnails: Any) 
     _write(folder / "sprite.png", sprite(thumbnails))
     config = CONFIG.format(name=f"{points.shape[1]} numbers", folder=FOLDER, side=max(thumbnails.shape[1:]))
     _write(directory / "projector_config.pbtxt", config.encode())
+    sync(folder)
 
 
 def _write(file: Path, content: bytes) -> None:
     part = file.with_name(f"{file.name}.part")
-    part.write_bytes(content)
+    with open(part, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
     part.replace(file)
+
+
+def sync(folder: Path) -> None:
+    """Make sure that the names in a folder are on the disk, where its file system can do that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def sprite(thumbnails: Any) -> bytes:
