@@ -133,6 +133,8 @@ def _newest() -> Path:
     try:
         return newest_sweep()
     except UserError:
+        if not any(Path("outputs").glob("*")):
+            raise UserError("there are no runs in outputs/ yet: `make train` trains the first") from None
         return Path("outputs")
 
 

@@ -88,3 +88,9 @@ def test_a_run_of_a_sweep_has_pictures_and_no_projector(runs):
     assert not (runs / "lr-0.01" / "validation" / "projector").exists()
     size = sum(file.stat().st_size for file in (runs / "lr-0.01").glob("*/events*"))
     assert size < 200_000  # a thousand runs are less than 0.2 GB
+
+
+def test_without_runs_a_line_says_how_to_get_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    status, _, error = said(monkeypatch, capsys, board.main)
+    assert (status, error) == (2, "error: there are no runs in outputs/ yet: `make train` trains the first\n")

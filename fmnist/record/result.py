@@ -159,10 +159,11 @@ def metrics_in_words(metrics: dict[str, float]) -> str:
         group, _, name = tag.partition("/")
         if name:
             groups.setdefault(group, {})[name] = value
-    return "  ".join(f"{group} {_group_in_words(own)}" for group, own in groups.items())
+    return "  ".join(f"{group} {_group_in_words(group, own)}" for group, own in groups.items())
 
 
-def _group_in_words(metrics: dict[str, float]) -> str:
-    if len(metrics) > MANY and (known := [value for value in metrics.values() if not math.isnan(value)]):
+def _group_in_words(group: str, metrics: dict[str, float]) -> str:
+    judged = group in ("train", "validation", "test")
+    if len(metrics) > MANY and not judged and (known := [value for value in metrics.values() if not math.isnan(value)]):
         return f"{len(metrics)} values from {min(known):.2g} to {max(known):.2g}"
     return " ".join(f"{name} {'undefined' if math.isnan(value) else f'{value:.4f}'}" for name, value in metrics.items())
