@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train test test-long test-avx2 test-sanitize test-fuzz fuzz fuzz-layers torture test-gpu test-habits test-endurance audit tensorboard docs docs-serve test-cluster test-ray bench report claims claim lint format clean
+.PHONY: help install data train test test-long test-avx2 test-sanitize test-fuzz fuzz fuzz-layers torture test-gpu test-habits test-endurance audit tensorboard docs docs-serve test-browser test-cluster test-ray bench report claims claim lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -79,6 +79,17 @@ test-habits: data ## the same commands in the habits of others: locales, read-on
 test-endurance: data ## long runs and large folders: 100,000 steps, 10,000 epochs, 1,000 runs, 24 workers (minutes)
 	$(BIN)/python -m pytest -n 0 -s tests/endurance/check_*.py
 
+test-browser: data .browser/ready ## TensorBoard's pages in Debian's chromium, installed through apt if it is not here
+	$(BIN)/python -m pytest -n 0 tests/browser/check_tensorboard.py
+
+.browser/ready: $(READY)
+	@command -v chromedriver > /dev/null && command -v chromium > /dev/null || ( echo "installing Debian's chromium"; \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends $(CHROMIUM); \
+	  else sudo apt-get update -qq && sudo apt-get install -y -qq --no-install-recommends $(CHROMIUM); fi )
+	@mkdir -p $(@D) && touch $@
+
+CHROMIUM := chromium chromium-driver fonts-dejavu-core
+
 test-cluster: data ## sweeps through a real SLURM of two nodes on this machine, installed through apt if it is not here
 	$(BIN)/python tests/cluster/onebox.py $(BIN)/python -m pytest tests/cluster/check_slurm.py
 
@@ -129,8 +140,8 @@ claim: data ## one claim again, with seeds of your own: make claim CLAIM=dropout
 	@$(if $(CLAIM),,echo "CLAIM must name a claim, SEEDS its seeds: make claim CLAIM=dropout SEEDS=100..109" >&2; exit 2)
 	$(BIN)/python -m fmnist.replication $(CLAIM) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
-tensorboard: $(READY) ## show the curves of outputs/ to this machine alone, at the address that is printed (ARGS=--port=6007)
-	$(BIN)/python -m tensorboard.main --logdir outputs --host 127.0.0.1 $(ARGS)
+tensorboard: $(READY) ## show the newest sweep to this machine alone, at the address that is printed (LOGDIR=outputs/mine ARGS=--port=6007)
+	$(BIN)/python -m fmnist.board $(LOGDIR) $(ARGS)
 
 docs: .docs/ready ## build the documentation site into site/, and check its links and that it loads nothing from elsewhere
 	NO_MKDOCS_2_WARNING=1 .docs/bin/python -m mkdocs build --strict
@@ -169,4 +180,4 @@ format: $(READY) ## put the code into the project's format
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and all caches; runs and data stay
-	rm -rf .venv .bench .ray .audit .docs .fuzz build site *.egg-info fmnist/speed/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .browser .bench .ray .audit .docs .fuzz build site *.egg-info fmnist/speed/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -24,6 +24,7 @@ from fmnist.train.restore import restore
 from fmnist.train.stack import Stack
 from fmnist.view.metrics import holes
 from fmnist.view.mistakes import mistakes, write
+from fmnist.view.tally import tally
 from fmnist.view.pictures import GRID, Artist, draw, plane
 
 
@@ -92,7 +93,7 @@ def _mistakes(stack: Stack, directory: Path, folder: Path) -> Path:
     """Write into a folder what a classifier gets wrong."""
     folder.mkdir(parents=True, exist_ok=True)
     epoch = (read_result(directory) or {})["epoch"]
-    return write(mistakes(stack, [0])[0], folder, epoch)
+    return write(mistakes(stack, 0, tally(stack, stack.dataset.test)), folder, epoch)
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -192,8 +192,9 @@ def full_disk(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def events_of(directory):
-    accumulator = EventAccumulator(str(directory), size_guidance={"scalars": 0})
+def events_of(directory, part="validation"):
+    """What TensorBoard reads of a part of a run."""
+    accumulator = EventAccumulator(str(directory / part), size_guidance={"scalars": 0, "histograms": 0})
     accumulator.Reload()
     return accumulator
 

@@ -130,7 +130,7 @@ def test_one_run_leaves_its_record_and_says_where(tmp_path):
     run = tmp_path / "run"
     names = {path.name.split(".out.")[0] for path in run.iterdir()}
     record = {"metrics.jsonl", "result.json", "mistakes.json", "last.safetensors", "best.safetensors"}
-    assert names == {".hydra", LOCK, "train.log", "events"} | record
+    assert names == {".hydra", LOCK, "train.log", "train", "validation"} | record
     recorded = result(run)
     assert recorded["status"] == "done"
     assert f"test loss {recorded['metrics']['test/loss']:.4f} accuracy {recorded['metrics']['test/accuracy']:.4f}" in (
@@ -139,7 +139,7 @@ def test_one_run_leaves_its_record_and_says_where(tmp_path):
     assert f"run directory: {run}" in done.stdout
     (curves,) = [shlex.split(line) for line in done.stdout.splitlines() if line.startswith("curves: ")]
     assert os.path.join(tmp_path, curves[1]) == sys.executable  # it can be pasted where the run was started
-    assert curves[2:] == ["-m", "tensorboard.main", "--logdir", "run"]
+    assert curves[2:] == ["-m", "fmnist.board", "run"]
     assert "epoch 2/2" in (run / "train.log").read_text()
     again = run_cli(*QUICK, "hydra.run.dir=run", cwd=tmp_path)
     assert again.returncode == 0

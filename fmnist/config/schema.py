@@ -254,6 +254,7 @@ class Knobs:
     save_every: float = knob(15.0, AT_LEAST_0)
     until: float | None = knob(None, "(0, 1]")
     figures: bool = True
+    histograms: bool | None = None
     debug: bool | None = None
     profile: bool = False
 
@@ -281,7 +282,7 @@ class Config(Knobs):
 # Knobs that came later, each with the value that says what older runs did.
 BEFORE = {f.name: f.metadata["before"] for f in fields(Knobs) if f.metadata.get("before") is not None}
 # These say how and where a run is carried out, not what it computes.
-NOT_HASHED = ("device", "log_every", "save_every", "until", "figures", "profile")
+NOT_HASHED = ("device", "log_every", "save_every", "until", "figures", "histograms", "profile")
 # These stand among the knobs, but are about the command: they are no part of a config.
 ASIDE = ("dry_run",)
 # Runs that differ in these alone are one configuration.

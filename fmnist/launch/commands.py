@@ -77,7 +77,7 @@ def python(*arguments: str) -> str:
 def curves(folder: Path) -> str:
     """The command that shows the curves of the runs in or below a folder. TensorBoard takes every path for UTF-8."""
     encoding = "" if sys.getfilesystemencoding() == "utf-8" else "PYTHONUTF8=1 "
-    return encoding + python("-m", "tensorboard.main", "--logdir", near(folder))
+    return encoding + python("-m", "fmnist.board", near(folder))
 
 
 def command(*overrides: str) -> str:

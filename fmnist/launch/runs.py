@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fmnist import UserError
 from fmnist.launch.trouble import FULL, trouble
+from fmnist.mirror.mirror import erase
 from fmnist.record.files import naming, sync_folder
 from fmnist.record.result import Outcome, read_result, write_result
 
@@ -70,8 +71,7 @@ def correct(directory: Path, status: str, reason: str | None, was: Sequence[str]
         try:
             write_result(directory, result)
         except OSError:
-            for mirror in directory.glob("events.out.tfevents.*"):
-                mirror.unlink()
+            erase(directory)
             write_result(directory, result)
 
 

@@ -4,5 +4,4 @@ files       files that are written whole or not at all
 result      result.json and metrics.jsonl, read; how a run ended
 record      the same, written
 checkpoint  the weights
-board       TensorBoard's mirror of the record
 """

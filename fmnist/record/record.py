@@ -10,8 +10,8 @@ from typing import Any
 
 from fmnist.config.parse import config_hash, flat
 from fmnist.config.schema import Config
+from fmnist.mirror.mirror import Mirror
 from fmnist.program.version import commit, versions
-from fmnist.record.board import Mirror
 from fmnist.record.files import naming, replacing
 from fmnist.record.result import FACTS, defined, read_result, read_rows, write_result
 

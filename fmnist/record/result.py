@@ -19,7 +19,15 @@ FACTS = ("epoch", "time")  # what a row has beside its metrics
 LARGEST, LARGEST_ROWS, LONGEST = 1 << 22, 1 << 30, 1 << 20  # bytes of a result, of all rows, of a row
 KINDS: dict[str, Any] = {"status": str, "epoch": int, "config": dict, "config_hash": str, "metrics": dict | None,
                          "commits": list | None, "kernels": dict | None, "objective": int | float | None}  # fmt: skip
-KEPT = ("train.log", ".hydra", "figures", "00000", "projector_config.pbtxt")  # are not replaced when they are written
+KEPT = (
+    "train.log",
+    ".hydra",
+    "figures",
+    "layers.jsonl",
+    "train",
+    "validation",
+    "fit",
+)  # are not replaced when they are written
 
 
 @dataclass(frozen=True)
@@ -141,11 +149,21 @@ def check_directory(
     return result
 
 
+JUDGED = ("train", "validation", "test")
+MANY = 9  # metrics of a group, such as the gradients by layer, from which on a line has their range alone
+
+
 def metrics_in_words(metrics: dict[str, float], model: Kind | None = None) -> str:
     """Metrics (of a model: those with charts) for a person: "train loss 0.41 accuracy 0.85 ..."; nan is "undefined"."""
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, dict[str, float]] = {}
     for tag, value in metrics.items():
         group, _, name = tag.partition("/")
-        if name and (model is None or name in model.charts):
-            groups.setdefault(group, []).append(f"{name} {'undefined' if math.isnan(value) else f'{value:.4f}'}")
-    return "  ".join(f"{group} {' '.join(names)}" for group, names in groups.items())
+        if name and (model is None or name in model.charts or group not in JUDGED):
+            groups.setdefault(group, {})[name] = value
+    return "  ".join(f"{group} {_group_in_words(group, own)}" for group, own in groups.items())
+
+
+def _group_in_words(group: str, metrics: dict[str, float]) -> str:
+    if len(metrics) > MANY and group not in JUDGED and (known := [v for v in metrics.values() if not math.isnan(v)]):
+        return f"{len(metrics)} values from {min(known):.2g} to {max(known):.2g}"
+    return " ".join(f"{name} {'undefined' if math.isnan(value) else f'{value:.4f}'}" for name, value in metrics.items())

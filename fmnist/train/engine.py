@@ -20,6 +20,7 @@ from fmnist.train.restore import assemble
 from fmnist.train.run import Run
 from fmnist.train.stack import Stack
 from fmnist.view.ending import leave
+from fmnist.view.histograms import histograms
 from fmnist.view.measure import final
 from fmnist.view.opening import opening
 from fmnist.view.watch import watch
@@ -149,10 +150,13 @@ def _epochs(stack: Stack, runs: Sequence[Run], caught: list[int], audience: Audi
                     metrics |= stack.measure("validation", held_out)
             if measured and common.watch:
                 metrics |= watch(stack)
+            layers = histograms(stack) if measured and common.histograms else None
             now = time.perf_counter()
             training = [run for run in runs if not run.stopped]
             for run in training:
                 run.seconds += (now - clock) / len(training)
+                if layers is not None:
+                    run.board.layers(epoch, layers[run.index])
                 run.end_epoch(epoch, {tag: values[run.index] for tag, values in metrics.items()}, measured)
                 if run.error is not None:
                     audience.ended(run.index, Outcome(None, run.record.metrics, run.error))

@@ -11,6 +11,7 @@ from fmnist import UserError
 from fmnist.config.parse import config_hash
 from fmnist.config.schema import Config, kind
 from fmnist.data.dataset import digest
+from fmnist.mirror.mirror import Mirror
 from fmnist.program.version import commit
 from fmnist.record import checkpoint
 from fmnist.record.record import Record
@@ -72,6 +73,16 @@ class Run:
     def stopped(self) -> bool:
         """Whether it trains no further. The stack may go on to change its weights; `final` has those that count."""
         return self.final is not None
+
+    @property
+    def board(self) -> Mirror:
+        """What TensorBoard is shown of it."""
+        return self.record.mirror
+
+    @property
+    def log(self) -> Logger:
+        """Its lines."""
+        return self.record.log
 
     def _best(self) -> dict[str, Any] | None:
         return self.best and {key: self.best[key] for key in ("epoch", "value")}

@@ -7,8 +7,14 @@ measure      what is measured once, after training
 opening      the first line of a run's log
 debug        the training step of debug=true, which checks each number
 watch        what can be watched while a model trains
+histograms   weights, gradients and activations of each layer while a model trains
+ending       what runs leave to be looked at when they have trained to their end
+show         what is shown of runs once they are trained
+tally        what classifiers take images for, counted
+mistakes     what classifiers get wrong
+classifiers  pictures of classifiers, for TensorBoard
 pictures     pictures of autoencoders
 predictions  pictures of what models make of single images
-mistakes     what classifiers get wrong
-ending       what runs leave to be looked at when they have trained to their end
+graph        a model as a graph
+board        where pictures are shown
 """

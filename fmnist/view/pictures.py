@@ -4,18 +4,18 @@ import logging
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.nn import functional
 
-from fmnist.data.dataset import Split, as_input, derive
+from fmnist.data.dataset import as_input, derive
 from fmnist.nn.models import VAE, Autoencoder
 from fmnist.nn.step import evaluating
 from fmnist.record.files import replacing
+from fmnist.view.board import Board
 from fmnist.view.measure import Seen, as_warning, codes
 
 # Ten colours that stay apart for the colour-blind (Paul Tol's "muted" scheme and a dark grey).
@@ -23,30 +23,15 @@ COLOURS = ["#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#C
 GRID = 15  # images to a side of the decoded plane
 SCATTER = 5000  # points of a map
 LABEL = (0.17, 0.045)  # width and height of a label on a map, as shares of the map
-SHOWN = 1000  # points in TensorBoard's projector
-
-
-class Board(Protocol):
-    """Where pictures are shown; see fmnist.record.board.Mirror."""
-
-    def picture(self, tag: str, file: Path, step: int) -> None: ...
-    def embedding(self, codes: Tensor, labels: list[str], thumbnails: Tensor) -> None: ...
 
 
 def illustrate(stack: Seen, run: int, folder: Path, board: Board, epoch: int, log: logging.Logger) -> None:
-    """Draw all pictures of one run of a stack into `folder`, and show them and the codes of some test images. One that
-    cannot be drawn is a warning that names it: the run is trained, and does not fail for want of a picture."""
+    """Draw all pictures of one run of a stack into `folder`, and show them. One that cannot be drawn is a warning that
+    names it."""
     with as_warning(log, "figures"):
         for name, figure in _pictures(Artist(stack, run)).items():
             with as_warning(log, f"figures/{name}.png"):
-                board.picture(f"figures/{name}", write(figure, name, folder), epoch)
-    with as_warning(log, "TensorBoard's projector"):
-        dataset = stack.dataset
-        some = Split(dataset.test.images[:SHOWN], dataset.test.labels[:SHOWN])
-        thumbnails = as_input(some.images, torch.float32).view(-1, 1, dataset.height, dataset.width)
-        across, down = max(0, dataset.height - dataset.width), max(0, dataset.width - dataset.height)
-        squares = functional.pad(thumbnails, (0, across, 0, down))  # it draws no others
-        board.embedding(codes(stack, some)[run], [dataset.names[label] for label in some.labels.tolist()], squares)
+                board.picture(f"figures/{name}", write(figure, name, folder).read_bytes(), epoch)
 
 
 def draw(stack: Seen, run: int, folder: Path) -> dict[str, Path]:

@@ -116,7 +116,7 @@ def test_50_000_rows_are_shown_by_tensorboard(tmp_path):
     with timed("50,000 rows written anew, as a run that goes on does"):
         Record(config, tmp_path, rows)
     with timed("50,000 rows read by TensorBoard"):
-        shown = events_of(tmp_path).Scalars("train/loss")
+        shown = events_of(tmp_path, "train").Scalars("loss")
     assert [event.step for event in shown] == [*range(1, rows + 1)]
     assert shown[-1].value == pytest.approx(rows / 7)
 

@@ -20,7 +20,7 @@ FIELDS: dict[str, dict[str, str]] = {  # file: what is left out of it, and why
     "result.json": {"seconds": WHEN, "commit": WHO, "commits": WHO, "machine.threads": SHARE},
     "last": {"seconds": WHEN},  # a checkpoint, whatever its format
     "leaderboard.csv": {"seconds": WHEN},
-    "events": {"wall_time": WHEN, "start_time_secs": WHEN, "end_time_secs": WHEN},
+    "events": {"wall_time": WHEN, "start_time_secs": WHEN, "end_time_secs": WHEN, "group_name": "where it lies"},
     "study.jsonl": {"datetime_start": WHEN, "datetime_complete": WHEN},
 }
 CONTENTS: dict[str, str] = {  # files that must be there, with any content
@@ -131,6 +131,7 @@ def _events(path: Path) -> bytes:
             if about.plugin_name == "hparams":
                 data = HParamsPluginData.FromString(about.content)
                 data.session_start_info.start_time_secs = data.session_end_info.end_time_secs = 0
+                data.session_start_info.group_name = ""
                 about.content = data.SerializeToString(deterministic=True)
         kept.append(event.SerializeToString(deterministic=True).hex())
     return _json(kept)

@@ -71,7 +71,8 @@ def result(folder: Path) -> Read:
 
 def metrics(folder: Path) -> Read:
     """A run's metrics.jsonl, as a report reads it (ValueError) and as a run that goes on writes it anew."""
-    from fmnist.record.board import _scalars
+    from fmnist.config.schema import Config
+    from fmnist.mirror.summaries import of_row
     from fmnist.record.record import _line
     from fmnist.record.result import read_rows
     from fmnist.report import records
@@ -81,7 +82,7 @@ def metrics(folder: Path) -> Read:
         for row in read_rows(folder):
             if row:
                 _line(row)
-                _scalars(row)
+                of_row(Config(), "validation", row)
         with suppress(ValueError):
             for row in records.rows(folder):
                 int(row["epoch"])

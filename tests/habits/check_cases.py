@@ -116,7 +116,7 @@ CASES = {
          "hydra.sweep.dir=s", "fmnist.report s"), done=2),
     "one curve after going on": Case(
         "Nerogar/OneTrainer/pull/1422",
-        (f"train {WORK} until=0.5 hydra.run.dir=r", f"train {WORK} hydra.run.dir=r", "ls r"), 0,
+        (f"train {WORK} until=0.5 hydra.run.dir=r", f"train {WORK} hydra.run.dir=r", "ls r/train"), 0,
         r"\A((?!events)\S+\n)*events\S+\n((?!events)\S+\n)*\Z"),
     "a list of numbers of threads": Case(
         "pydata/numexpr/issues/421", (f"train {SWEEP}",), env={"OMP_NUM_THREADS": "2,1"}, done=2),

@@ -55,7 +55,7 @@ def test_paths_mean_what_they_meant_where_the_command_was_typed_whatever_chdir_d
     sweep = ("-m", "hydra/launcher=basic", "hydra.sweep.dir=runs", "hydra.sweep.subdir=seed-0")
     done = run_cli(*(sweep if swept else ("hydra.run.dir=runs/seed-0",)), *own, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f" -m tensorboard.main --logdir runs{'' if swept else '/seed-0'}\n" in done.stdout
+    assert f" -m fmnist.board runs{'' if swept else '/seed-0'}\n" in done.stdout
     result = read_result(tmp_path / "runs" / "seed-0")
     assert (result["status"], result["config"]["data"]["dir"]) == ("done", "data")
     assert (tmp_path / "runs" / "leaderboard.csv").exists() == swept

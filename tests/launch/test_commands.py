@@ -88,7 +88,7 @@ def test_a_command_works_as_pasted(checkout):
 def test_tensorboard_takes_paths_for_utf_8_whatever_the_locale(encoding, before, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.getfilesystemencoding", lambda: encoding)
     monkeypatch.chdir(tmp_path)
-    assert curves(tmp_path / "é") == f"{before}{python('-m', 'tensorboard.main', '--logdir')} 'é'"
+    assert curves(tmp_path / "é") == f"{before}{python('-m', 'fmnist.board')} 'é'"
 
 
 def test_after_hydra_has_changed_the_folder_a_command_is_for_where_it_was_started(tmp_path, monkeypatch):

@@ -1,15 +1,11 @@
-"""The record: rows, result and TensorBoard's mirror of them."""
+"""The record: rows and result."""
 
-import errno
 import json
 from dataclasses import asdict
 
 import pytest
 import torch
-from helpers import MODELS, SMALL, events_of, make_config, rows_of
-from normal import normal
-from tensorboard.plugins.hparams import plugin_data_pb2
-from tensorboard.summary.writer.record_writer import RecordWriter
+from helpers import MODELS, SMALL, make_config
 from training import strict
 
 from fmnist.config.schema import MODELS as KINDS
@@ -29,47 +25,6 @@ def run(tmp_path_factory):
     return directory
 
 
-def test_tensorboard_mirrors_the_rows_and_the_test(run):
-    events, rows = events_of(run), rows_of(run)
-    for tag in ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy"):
-        points = [(event.step, event.value) for event in events.Scalars(tag)]
-        assert points == [(row["epoch"], pytest.approx(row[tag], rel=1e-6)) for row in rows]
-    result = json.loads((run / "result.json").read_text())
-    (test,) = events.Scalars("test/accuracy")
-    assert (test.step, test.value) == (3, pytest.approx(result["metrics"]["test/accuracy"]))
-
-
-def test_tensorboard_has_one_chart_for_train_and_validation_and_the_true_config(run):
-    events = events_of(run)
-    assert events.summary_metadata["custom_scalars__config__"].plugin_data.plugin_name == "custom_scalars"
-    layout = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
-    for tag in (b"train/loss", b"validation/loss", b"train/accuracy", b"validation/accuracy"):
-        assert tag in layout
-    contents = events.PluginTagToContent("hparams")
-    start = plugin_data_pb2.HParamsPluginData.FromString(contents["_hparams_/session_start_info"]).session_start_info
-    assert start.hparams["batch_norm"].bool_value is True
-    assert start.hparams["dropout"].number_value == 0.5
-    assert start.hparams["skip"].string_value == "null"
-    assert start.hparams["model.hidden"].string_value == "[20, 12]"
-    end = plugin_data_pb2.HParamsPluginData.FromString(contents["_hparams_/session_end_info"]).session_end_info
-    assert end.status == 1  # success
-
-
-def test_the_mirror_is_made_anew_when_a_run_goes_on(tmp_path):
-    config = make_config()
-    first = Record(config, tmp_path)
-    for epoch in (1, 2, 3):
-        first.add(epoch, {"train/loss": 1.0 / epoch})
-    first.save(epoch=2)
-
-    second = Record(config, tmp_path, epoch=2)
-    second.add(3, {"train/loss": 0.25})
-    second.finish("done", epoch=3)
-    assert [row["train/loss"] for row in rows_of(tmp_path)] == [1.0, 0.5, 0.25]
-    assert [event.value for event in events_of(tmp_path).Scalars("train/loss")] == [1.0, 0.5, 0.25]
-    assert len(list(tmp_path.glob("events*"))) == 1
-
-
 def test_the_result_says_how_it_was_made(run):
     result = json.loads((run / "result.json").read_text())
     assert result["status"] == "done"
@@ -79,35 +34,6 @@ def test_the_result_says_how_it_was_made(run):
     assert set(result["versions"]) >= {"python", "torch"}
     assert result["config"]["model"] == {"name": "mlp", "hidden": [20, 12], "activation": "relu"}
     assert result["objective"] == result["metrics"]["validation/accuracy"]
-
-
-def test_rows_keep_their_times_when_a_run_goes_on_in_the_mirror_too(tmp_path, monkeypatch):
-    now = 1e9
-    monkeypatch.setattr("time.time", lambda: now)
-    config = make_config()
-    record = Record(config, tmp_path)
-    for _ in range(2):
-        now += 60
-        record.add(int(now - 1e9) // 60, {"train/loss": 0.5})
-    record.finish("interrupted", epoch=2)
-    now += 86_400  # the pause
-    record = Record(config, tmp_path, epoch=2)
-    now += 60
-    record.add(3, {"train/loss": 0.25})
-    record.finish("done", epoch=3)
-    times = [1e9 + 60, 1e9 + 120, 1e9 + 180 + 86_400]
-    assert [row["time"] for row in read_rows(tmp_path)] == times
-    assert [event.wall_time for event in events_of(tmp_path).Scalars("train/loss")] == times
-    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
-    assert result["metrics"] == {"train/loss": 0.25}  # a time is no metric
-
-
-def test_older_rows_have_no_times_and_go_on(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "train/loss": 0.5}\n', encoding="utf-8")
-    record = Record(make_config(), tmp_path, epoch=1)
-    record.add(2, {"train/loss": 0.25})
-    assert ["time" in row for row in read_rows(tmp_path)] == [False, True]
-    assert [event.step for event in events_of(tmp_path).Scalars("train/loss")] == [1, 2]
 
 
 def test_all_commits_that_trained_a_run_are_in_its_record(tmp_path, monkeypatch):
@@ -130,60 +56,6 @@ def test_the_commit_of_an_older_record_is_kept(tmp_path, monkeypatch):
     (tmp_path / "result.json").write_text(json.dumps(result | {"commit": "old"}), encoding="utf-8")
     assert Record(config, tmp_path, epoch=1).result["commits"] == ["old", "new"]
     assert Record(config, tmp_path, epoch=0).result["commits"] == ["new"]  # begun anew
-
-
-@pytest.mark.parametrize("place", [0, 1, 2, 3, 5])
-def test_a_mirror_that_cannot_be_written_is_one_warning_and_takes_nothing_from_the_run(
-    place, tmp_path, monkeypatch, caplog
-):
-    """place: the event whose writing fails; those of the start, of a row, of the end."""
-    events, write = [], RecordWriter.write
-
-    def full(self, event):
-        events.append(event)
-        if len(events) > place:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        write(self, event)
-
-    monkeypatch.setattr(RecordWriter, "write", full)
-    (outcome,) = engine.fit([make_config(**{"data.limit": 50, "epochs": 3, "model.hidden": [3]})], [tmp_path])
-    assert outcome.error is None
-    assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["status"] == "done"
-    assert len(rows_of(tmp_path)) == 3
-    (warning,) = [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]
-    assert "events.out.tfevents" in warning
-    assert "cannot be written: No space left on device" in warning
-
-
-@pytest.mark.parametrize("place", [0, 5, 8])
-def test_what_the_mirror_could_not_write_comes_with_the_next_row(place, tmp_path, monkeypatch):
-    """Half an event is on the disk then: the file is cut before the rest is written."""
-    events, write = [], RecordWriter.write
-
-    def full_once(self, event):
-        events.append(event)
-        write(self, event)
-        if len(events) == place + 1:
-            self._writer.flush()
-            self._writer.write(b"half an event")
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    knobs = make_config(**{"data.limit": 50, "epochs": 3, "model.hidden": [3]})
-    engine.fit([knobs], [tmp_path / "straight"])
-    monkeypatch.setattr(RecordWriter, "write", full_once)
-    engine.fit([knobs], [tmp_path / "full"])
-    assert len(events) > place + 1
-    assert len(list((tmp_path / "full").glob("events*"))) == 1
-    one, other = (normal(tmp_path / name)["events"] for name in ("straight", "full"))
-    assert one == other
-
-
-def test_a_projector_that_fails_leaves_no_file_behind(tmp_path):
-    mirror = Record(make_config(), tmp_path).mirror
-    with pytest.raises(AssertionError):
-        mirror.embedding(torch.zeros(3, 2), ["one"], torch.zeros(3, 1, 2, 2))
-    assert not list(tmp_path.glob("*.projector"))
-    assert len(list(tmp_path.glob("events*"))) == 1
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):

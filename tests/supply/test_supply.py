@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_training_and_its_report_reach_for_no_network(library, tmp_path):
         calls, done = reached(library, tmp_path, *words)
         assert done.returncode == 0, done.stderr
         assert not calls
-    assert list(tmp_path.glob("run/events.out.tfevents.*"))
+    assert list(tmp_path.glob("run/*/events.out.tfevents.*"))
 
 
 @pytest.mark.long
@@ -87,7 +88,10 @@ def test_sweeps_searches_and_evaluation_reach_for_no_network(library, tmp_path):
 
 def listening(pid):
     """Addresses at which a process listens by TCP, in the kernel's hexadecimal."""
-    own = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    own = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # a file that has been closed meanwhile
+            own.add(os.readlink(link))
     rows = [row.split() for table in ("tcp", "tcp6")
             for row in Path(f"/proc/{pid}/net/{table}").read_text(encoding="utf-8").splitlines()[1:]]  # fmt: skip
     return {row[1].split(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in own}
@@ -95,10 +99,14 @@ def listening(pid):
 
 @pytest.mark.long
 def test_make_tensorboard_serves_this_machine_alone_and_prints_the_address(tmp_path):
-    log = tmp_path / "log"
+    log, run = tmp_path / "log", tmp_path / "run"
+    (run / ".hydra").mkdir(parents=True)
+    (run / "train").mkdir()
+    (run / "train" / "events.out.tfevents.1.here").touch()
     with open(log, "wb") as out:
-        command = subprocess.run(["make", "-n", "tensorboard", "ARGS=--port=0"], cwd=ROOT, capture_output=True,
-                                 text=True, check=True).stdout.splitlines()[-1]  # fmt: skip
+        make = ["make", "-n", "tensorboard", f"LOGDIR={run}", "ARGS=--port=0"]
+        told = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True)
+        command = told.stdout.splitlines()[-1]
         with subprocess.Popen(["sh", "-c", f"exec {command}"], cwd=ROOT, stdout=out, stderr=out) as process:
             try:
                 pattern = r"http://127\.0\.0\.1:\d+/"

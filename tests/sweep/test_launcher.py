@@ -107,7 +107,7 @@ def test_a_run_of_a_sweep_has_all_that_a_solo_run_has(sixteen, tmp_path):
     solo = run_cli(*SMALL, "seed=1", "lr=3e-3", "+dropout=0.5", "hydra.run.dir=solo", cwd=tmp_path)
     assert solo.returncode == 0, solo.stderr
     run = sixteen[0] / "sweep" / "seed-1+lr-0.003+dropout-0.5"
-    assert files_of(run) == files_of(tmp_path / "solo")
+    assert files_of(run) == {name for name in files_of(tmp_path / "solo") if "projector" not in name}
     assert log_of(run) == log_of(tmp_path / "solo")
     assert (run / ".hydra" / "config.yaml").read_text() == (tmp_path / "solo" / ".hydra" / "config.yaml").read_text()
     assert "+dropout=0.5" in (run / ".hydra" / "overrides.yaml").read_text()
@@ -149,9 +149,9 @@ def test_what_a_sweep_prints_at_its_end_can_be_pasted(sixteen):
     lines = [line for line in output.splitlines() if re.match("curves: |report: ", line)]
     assert lines == output.splitlines()[-2:]
     curves, report = (shlex.split(line.partition(" ")[2]) for line in lines)
-    assert curves[1:] == ["-m", "tensorboard.main", "--logdir", "sweep"]
+    assert curves[1:] == ["-m", "fmnist.board", "sweep"]
     assert report[1:] == ["-m", "fmnist.report", "sweep"]
-    for command in (lines[0].replace("--logdir sweep", "--version_tb"), lines[1]):
+    for command in (f"{lines[0]} --help", lines[1]):
         done = subprocess.run(["sh", "-c", command.partition(" ")[2]], cwd=folder, capture_output=True,
                               encoding="utf-8", env={"PATH": "/usr/bin:/bin"})  # fmt: skip
         assert done.returncode == 0, done.stderr

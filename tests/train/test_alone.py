@@ -157,7 +157,7 @@ def test_pictures_of_few_test_images_take_nothing_from_a_run(knobs, tmp_path):
 @pytest.mark.parametrize(("where", "name"), [
     ("fmnist.view.pictures.Artist.interpolation", "figures/interpolation.png"),
     ("fmnist.view.pictures.Artist.__init__", "figures"),
-    ("fmnist.record.board.Mirror.embedding", "TensorBoard's projector"),
+    ("fmnist.mirror.mirror.Mirror.embedding", "TensorBoard's projector"),
 ])  # fmt: skip
 def test_a_picture_that_cannot_be_drawn_is_a_warning_that_names_it(where, name, tmp_path, monkeypatch, caplog):
     def broken(*_):

@@ -179,7 +179,7 @@ def test_pictures_are_written_and_shown_and_the_code_is_probed(tmp_path):
     for name, names in (("a", expected), ("b", expected | {"samples"})):
         assert {file.stem for file in (tmp_path / name / "figures").iterdir()} == names
         assert set(events_of(tmp_path / name).Tags()["images"]) == {f"figures/{picture}" for picture in names}
-        assert (tmp_path / name / "projector_config.pbtxt").exists()
+        assert (tmp_path / name / "validation" / "projector_config.pbtxt").exists()
         assert 0.1 < evaluate(tmp_path / name)["probe/accuracy"] < 1
 
 
