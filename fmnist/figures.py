@@ -24,8 +24,8 @@ from fmnist.train.restore import restore
 from fmnist.train.stack import Stack
 from fmnist.view.metrics import holes
 from fmnist.view.mistakes import mistakes, write
-from fmnist.view.tally import tally
 from fmnist.view.pictures import GRID, Artist, draw, plane
+from fmnist.view.tally import tally
 
 
 def compare(artists: Sequence[Artist]) -> Figure:

@@ -13,7 +13,7 @@ from fmnist.program import version
 from fmnist.record import checkpoint
 from fmnist.record.files import replacing
 from fmnist.record.record import Record
-from fmnist.record.result import metrics_in_words, read_rows
+from fmnist.record.result import metrics_in_words
 from fmnist.speed.kernels import Kernels
 from fmnist.train import engine
 
