@@ -6,10 +6,11 @@ again, it goes on and writes it.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from fmnist.nn.losses import Classification
 from fmnist.view.measure import Seen, as_warning
-from fmnist.view.mistakes import mistakes, write
+from fmnist.view.mistakes import FILE, mistakes, write
 from fmnist.view.show import Shown, show
 from fmnist.view.tally import tally
 
@@ -19,12 +20,14 @@ def leave(stack: Seen, runs: Sequence[Shown]) -> None:
     where mistakes.json cannot be written."""
     if not runs:
         return
-    seen = None
-    if isinstance(stack.criterion, Classification):
-        with as_warning(runs[0].log, "what the test images are taken for"):
-            seen = tally(stack, stack.dataset.test)
-        if seen is None:
-            return
-        for run in runs:
-            write(mistakes(stack, run.index, seen), run.directory, run.epoch)
-    show(stack, runs, seen=seen)
+    if not isinstance(stack.criterion, Classification):
+        show(stack, runs)
+        return
+    found: list[dict[str, Any]] = []
+    with as_warning(runs[0].log, FILE):
+        seen = tally(stack, stack.dataset.test)
+        found = [mistakes(stack, run.index, seen) for run in runs]
+    for run, own in zip(runs, found, strict=False):
+        write(own, run.directory, run.epoch)
+    if found:
+        show(stack, runs, seen=seen)

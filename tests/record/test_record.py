@@ -129,5 +129,7 @@ def test_all_that_decides_the_bits_is_in_the_result(run):
 
 def test_the_line_of_an_epoch_has_the_metrics_with_charts_alone():
     metrics = {"train/loss": 300.0, "train/mae": 0.4, "validation/psnr": 8.0, "gradients/0": 1.0, "validation/mse": 0.2}
-    assert metrics_in_words(metrics, KINDS["autoencoder"]) == "train loss 300.0000 mae 0.4000  validation mse 0.2000"
+    assert metrics_in_words(metrics, KINDS["autoencoder"]) == (
+        "train loss 300.0000 mae 0.4000  gradients 0 1.0000  validation mse 0.2000"
+    )
     assert "psnr" in metrics_in_words(metrics)
