@@ -103,7 +103,8 @@ def check_train(words):
 
 def check_module(words, monkeypatch):
     """Let the program parse its arguments, and stop it there."""
-    for method in ("parse_args", "parse_intermixed_args"):
+    known = ["parse_known_args"] if words[0] == "fmnist.board" else []  # which hands all others to TensorBoard
+    for method in ("parse_args", "parse_intermixed_args", *known):
         real = getattr(argparse.ArgumentParser, method)
 
         def parsing(self, *given, real=real, **more):

@@ -10,7 +10,7 @@ from fmnist import ESCAPES, UserError
 
 SHORT = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of memory; of open files, in this process or on this machine
 FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk that is full, or at its quota
-DISK = (*FULL, errno.EROFS, errno.EIO)  # also read-only, broken
+DISK = (*FULL, errno.EROFS, errno.EIO, errno.EINTR)  # also read-only, broken, interrupted as on NFS
 # What torch says where it raises no error of its own kind for it, and Python where there is no room for a thread.
 TOO_LITTLE = (
     "can't allocate memory", "Cannot allocate memory", "not enough memory", "out of memory", "std::bad_alloc",

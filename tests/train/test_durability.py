@@ -46,11 +46,11 @@ def seen(monkeypatch):
 @pytest.mark.parametrize("save_every", [0.0, 3600.0])
 def test_what_a_file_tells_of_is_on_the_disk_before_it(save_every, tmp_path, seen):
     fit(tmp_path / "run", save_every=save_every)
+    record = {"metrics.jsonl", "mistakes.json", "result.json", "last.safetensors", "best.safetensors"}
     replaced = [name for what, name in seen if what == "replace"]
-    checkpoints = {"last.safetensors", "best.safetensors"}
-    assert checkpoints | {"metrics.jsonl", "mistakes.json", "result.json"} == set(replaced)
+    assert record <= set(replaced)
     for place, (what, name) in enumerate(seen):
-        if what != "replace":
+        if what != "replace" or name not in record:  # the projector's files have a folder of their own
             continue
         assert seen[place - 1] == ("fsync", f"{name}.part")  # its content, then its name
         assert seen[place + 1] == ("fsync", "run")

@@ -26,7 +26,7 @@ def straight(tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize("size", [1, 300, 1200, 2000, 3000, 6000, 20_000, 60_000])
+@pytest.mark.parametrize("size", [1, 300, 1200, 2500, 3000, 6000, 20_000, 60_000])
 def test_a_run_that_finds_no_room_is_recorded_and_goes_on_when_there_is_some(size, straight, tmp_path):
     with full_disk(size), pytest.raises(OSError, match="File too large") as caught:
         fit(tmp_path)

@@ -103,11 +103,11 @@ def test_a_stack_goes_on_as_solos_and_solos_as_a_stack(tmp_path, monkeypatch):
 def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
     config = make_config(**KNOBS)
     (first,) = engine.fit([config], [tmp_path])
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     crash_in(monkeypatch, 1)
     (again,) = engine.fit([config], [tmp_path])
     assert again == first
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_a_damaged_checkpoint_is_one_line(tmp_path, monkeypatch):
