@@ -32,8 +32,10 @@ from fmnist.train.stack import Stack
 
 
 def make_config(model: str = "mlp", data: str = "fashion", optim: str = "adam", **knobs: Any) -> Config:
-    """A checked config; knobs as on the command line: make_config(lr=0.1, **{"model.hidden": [20]})."""
+    """A checked config; knobs as on the command line: make_config(lr=0.1, **{"model.hidden": [20]}). Pictures at the
+    end of a run are drawn only where they are asked for: they cost more than the small runs of most tests."""
     given: dict[str, Any] = {"model": {"name": model}, "data": {"name": data}, "optim": {"name": optim}}
+    given["figures"] = False
     for key, value in knobs.items():
         group, _, inner = key.rpartition(".")
         place = given[group] if group in GROUPS else given.setdefault(group, {}) if group else given

@@ -11,7 +11,7 @@ from fmnist import board
 from fmnist.mirror.mirror import erase
 from fmnist.train import engine
 
-KNOBS = {**SMALL, "data.limit": 200, "model.hidden": [8]}
+KNOBS = {**SMALL, "figures": True, "data.limit": 200, "model.hidden": [8]}
 
 
 @pytest.fixture(scope="module")

@@ -154,7 +154,9 @@ def test_conf_and_schema_have_the_same_knobs_and_defaults():
     assert given.keys() == {f.name for f in fields(Knobs)}
     for f in fields(Knobs):
         if f.name != "order_seed":
-            assert getattr(parse(given_with_groups(given)), f.name) == getattr(make_config(), f.name), f.name
+            assert getattr(parse(given_with_groups(given)), f.name) == getattr(make_config(figures=True), f.name), (
+                f.name
+            )
     assert conf["anomaly"] == asdict(AnomalyConfig())
     assert conf["augment"] == dict.fromkeys(shipped()["AUGMENTATIONS"])
     load_ideas()

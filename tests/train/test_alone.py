@@ -132,7 +132,8 @@ def test_a_metric_that_is_not_defined_is_null_and_the_run_can_be_read(kind, tmp_
 ])  # fmt: skip
 def test_pictures_of_images_of_any_shape_are_drawn(model, height, width, tmp_path, caplog):
     where = idx(tmp_path / "data", height, width, classes=2)
-    (outcome,) = engine.fit([make_config(**{"model": model, "model.hidden": [3], **where, "epochs": 1})], [tmp_path])
+    knobs = {"model": model, "model.hidden": [3], **where, "epochs": 1, "figures": True}
+    (outcome,) = engine.fit([make_config(**knobs)], [tmp_path])
     assert outcome.error is None
     assert read_result(tmp_path)["status"] == "done"
     assert not [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]

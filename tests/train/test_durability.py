@@ -45,7 +45,7 @@ def seen(monkeypatch):
 
 @pytest.mark.parametrize("save_every", [0.0, 3600.0])
 def test_what_a_file_tells_of_is_on_the_disk_before_it(save_every, tmp_path, seen):
-    fit(tmp_path / "run", save_every=save_every)
+    fit(tmp_path / "run", save_every=save_every, figures=True)
     record = {"metrics.jsonl", "mistakes.json", "result.json", "last.safetensors", "best.safetensors"}
     replaced = [name for what, name in seen if what == "replace"]
     assert record <= set(replaced)

@@ -15,7 +15,7 @@ from fmnist.train import engine
 from fmnist.train.restore import restore
 from fmnist.view import ending
 
-KNOBS = {**SMALL, "epochs": 2, "model.hidden": [12], "precision": "float32"}
+KNOBS = {**SMALL, "figures": True, "epochs": 2, "model.hidden": [12], "precision": "float32"}
 
 
 def left(directory):
@@ -48,7 +48,12 @@ def test_they_are_those_of_the_weights_that_are_tested(knobs, tmp_path):
 
 def test_the_report_reads_them_and_counts_the_parameters(tmp_path):
     engine.fit(
-        [make_config("deep", **{**SMALL, "epochs": 2, "model.width": 5, "model.depth": 3}, norm="batch")], [tmp_path]
+        [
+            make_config(
+                "deep", **{**SMALL, "figures": True, "epochs": 2, "model.width": 5, "model.depth": 3}, norm="batch"
+            )
+        ],
+        [tmp_path],
     )
     found = records.mistakes(tmp_path, 2)
     assert found.size == (28, 28)
@@ -73,7 +78,7 @@ def test_few_images_of_another_size(tmp_path):
     (tmp_path / "data").mkdir()
     tiny(tmp_path / "data")
     knobs = {"data": "idx", "data.dir": str(tmp_path / "data"), "epochs": 1, "model.hidden": [4], "batch_size": 4}
-    engine.fit([make_config(**knobs)], [tmp_path / "run"])
+    engine.fit([make_config(**knobs, figures=True)], [tmp_path / "run"])
     found = records.mistakes(tmp_path / "run", 1)
     assert found.size == (3, 2)
     assert len(found.worst) == sum(n for a, row in enumerate(found.confusion) for b, n in enumerate(row) if a != b)
