@@ -9,8 +9,8 @@ from fmnist import UserError
 from fmnist.finished.load import Asked, ask
 from fmnist.finished.pairs import not_comparable, tested, together
 from fmnist.program.arguments import typed_path
+from fmnist.program.files import replacing
 from fmnist.program.output import as_json, run_command
-from fmnist.record.files import replacing
 from fmnist.report import pair
 from fmnist.report.comparison import Result
 from fmnist.report.gallery import FORMATS

@@ -21,8 +21,8 @@ from fmnist.formats import graph, script, weights
 from fmnist.formats.network import all_answers, answers, network
 from fmnist.nn.step import MEASURED, autocast, evaluating
 from fmnist.program.arguments import typed_path
+from fmnist.program.files import replacing
 from fmnist.program.output import run_command
-from fmnist.record.files import replacing
 from fmnist.record.result import defined, read_result
 from fmnist.report.tables import Table, printable
 from fmnist.train.restore import restore

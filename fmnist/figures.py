@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from fmnist import UserError
 from fmnist.nn.models import VAE, Autoencoder
 from fmnist.program.arguments import typed_path
+from fmnist.program.files import replacing
 from fmnist.program.output import run_command
 from fmnist.program.reading import check_plain
-from fmnist.record.files import replacing
 from fmnist.record.result import read_result
 from fmnist.report.gallery import FORMATS
 from fmnist.report.tables import printable

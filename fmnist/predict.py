@@ -17,9 +17,9 @@ import fmnist
 from fmnist import UserError
 from fmnist.library.pictures import Images, files, read
 from fmnist.program.arguments import typed_path
+from fmnist.program.files import replacing
 from fmnist.program.output import run_command
 from fmnist.program.progress import progress
-from fmnist.record.files import replacing
 from fmnist.report.tables import csv_text, printable
 from fmnist.report.words import counted
 

@@ -42,7 +42,7 @@ def test_a_package_imports_only_what_it_may(name):
     allowed = house.MAY_IMPORT[own] if own else house.MAY_IMPORT.keys() - house.CLIENTS
     assert {house.package(other) for other in others} - {own} <= set(allowed)
     if own == "sources":
-        assert {other for other in others if house.package(other) == "record"} <= {"fmnist.record.files"}
+        assert {other for other in others if house.package(other) == "record"} <= {"fmnist.program.files"}
 
 
 def test_only_train_ideas_and_a_command_import_speed_and_nothing_imports_the_clients():

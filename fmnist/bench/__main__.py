@@ -18,9 +18,9 @@ from fmnist.bench.show import plot, read, show
 from fmnist.bench.steps import plot_steps, time_step
 from fmnist.bench.sweeps import SWEEPS, time_sweep
 from fmnist.program.arguments import typed_path
+from fmnist.program.files import replacing
 from fmnist.program.output import run_command
 from fmnist.program.version import commit
-from fmnist.record.files import replacing
 from fmnist.report.gallery import FORMATS
 from fmnist.sources.fetch import fashion
 

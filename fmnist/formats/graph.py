@@ -18,7 +18,7 @@ from fmnist import UserError
 from fmnist.formats.weights import as_texts
 from fmnist.nn.layers import Residual
 from fmnist.nn.models import VAE, Autoencoder
-from fmnist.record.files import replacing
+from fmnist.program.files import replacing
 
 INPUT, OPSET, IR = "images", 20, 10  # IR: the version of the file's format, which goes with the opset
 NEEDED = "pip install -e '.[export]' brings what ONNX needs"

@@ -9,7 +9,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from fmnist.record.files import replacing
+from fmnist.program.files import replacing
 
 
 def write(path: Path, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

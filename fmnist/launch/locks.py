@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fmnist import UserError
 from fmnist.launch.runs import make_folder
-from fmnist.record.files import LOCK, locked
+from fmnist.program.files import LOCK, locked
 
 SHOWN = 200  # characters of what the file says
 _ours: set[str] = set()  # the directories whose locks this process holds

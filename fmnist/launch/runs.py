@@ -9,7 +9,7 @@ from pathlib import Path
 from fmnist import UserError
 from fmnist.launch.trouble import FULL, trouble
 from fmnist.mirror.mirror import erase
-from fmnist.record.files import naming, sync_folder
+from fmnist.program.files import naming, sync_folder
 from fmnist.record.result import Outcome, read_result, write_result
 
 LOG = "train.log"  # as Hydra names it, by conf/config.yaml

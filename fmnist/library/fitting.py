@@ -21,7 +21,7 @@ from fmnist.launch.locks import alone, check_free
 from fmnist.launch.machine import set_threads
 from fmnist.launch.manual import mistake
 from fmnist.launch.worker import train_group
-from fmnist.record.files import replacing
+from fmnist.program.files import replacing
 from fmnist.record.result import Outcome, check_directory, read_result
 from fmnist.sources.fetch import digest
 

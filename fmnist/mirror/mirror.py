@@ -10,6 +10,7 @@ from typing import Any
 
 from fmnist.config.schema import Config
 from fmnist.mirror import layers, projector, summaries
+from fmnist.program.files import sync_folder
 
 # The folders of a run that have events. Each is a run to TensorBoard, with a colour of its own: so the curves of
 # training and of validation have the same tags, stand in one chart and are told apart by their colour.
@@ -120,4 +121,4 @@ class Mirror:
         for part in self.waiting:
             if part != self.main or self.waiting[part]:
                 self._write(part, sync=True)
-            projector.sync(self.directory / part)
+            sync_folder(self.directory / part)

@@ -2,11 +2,11 @@
 
 import io
 import math
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from fmnist.program.files import replacing, sync_folder
 
 FOLDER = "projector"
 CONFIG = """embeddings {{
@@ -27,6 +27,7 @@ def write(directory: Path, points: Any, labels: Sequence[str], thumbnails: Any) 
     a folder with events."""
     folder = directory / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
+    sync_folder(directory)
     lines = ["\t".join(f"{number:.4g}" for number in point) for point in points.tolist()]
     _write(folder / "tensors.tsv", "\n".join(lines).encode())
     plain = [" ".join(str(label).split()) or "?" for label in labels]  # a line break would end the label
@@ -34,26 +35,11 @@ def write(directory: Path, points: Any, labels: Sequence[str], thumbnails: Any) 
     _write(folder / "sprite.png", sprite(thumbnails))
     config = CONFIG.format(name=f"{points.shape[1]} numbers", folder=FOLDER, side=max(thumbnails.shape[1:]))
     _write(directory / "projector_config.pbtxt", config.encode())
-    sync(folder)
 
 
 def _write(file: Path, content: bytes) -> None:
-    part = file.with_name(f"{file.name}.part")
-    with open(part, "wb") as stream:
+    with replacing(file, "wb") as stream:
         stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
-
-
-def sync(folder: Path) -> None:
-    """Make sure that the names in a folder are on the disk, where its file system can do that."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def sprite(thumbnails: Any) -> bytes:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fmnist import UserError
+from fmnist.program.files import naming, replacing
 from fmnist.program.packing import packed, unpacked
 from fmnist.program.reading import contents
-from fmnist.record.files import naming, replacing
 
 
 def find(directory: Path, which: str = "last") -> Path | None:

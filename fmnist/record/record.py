@@ -11,8 +11,8 @@ from typing import Any
 from fmnist.config.parse import config_hash, flat
 from fmnist.config.schema import Config
 from fmnist.mirror.mirror import Mirror
+from fmnist.program.files import naming, replacing
 from fmnist.program.version import commit, versions
-from fmnist.record.files import naming, replacing
 from fmnist.record.result import FACTS, defined, read_result, read_rows, write_result
 
 DECIDING = ("commit", "versions", "machine", "kernels")  # the bits of a run, beside its config and data

@@ -11,8 +11,8 @@ from typing import Any
 from fmnist import UserError
 from fmnist.config.parse import config_hash, flat, parse
 from fmnist.config.schema import AUGMENTATIONS, BEFORE, NOT_HASHED, WHOLE, Config, Kind, Knobs
+from fmnist.program.files import replacing
 from fmnist.program.reading import check_plain, contents, numeric, parsed
-from fmnist.record.files import replacing
 
 RENAMED = {"test/gaps": "test/holes"}  # tags of older records
 FACTS = ("epoch", "time")  # what a row has beside its metrics

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from fmnist import UserError
+from fmnist.program.files import replacing
 from fmnist.program.reading import gunzipped, numeric, parsed
-from fmnist.record.files import replacing
 from fmnist.report import records
 from fmnist.report.comparison import Result
 

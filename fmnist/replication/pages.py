@@ -6,7 +6,7 @@ from functools import cache
 
 from fmnist import ROOT
 from fmnist.config.schema import MODELS
-from fmnist.record.files import replacing
+from fmnist.program.files import replacing
 from fmnist.replication.archive import unpack
 from fmnist.replication.claims import CLAIMS, Claim
 from fmnist.replication.evidence import CLASSES, Runs, minus, over, studied

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fmnist.config.schema import SEEDS
-from fmnist.record.files import locked, replacing
+from fmnist.program.files import locked, replacing
 from fmnist.report.comparison import Comparison, Result, comparisons, once, read_one
 from fmnist.report.tables import Table, csv_knobs, csv_text, knob_cells, spread
 from fmnist.report.words import counted, in_words, natural, short

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist import UserError
-from fmnist.record.files import replacing
+from fmnist.program.files import replacing
 from fmnist.report import gallery
 from fmnist.report.comparison import Comparison, Configuration, Result, comparisons, read
 from fmnist.report.power import power

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fmnist import UserError
-from fmnist.record.files import LOCK, locked
+from fmnist.program.files import LOCK, locked
 from fmnist.record.result import read_result
 from fmnist.report.comparison import find
 from fmnist.report.page import Page, compose

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from fmnist import UserError
+from fmnist.program.files import replacing
 from fmnist.program.reading import opened
-from fmnist.record.files import replacing
 from fmnist.sources.idx import MOST, find_exactly
 from fmnist.sources.source import FILES, TEST, TRAIN
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fmnist import ROOT, UserError
-from fmnist.record.files import replacing
+from fmnist.program.files import replacing
 from fmnist.sources import sums
 from fmnist.sources.idx import File, find_exactly, read, read_file
 from fmnist.sources.mirrors import SOURCES

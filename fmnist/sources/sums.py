@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from fmnist.record.files import replacing
+from fmnist.program.files import replacing
 
 LEAST = 1_000_000  # bytes of a file whose sum is kept: less is summed in a millisecond
 MOST = 1000  # files that are kept, the newest

@@ -104,10 +104,13 @@ def _or_nan(metric: Callable[..., float], *given: Tensor) -> float:
 
 @contextmanager
 def as_warning(log: logging.Logger, name: str) -> Iterator[None]:
-    """Make a warning of what keeps something from being drawn or written. name: of what it is."""
+    """Make a warning of what keeps something from being drawn. name: of what it is. A fault of the disk is raised: the
+    run fails by it as by any other, and makes what is missing when it goes on."""
     try:
         yield
     except Exception as error:
+        if isinstance(error, OSError) and error.errno:  # Pillow's own have no number
+            raise
         log.warning(f"{name} could not be made: {type(error).__name__}: {error}")
 
 

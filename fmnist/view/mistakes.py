@@ -8,7 +8,7 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
-from fmnist.record.files import replacing
+from fmnist.program.files import replacing
 from fmnist.view.measure import Seen
 from fmnist.view.tally import Tally
 

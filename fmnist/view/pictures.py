@@ -14,7 +14,7 @@ from torch import Tensor
 from fmnist.data.dataset import as_input, derive
 from fmnist.nn.models import VAE, Autoencoder
 from fmnist.nn.step import evaluating
-from fmnist.record.files import replacing
+from fmnist.program.files import replacing
 from fmnist.view.board import Board
 from fmnist.view.measure import Seen, as_warning, codes
 

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from fmnist.launch.commands import command, near
-from fmnist.record.files import replacing
+from fmnist.program.files import replacing
 
 log = logging.getLogger(__name__)
 

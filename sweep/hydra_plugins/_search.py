@@ -22,8 +22,8 @@ from fmnist import UserError
 from fmnist.config.names import job_name
 from fmnist.launch.locks import alone
 from fmnist.launch.runs import writing_to
+from fmnist.program.files import replacing
 from fmnist.program.reading import check_plain, contents
-from fmnist.record.files import replacing
 
 FILE = "study.jsonl"
 LARGEST = 1 << 30  # bytes of that file

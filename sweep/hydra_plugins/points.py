@@ -24,8 +24,8 @@ from fmnist.config.schema import MODELS
 from fmnist.launch.locks import alone
 from fmnist.launch.progress import judged_by
 from fmnist.launch.runs import one_line, writing_to
+from fmnist.program.files import naming
 from fmnist.program.reading import check_plain
-from fmnist.record.files import naming
 from fmnist.report.words import in_words
 
 

@@ -26,7 +26,7 @@ from fmnist.config.schema import NOT_HASHED
 from fmnist.launch.commands import near
 from fmnist.launch.runs import LOG, correct, one_line, writing_to
 from fmnist.launch.trouble import of_a_kill, of_the_disk, trouble
-from fmnist.record.files import naming
+from fmnist.program.files import naming
 from fmnist.record.result import read_result
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from report.made_up import write_run
 from training import quick_disk  # noqa: F401 - a fixture that serves each test
 
 from fmnist import evaluate, figures
-from fmnist.record.files import locked, replacing
+from fmnist.program.files import locked, replacing
 from fmnist.replication.archive import MOST, pack, unpack
 from fmnist.report import __main__ as report
 from fmnist.report.leaderboard import LOCK, Leaderboard

@@ -15,7 +15,7 @@ from helpers import refuses, train_py
 from fmnist import ROOT
 from fmnist.launch.callbacks import _make
 from fmnist.launch.locks import LOCK, alone, check_free
-from fmnist.record.files import locked
+from fmnist.program.files import locked
 
 WHO = "process 12 on elsewhere, since 2026-11-26 09:16:16"
 HERE = os.uname().nodename
@@ -140,7 +140,7 @@ def test_several_may_ask_at_the_same_time(locks, tmp_path):
 
 def test_where_there_are_no_locks_nobody_is_kept_out_and_a_warning_says_so_once(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(fcntl, "flock", without_locks(fcntl.flock))
-    monkeypatch.setattr("fmnist.record.files._told", set())
+    monkeypatch.setattr("fmnist.program.files._told", set())
     with another(tmp_path):
         check_free(tmp_path)
         with alone(tmp_path):

@@ -10,8 +10,8 @@ from training import strict
 
 from fmnist.config.schema import MODELS as KINDS
 from fmnist.program import version
+from fmnist.program.files import replacing
 from fmnist.record import checkpoint
-from fmnist.record.files import replacing
 from fmnist.record.record import Record
 from fmnist.record.result import metrics_in_words
 from fmnist.speed.kernels import Kernels
@@ -69,7 +69,7 @@ def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     def crash(*_):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("fmnist.record.files.os.fsync", crash)
+    monkeypatch.setattr("fmnist.program.files.os.fsync", crash)
     with pytest.raises(OSError, match="full"):
         write("new")
     with pytest.raises(OSError, match="full"):

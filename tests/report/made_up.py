@@ -7,7 +7,7 @@ from dataclasses import asdict
 from helpers import make_config
 
 from fmnist.config.parse import config_hash
-from fmnist.record.files import replacing
+from fmnist.program.files import replacing
 from fmnist.report.comparison import comparisons, read
 from fmnist.report.page import pictures
 

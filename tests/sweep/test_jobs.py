@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from fmnist import ROOT
 from fmnist.config.parse import config_hash
 from fmnist.launch.locks import LOCK
-from fmnist.record.files import locked
+from fmnist.program.files import locked
 
 
 @pytest.fixture

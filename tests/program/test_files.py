@@ -10,8 +10,8 @@ import pytest
 from helpers import full_disk, make_config
 
 from fmnist import ROOT
+from fmnist.program.files import locked, naming, replacing
 from fmnist.record import checkpoint
-from fmnist.record.files import locked, naming, replacing
 from fmnist.record.record import Record
 
 
@@ -92,7 +92,7 @@ def test_a_file_system_without_locks_is_one_warning_whatever_is_locked(tmp_path,
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr("fcntl.flock", none)
-    monkeypatch.setattr("fmnist.record.files._told", set())
+    monkeypatch.setattr("fmnist.program.files._told", set())
     for name in ("sweep/run-0", "sweep/run-1", "sweep"):
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
         with locked(tmp_path / name / "train.log"):
@@ -105,7 +105,7 @@ WRITE = """
 import sys
 from pathlib import Path
 sys.prefix = ""  # the environment may lie where this locale cannot go
-from fmnist.record.files import replacing
+from fmnist.program.files import replacing
 with replacing(Path(sys.argv[1])) as file:
     file.write("0.9 \\u00b1 0.1 \\u2191")
 """
