@@ -35,6 +35,10 @@ ELSEWHERE = {
     "test_a_sweep_is_what_hydras_own_launcher_makes_of_it_and_uses_both_nodes",
     r"make tensorboard.*": "supply/test_supply.py:"
     "test_make_tensorboard_serves_this_machine_alone_and_prints_the_address",
+    r"python -m fmnist.board .*": "supply/test_supply.py:"  # it serves until it is ended
+    "test_make_tensorboard_serves_this_machine_alone_and_prints_the_address",
+    r"python -m fmnist.predict .*(\.jpg|FOLDER).*": "test_predict.py:"
+    "test_a_photograph_that_is_dark_on_light_is_said_to_be_turned_over_and_is_classified",
     r"make audit": "supply/test_audit.py:test_a_database_that_gives_no_answer_is_one_line_and_no_good_result",
     r"make fuzz": "fuzz/test_fuzz.py:test_a_reader_takes_its_corpus",
     r"make fuzz-layers": "speed/test_orders.py:test_layers_in_any_order_step_as_autograd_does",

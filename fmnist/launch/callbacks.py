@@ -119,6 +119,7 @@ class UpdateLeaderboard(Callback):
         text, whole = ending(self._leaderboard(config))
         print(text, end="\n" * bool(text))
         if not whole:
+            print("error: leaderboard.csv could not be written, all else is there", file=sys.stderr)
             raise SystemExit(1)
 
 

@@ -10,7 +10,8 @@ from fmnist import ESCAPES, UserError
 
 SHORT = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of memory; of open files, in this process or on this machine
 FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk that is full, or at its quota
-DISK = (*FULL, errno.EROFS, errno.EIO, errno.EINTR)  # also read-only, broken, interrupted as on NFS
+# A disk that is full, read-only, broken or, as NFS can be, interrupted; a machine with too many processes.
+MACHINE = (*FULL, errno.EROFS, errno.EIO, errno.EINTR, errno.EAGAIN)
 # What torch says where it raises no error of its own kind for it, and Python where there is no room for a thread.
 TOO_LITTLE = (
     "can't allocate memory", "Cannot allocate memory", "not enough memory", "out of memory", "std::bad_alloc",
@@ -54,9 +55,10 @@ def _too_large(error: BaseException) -> bool:
     return isinstance(error, MemoryError)
 
 
-def of_the_disk(text: str) -> bool:
-    """Whether a failed run's last words are the disk's: the run is not to blame, and with room it may train."""
-    return text.endswith(tuple(map(os.strerror, DISK)))
+def of_the_machine(text: str) -> bool:
+    """Whether a failed run's last words are of a disk, or of want of processes: the run is not to blame, and may train
+    another time."""
+    return text.endswith(tuple(map(os.strerror, MACHINE)))
 
 
 def died(how: str) -> str:

@@ -25,7 +25,7 @@ from fmnist import UserError
 from fmnist.config.schema import NOT_HASHED
 from fmnist.launch.commands import near
 from fmnist.launch.runs import LOG, correct, one_line, writing_to
-from fmnist.launch.trouble import of_a_kill, of_the_disk, trouble
+from fmnist.launch.trouble import of_a_kill, of_the_machine, trouble
 from fmnist.program.files import naming
 from fmnist.record.result import read_result
 
@@ -227,7 +227,7 @@ class OptunaSweeper(Sweeper):
             value = result.return_value if result.status == JobStatus.COMPLETED else None
             if value is None or not math.isfinite(value):
                 why = ": ".join([*([" ".join(run)] if run else []), reason(directory, result)])
-                if of_the_disk(why):
+                if of_the_machine(why):
                     return why
                 abandon(search, trial, f"the run of trial {trial.number} with another seed has failed")
                 search.tell_failed(trial, why)

@@ -1,12 +1,14 @@
 """Files that cannot be written are told in one line, whoever writes them."""
 
 import errno
+import os
 
 import pytest
 from hydra._internal import utils
 
 from fmnist.launch.manual import advising
 from fmnist.launch.runs import make_folder
+from fmnist.launch.trouble import of_the_machine, trouble
 
 
 @pytest.mark.parametrize("hidden", [False, True])
@@ -44,3 +46,10 @@ def test_the_names_of_new_folders_are_on_the_disk(tmp_path, monkeypatch):
     assert synced == [tmp_path / "there" / "new", tmp_path / "there"]
     make_folder(tmp_path / "there" / "new" / "run")
     assert len(synced) == 2
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EINTR, errno.EAGAIN])
+def test_a_trial_is_not_to_blame_for_a_disk_or_for_want_of_processes(number):
+    for names in ((), ("run/last.safetensors.part",)):
+        assert of_the_machine(trouble(OSError(number, os.strerror(number), *names)).text)
+    assert not of_the_machine(trouble(ValueError("loss is nan")).text)

@@ -203,7 +203,8 @@ def test_a_full_disk_does_not_end_a_sweep_and_is_named_at_its_end(tmp_path, monk
     with pytest.raises(SystemExit) as ended:
         callback.on_multirun_end(config)
     assert ended.value.code == 1  # the work is not whole
-    said = capsys.readouterr().out
+    said, error = capsys.readouterr()
+    assert error == "error: leaderboard.csv could not be written, all else is there\n"
     assert "0.5000" in said
     assert f"\nthe leaderboard cannot be written: {tmp_path}/leaderboard.csv.part: No space left on device\n" in said
 
