@@ -39,6 +39,8 @@ ELSEWHERE = {
     "test_make_tensorboard_serves_this_machine_alone_and_prints_the_address",
     r"python -m fmnist.predict .*(\.jpg|FOLDER).*": "test_predict.py:"
     "test_a_photograph_that_is_dark_on_light_is_said_to_be_turned_over_and_is_classified",
+    r"python -m fmnist.figures RUN": "test_figures.py:"
+    "test_of_a_classifier_it_writes_what_the_end_of_training_would_have_left",
     r"make audit": "supply/test_audit.py:test_a_database_that_gives_no_answer_is_one_line_and_no_good_result",
     r"make fuzz": "fuzz/test_fuzz.py:test_a_reader_takes_its_corpus",
     r"make fuzz-layers": "speed/test_orders.py:test_layers_in_any_order_step_as_autograd_does",

@@ -10,6 +10,7 @@ from fmnist import ROOT, UserError
 from fmnist.config.parse import parse
 from fmnist.launch.callbacks import own
 from fmnist.launch.runs import make_folder
+from fmnist.launch.trouble import trouble
 from fmnist.launch.worker import train_group
 
 RUNS = 4
@@ -25,9 +26,9 @@ def main(folder: str, *overrides: str) -> int:
         for directory in directories:
             make_folder(directory)  # as launchers do it
         outcomes = train_group(configs, directories)
-    except UserError as error:
-        print(f"error: {error}")
-        return 2
+    except (UserError, OSError) as error:
+        print(f"error: {trouble(error).text}")
+        return 2 if isinstance(error, UserError) else 1
     for outcome in outcomes:
         if outcome.error:
             print(f"error: {outcome.error}")

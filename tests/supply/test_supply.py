@@ -104,7 +104,7 @@ def test_make_tensorboard_serves_this_machine_alone_and_prints_the_address(tmp_p
     (run / "train").mkdir()
     (run / "train" / "events.out.tfevents.1.here").touch()
     with open(log, "wb") as out:
-        make = ["make", "-n", "tensorboard", f"LOGDIR={run}", "ARGS=--port=0"]
+        make = ["make", "--no-print-directory", "-n", "tensorboard", f"LOGDIR={run}", "ARGS=--port=0"]
         told = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True)
         command = told.stdout.splitlines()[-1]
         with subprocess.Popen(["sh", "-c", f"exec {command}"], cwd=ROOT, stdout=out, stderr=out) as process:
