@@ -3,7 +3,7 @@
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +18,7 @@ from fmnist.launch.machine import set_threads
 from fmnist.launch.progress import Progress
 from fmnist.launch.worker import train_group
 from fmnist.program.arguments import typed_path
-from fmnist.program.output import run_command
+from fmnist.program.output import as_json, run_command
 from fmnist.record import checkpoint
 from fmnist.record.result import Outcome, metrics_in_words, of_run, read_result, write_result
 from fmnist.report.comparison import find
@@ -87,16 +87,17 @@ class _Group:
         self.progress.remarked(printable(text))
 
 
-def extend(directories: Sequence[Path], epochs: int) -> list[Outcome]:
-    """Train runs on to so many epochs, those of one kind together; how each ended. Raises UserError where one cannot be
-    trained on, before anything is changed, and where another command trains one of them."""
+def extend(directories: Sequence[Path], epochs: int, say: Callable[[str], object] = print) -> list[Outcome]:
+    """Train runs on to so many epochs, those of one kind together; how each ended, which `say` is told at once. Raises
+    UserError where one cannot be trained on, before anything is changed, and where another command trains one of them.
+    """
     configs = [extended(directory, epochs) for directory in directories]
     outcomes: dict[int, Outcome] = {}
 
     def tell(run: int, outcome: Outcome) -> None:
         test = {tag: value for tag, value in outcome.metrics.items() if tag.startswith("test/")}
         text = f"failed: {outcome.error}" if outcome.error else metrics_in_words(test)
-        print(printable(f"{directories[run]}: {text}"))
+        say(printable(f"{directories[run]}: {text}"))
 
     with ExitStack() as held:
         for directory in directories:
@@ -132,18 +133,22 @@ def main() -> int:
         prog="python -m fmnist.extend",
         description="Train runs for more epochs than they were first given, in their own directories. Where the "
         "schedule does not depend on the last epoch, they end as if they had been given so many at once, bit for bit.",
-        epilog="example: python -m fmnist.extend outputs/2026-11-26/10-00-00 epochs=100",
+        epilog="examples: python -m fmnist.extend outputs/mine epochs=100; "
+        "python -m fmnist.extend outputs/seed+lr epochs=100 --json",
     )
     parser.add_argument("runs", type=typed_path, nargs="+", metavar="RUN", help="directories of runs, or of sweeps")
     parser.add_argument("epochs", type=_epochs, metavar="epochs=N", help="how many epochs the runs are to have in all")
+    parser.add_argument("--json", action="store_true", help="print how each run has ended as JSON, once all have")
     arguments = parser.parse_args()
     try:
         directories = find(arguments.runs)
         set_threads()
-        outcomes = extend(directories, arguments.epochs)
+        outcomes = extend(directories, arguments.epochs, (lambda _: None) if arguments.json else print)
     except UserError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         return 2
+    if arguments.json:
+        print(as_json({str(directory): asdict(own) for directory, own in zip(directories, outcomes, strict=True)}))
     return int(any(outcome.error for outcome in outcomes))
 
 

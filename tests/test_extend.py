@@ -1,5 +1,7 @@
 """fmnist.extend: more epochs for runs that were given fewer, solo and in stacks."""
 
+import json
+
 import pytest
 from helpers import assert_same_run, make_config, refuses, said
 
@@ -62,3 +64,8 @@ def test_the_command_line_says_what_it_wants(tmp_path, monkeypatch, capsys):
     status, printed, error = said(monkeypatch, capsys, main, directory, "epochs=2")
     assert status == 0, error
     assert "accuracy" in printed
+    status, printed, _ = said(monkeypatch, capsys, main, directory, "epochs=3", "--json")
+    assert status == 0
+    told = json.loads(printed)[str(directory)]
+    assert told["error"] is None
+    assert 0 <= told["metrics"]["test/accuracy"] <= 1
