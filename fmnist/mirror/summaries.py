@@ -13,6 +13,7 @@ from typing import Any
 from fmnist import UserError
 from fmnist.config.parse import flat
 from fmnist.config.schema import NOT_HASHED, Config, kind
+from fmnist.program.output import encodable
 from fmnist.program.reading import contents
 
 CURVES = ("train", "validation", "fit")  # what a row has of curves; each has a folder of its own
@@ -43,7 +44,7 @@ def knobs(config: Config, directory: Path) -> dict[str, bool | float | str]:
     for group in ("model", "data", "optim"):
         found[group] = found.pop(f"{group}.name")
     found |= {key: value for key, value in typed.items() if key in CHOICES and value != "null"}
-    return {key: value if isinstance(value, bool | int | float) else str(value)
+    return {key: value if isinstance(value, bool | int | float) else encodable(str(value))
             for key, value in found.items() if value is not None}  # fmt: skip
 
 
@@ -60,7 +61,7 @@ def of_config(config: Config, directory: Path, start: float) -> list[Any]:
         }
     return [
         custom_scalars(layout),  # type: ignore[no-untyped-call]
-        hparams.hparams_pb(knobs(config, directory), "/".join(directory.absolute().parts[-2:]), start),
+        hparams.hparams_pb(knobs(config, directory), encodable("/".join(directory.absolute().parts[-2:])), start),
         text("run", about(config, directory)),  # type: ignore[no-untyped-call]
     ]
 

@@ -47,6 +47,11 @@ def lenient_output(lost: type[OSError] = BrokenPipeError) -> None:
             setattr(sys, name, io.TextIOWrapper(raw, stream.encoding, "printable", line_buffering=lines))
 
 
+def encodable(text: str) -> str:
+    """Text for a file: a path's bytes that are no UTF-8 become question marks."""
+    return text.encode(errors="replace").decode()
+
+
 def as_json(value: Any) -> str:
     """Dicts, lists, texts and numbers as JSON; null for a number that is not defined."""
     return json.dumps(_defined(value), indent=1, ensure_ascii=False)

@@ -11,6 +11,7 @@ from math import floor, isfinite, isnan, log10
 from statistics import median_low
 from typing import Any
 
+from fmnist.program.output import encodable
 from fmnist.report.comparison import Comparison, Configuration
 from fmnist.report.intervals import Interval
 from fmnist.report.words import in_words, short, value_in_words
@@ -57,11 +58,6 @@ class Table:
         header, *body = [" & ".join(row) + r" \\" for row in rows]
         lines = [rf"\begin{{tabular}}{{{'l' * len(self.header)}}}", r"\toprule", header, r"\midrule", *body]
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def encodable(text: str) -> str:
-    """Text for a file: a path's bytes that are no UTF-8 become question marks."""
-    return text.encode(errors="replace").decode()
 
 
 def printable(text: str) -> str:

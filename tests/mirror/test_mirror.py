@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import os
 
 import pytest
 from helpers import MODELS, SMALL, events_of, make_config, rows_of
@@ -11,7 +12,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from fmnist.mirror.mirror import PARTS
-from fmnist.mirror.summaries import about
+from fmnist.mirror.summaries import about, of_config
 from fmnist.record.record import Record
 from fmnist.record.result import metrics_in_words, read_rows
 from fmnist.train import engine
@@ -204,3 +205,12 @@ def test_a_line_of_the_console_has_the_range_of_many_values():
     many = {f"gradient/{layer:03d}": 10.0**-layer for layer in range(1, 58)}
     assert metrics_in_words({"train/loss": 0.5} | many) == "train loss 0.5000  gradient 57 values from 1e-57 to 0.1"
     assert metrics_in_words(dict.fromkeys(many, math.nan)).startswith("gradient 001 undefined 002")
+
+
+def test_the_name_of_a_folder_may_be_no_utf8(tmp_path):
+    """As that of any folder with an accent is in a locale of ASCII alone."""
+    directory = tmp_path / os.fsdecode(b"na\xefve") / "run"
+    _, trial, _ = of_config(make_config(**MODELS["mlp"], **SMALL), directory, 0.0)
+    found = plugin_data_pb2.HParamsPluginData.FromString(trial.value[0].metadata.plugin_data.content)
+    assert found.session_start_info.group_name == "na?ve/run"
+    engine.fit([make_config(**MODELS["mlp"], **SMALL)], [directory])
