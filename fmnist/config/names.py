@@ -76,4 +76,5 @@ def _short(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    """A path may have bytes that are no UTF-8."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]

@@ -81,3 +81,10 @@ def test_other_numbers_and_other_lists_have_other_names(one, other, many, more):
 ])  # fmt: skip
 def test_what_is_typed_in_another_way_has_the_same_name(one, other):
     assert name_of(one) == name_of(other)
+
+
+@pytest.mark.parametrize("path", ["/a (b)\udcff", "/\ud800", "é"])
+def test_bytes_that_are_no_utf8_are_in_no_name(path):
+    words, others = ([quoted("data.dir", each), "seed=0,1"] for each in (path, path + "x"))
+    assert sweep_name(words).isascii()
+    assert sweep_name(words) != sweep_name(others)

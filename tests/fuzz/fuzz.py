@@ -148,7 +148,7 @@ def overrides(_: Path) -> Read:
     from fmnist.launch.commands import expanded, in_shell, quoted, quoted_anew
 
     def one(data: bytes) -> None:
-        text = data.decode(errors="surrogateescape")
+        text = data.replace(b"\0", b"").decode(errors="surrogateescape")  # which ends an argument
         words = text.split("\n")
         quoted_anew(words)
         in_shell(*expanded(words))
@@ -240,6 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reader", choices=READERS)
     parser.add_argument("--seconds", type=int, default=60, help="how long (default: 60)")
+    parser.add_argument("--seed", type=int, default=0, help="of what is tried; 0: by chance")
     parser.add_argument("--runs", type=int, help="how many inputs, instead")
     arguments = parser.parse_args()
     try:
@@ -263,8 +264,8 @@ def main() -> None:
     for seed, content in seeds(name).items():
         (known / seed).write_bytes(content)
     limit = f"-runs={arguments.runs}" if arguments.runs else f"-max_total_time={arguments.seconds}"
-    options = [limit, "-max_len=4096", "-timeout=120", "-rss_limit_mb=4096", "-print_final_stats=1", "-verbosity=0",
-               f"-artifact_prefix={KEPT / name}-"]  # fmt: skip
+    options = [limit, f"-seed={arguments.seed}", "-max_len=4096", "-timeout=120", "-rss_limit_mb=4096",
+               "-print_final_stats=1", "-verbosity=0", f"-artifact_prefix={KEPT / name}-"]  # fmt: skip
     words = CORPUS / f"{name}.dict"
     corpus = CORPUS / name
     atheris.Setup(
