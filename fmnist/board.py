@@ -13,13 +13,12 @@ from fmnist import UserError
 from fmnist.config.schema import kind
 from fmnist.mirror.mirror import EVENTS, Mirror
 from fmnist.program.arguments import typed_path
-from fmnist.program.output import run_command
+from fmnist.program.output import printable, run_command
 from fmnist.program.progress import progress
 from fmnist.program.reading import check_plain
 from fmnist.record.result import KEPT, of_run, read_result, read_rows
 from fmnist.report.__main__ import newest_sweep
 from fmnist.report.comparison import find, read
-from fmnist.report.tables import printable
 
 log = logging.getLogger(__name__)
 
@@ -110,23 +109,19 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help=again)
     parser.add_argument("--data", metavar="DIR", help="with --write: where the runs' data lie now, if they were moved")
     arguments, more = parser.parse_known_args()
-    try:
-        directories = arguments.directories or [_newest()]
-        if arguments.write:
-            return _write_all(find(directories), arguments.data)
-        runs = chosen(directories, arguments.best or None)
-        total = len(find(directories))
-        few = f": the {len(runs)} best of {total} runs (--best 0: all)" if len(runs) < total else ""
-        print(printable(f"{', '.join(map(str, directories))}{few}"))
-        with tempfile.TemporaryDirectory(prefix="fmnist-board-") as folder:
-            whole = len(directories) == 1 and not few and directories[0].resolve() != runs[0].resolve()
-            if not whole:
-                link(runs, Path(folder))
-            serve(directories[0] if whole else Path(folder), more)
-            return 0
-    except UserError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        return 2
+    directories = arguments.directories or [_newest()]
+    if arguments.write:
+        return _write_all(find(directories), arguments.data)
+    runs = chosen(directories, arguments.best or None)
+    total = len(find(directories))
+    few = f": the {len(runs)} best of {total} runs (--best 0: all)" if len(runs) < total else ""
+    print(printable(f"{', '.join(map(str, directories))}{few}"))
+    with tempfile.TemporaryDirectory(prefix="fmnist-board-") as folder:
+        whole = len(directories) == 1 and not few and directories[0].resolve() != runs[0].resolve()
+        if not whole:
+            link(runs, Path(folder))
+        serve(directories[0] if whole else Path(folder), more)
+        return 0
 
 
 def _newest() -> Path:

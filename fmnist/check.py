@@ -24,10 +24,9 @@ from fmnist import UserError
 from fmnist.config.parse import parse
 from fmnist.config.schema import Config
 from fmnist.launch.machine import available, cores, set_threads
-from fmnist.program.output import run_command
+from fmnist.program.output import printable, run_command
 from fmnist.program.packages import packages
 from fmnist.program.reading import memory
-from fmnist.report.tables import printable
 from fmnist.sources import present, sums
 
 SETS = ("avx2", "fma", "avx512f", "avx512bw", "avx512vbmi", "avx512_bf16", "amx_tile", "amx_int8", "asimd", "sve")

@@ -1,7 +1,6 @@
 """`python -m fmnist.compare`: two runs side by side: what differs, where their curves part, which is better."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,11 @@ from fmnist.finished.load import Asked, ask
 from fmnist.finished.pairs import not_comparable, tested, together
 from fmnist.program.arguments import typed_path
 from fmnist.program.files import replacing
-from fmnist.program.output import as_json, run_command
+from fmnist.program.output import as_json, printable, run_command
 from fmnist.report import pair
 from fmnist.report.comparison import Result
 from fmnist.report.gallery import FORMATS
-from fmnist.report.tables import Table, fixed, p_value, printable
+from fmnist.report.tables import Table, fixed, p_value
 from fmnist.report.words import counted, in_words, short, value_in_words
 
 EXAMPLES = """examples:
@@ -166,16 +165,12 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     arguments = parser.parse_args()
     runs = tuple(arguments.runs)
-    try:
-        if arguments.picture and arguments.picture.suffix not in FORMATS:
-            raise UserError(f"--picture must end in one of {', '.join(FORMATS)}, got {arguments.picture}")
-        if arguments.picture:
-            draw(runs, arguments.picture)
-        found = compare(runs, arguments.weights, arguments.data, arguments.pictures)
-        found["pictures"] = [*map(str, filter(None, [arguments.picture])), *found.get("pictures", [])]
-    except UserError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        return 2
+    if arguments.picture and arguments.picture.suffix not in FORMATS:
+        raise UserError(f"--picture must end in one of {', '.join(FORMATS)}, got {arguments.picture}")
+    if arguments.picture:
+        draw(runs, arguments.picture)
+    found = compare(runs, arguments.weights, arguments.data, arguments.pictures)
+    found["pictures"] = [*map(str, filter(None, [arguments.picture])), *found.get("pictures", [])]
     print(as_json(found) if arguments.json else text(found))
     return 0
 

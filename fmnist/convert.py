@@ -15,10 +15,9 @@ from fmnist import UserError
 from fmnist.launch.trouble import trouble
 from fmnist.program.arguments import typed_path
 from fmnist.program.files import naming
-from fmnist.program.output import run_command
+from fmnist.program.output import printable, run_command
 from fmnist.program.reading import contents
 from fmnist.record import checkpoint
-from fmnist.report.tables import printable
 
 TRUST = "these files must be your own: they are pickles, and torch's weights-only unpickler is trusted to run no code"
 

@@ -1,7 +1,6 @@
 """`python -m fmnist.ensemble`: averages of finished classifiers, and what each member adds."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -14,10 +13,10 @@ from fmnist.finished.ensembles import averages, contributions, members, said_by
 from fmnist.finished.load import Asked
 from fmnist.finished.tables import number, short_names
 from fmnist.program.arguments import positive, typed_path
-from fmnist.program.output import as_json, run_command
+from fmnist.program.output import as_json, printable, run_command
 from fmnist.report.comparison import Result, read
 from fmnist.report.summary import listed, not_counted
-from fmnist.report.tables import Table, printable
+from fmnist.report.tables import Table
 from fmnist.view.calibration import scores
 
 EXAMPLES = """examples:
@@ -151,12 +150,8 @@ def main() -> int:
     parser.add_argument("--save", type=typed_path, metavar="DIR", help="keep the average of the weights as a run")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     arguments = parser.parse_args()
-    try:
-        read_runs = read(arguments.runs)
-        found = ensemble(chosen(read_runs, arguments.best), arguments.data, arguments.save)
-    except UserError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        return 2
+    read_runs = read(arguments.runs)
+    found = ensemble(chosen(read_runs, arguments.best), arguments.data, arguments.save)
     found["not_counted"] = not_counted(read_runs)
     print(as_json(found) if arguments.json else "\n\n".join([text(found), *listed(found["not_counted"])]))
     return 0

@@ -3,7 +3,6 @@
 import argparse
 import os
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,10 +16,9 @@ from fmnist.finished.tables import of_one as table
 from fmnist.finished.tables import of_several
 from fmnist.nn.losses import Classification
 from fmnist.program.arguments import typed_path
-from fmnist.program.output import as_json, run_command
+from fmnist.program.output import as_json, printable, run_command
 from fmnist.record.result import defined
 from fmnist.report.summary import summarised, summary
-from fmnist.report.tables import printable
 from fmnist.sources import fetch
 from fmnist.train.restore import restore
 from fmnist.view.answers import answers
@@ -118,11 +116,7 @@ def main() -> None:
                         "calibration as PNG (one run)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     arguments = parser.parse_args()
-    try:
-        print(_answer(arguments))
-    except UserError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        sys.exit(2)
+    print(_answer(arguments))
 
 
 def _answer(arguments: argparse.Namespace) -> str:

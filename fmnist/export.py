@@ -22,9 +22,9 @@ from fmnist.formats.network import all_answers, answers, network
 from fmnist.nn.step import MEASURED, autocast, evaluating
 from fmnist.program.arguments import typed_path
 from fmnist.program.files import replacing
-from fmnist.program.output import run_command
+from fmnist.program.output import printable, run_command
 from fmnist.record.result import defined, read_result
-from fmnist.report.tables import Table, printable
+from fmnist.report.tables import Table
 from fmnist.train.restore import restore
 from fmnist.train.stack import Stack
 
@@ -227,10 +227,9 @@ def main() -> int:
     given = parser.parse_args()
     try:
         found = export(given.run, given.to, given.out, given.weights, given.data)
-    except UserError as error:
-        kept = ": nothing is kept" if isinstance(error, Unlike) else ""
-        print(printable(f"error: {error}{kept}"), file=sys.stderr)
-        return 1 if isinstance(error, Unlike) else 2
+    except Unlike as error:
+        print(printable(f"error: {error}: nothing is kept"), file=sys.stderr)
+        return 1
     print(json.dumps(found, indent=1) if given.json else in_words(found))
     return 0
 

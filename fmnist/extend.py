@@ -18,11 +18,10 @@ from fmnist.launch.machine import set_threads
 from fmnist.launch.progress import Progress
 from fmnist.launch.worker import train_group
 from fmnist.program.arguments import typed_path
-from fmnist.program.output import as_json, run_command
+from fmnist.program.output import as_json, printable, run_command
 from fmnist.record import checkpoint
 from fmnist.record.result import Outcome, metrics_in_words, of_run, read_result, write_result
 from fmnist.report.comparison import find
-from fmnist.report.tables import printable
 
 
 def extended(directory: Path, epochs: int) -> Config:
@@ -140,13 +139,9 @@ def main() -> int:
     parser.add_argument("epochs", type=_epochs, metavar="epochs=N", help="how many epochs the runs are to have in all")
     parser.add_argument("--json", action="store_true", help="print how each run has ended as JSON, once all have")
     arguments = parser.parse_args()
-    try:
-        directories = find(arguments.runs)
-        set_threads()
-        outcomes = extend(directories, arguments.epochs, (lambda _: None) if arguments.json else print)
-    except UserError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        return 2
+    directories = find(arguments.runs)
+    set_threads()
+    outcomes = extend(directories, arguments.epochs, (lambda _: None) if arguments.json else print)
     if arguments.json:
         print(as_json({str(directory): asdict(own) for directory, own in zip(directories, outcomes, strict=True)}))
     return int(any(outcome.error for outcome in outcomes))

@@ -15,11 +15,10 @@ from fmnist import UserError
 from fmnist.nn.models import VAE, Autoencoder
 from fmnist.program.arguments import typed_path
 from fmnist.program.files import replacing
-from fmnist.program.output import run_command
+from fmnist.program.output import printable, run_command
 from fmnist.program.reading import check_plain
 from fmnist.record.result import read_result
 from fmnist.report.gallery import FORMATS
-from fmnist.report.tables import printable
 from fmnist.train.restore import restore
 from fmnist.train.stack import Stack
 from fmnist.view.metrics import holes
@@ -80,9 +79,6 @@ def main() -> None:
             with replacing(arguments.out, "wb") as stream:
                 compare(artists).savefig(stream, dpi=110, format=arguments.out.suffix[1:])
             print(printable(str(arguments.out)))
-    except UserError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        sys.exit(2)
     except OSError as error:
         place = f"{error.filename}: {error.strerror}"
         print(printable(f"error: {place} (--folder and --out name other places)"), file=sys.stderr)

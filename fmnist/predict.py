@@ -18,9 +18,9 @@ from fmnist import UserError
 from fmnist.library.pictures import Images, files, read
 from fmnist.program.arguments import typed_path
 from fmnist.program.files import replacing
-from fmnist.program.output import run_command
+from fmnist.program.output import printable, run_command
 from fmnist.program.progress import progress
-from fmnist.report.tables import csv_text, printable
+from fmnist.report.tables import csv_text
 from fmnist.report.words import counted
 
 if TYPE_CHECKING:
@@ -200,11 +200,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="a list in JSON instead of CSV")
     parser.add_argument("--out", type=typed_path, metavar="FILE", help="write the table there, not to standard output")
     arguments = parser.parse_args()
-    try:
-        return _run(arguments)
-    except UserError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        return 2
+    return _run(arguments)
 
 
 def _run(arguments: argparse.Namespace) -> int:

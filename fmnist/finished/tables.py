@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from math import isnan, nan
 from typing import Any
 
+from fmnist.program.output import printable
 from fmnist.record.result import metrics_in_words
 from fmnist.report.summary import listed
-from fmnist.report.tables import Table, fixed, p_value, printable
+from fmnist.report.tables import Table, fixed, p_value
 from fmnist.report.words import counted
 
 NAMES = {"macro_f1": "macro F1", "top_2_accuracy": "top-2 accuracy", "log_loss": "log loss", "brier": "Brier score",

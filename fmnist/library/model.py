@@ -86,9 +86,8 @@ class Model:
     def probabilities(self, images: Any) -> np.ndarray:
         """The softmax of the outputs, (n, classes). With loss=report_rows the model gives a distribution over the
         images for each class: this is the share of each class, and depends on the other images, as `predict` does."""
-        couples = self._classification().couples_rows
-        found = [(output.log_softmax(-2) if couples else output).float().softmax(-1)[0]
-                 for output, *_ in self._outputs(images)]  # fmt: skip
+        criterion = self._classification()
+        found = [criterion.logits(output).float().softmax(-1)[0] for output, *_ in self._outputs(images)]
         return _joined(found, torch.zeros(0, len(self.names)))
 
     def reconstruct(self, images: Any) -> np.ndarray:

@@ -173,10 +173,14 @@ class Classification(Criterion):
         """CLASS_METRICS."""
         return {name: metric(output, labels) for name, metric in CLASS_METRICS.items()}
 
+    def logits(self, output: Tensor) -> Tensor:
+        """Numbers whose softmax over the classes is the probability of each. A softmax over the rows has p(row|class):
+        what follows is p(class|row)."""
+        return output.log_softmax(-2) if self.couples_rows else output
+
     def predict(self, output: Tensor) -> Tensor:
         """The class each example is taken for, (*runs, batch)."""
-        by_class = output.log_softmax(-2) if self.couples_rows else output
-        return by_class.max(-1).indices  # argmax is several times slower
+        return self.logits(output).max(-1).indices  # argmax is several times slower
 
 
 class Reconstruction(Criterion):

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from fmnist import UserError
+
 
 class _Output(io.FileIO):
     """A descriptor to print to. What it does not take for one of the `lost` reasons is lost."""
@@ -52,6 +54,11 @@ def encodable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
+def printable(text: str) -> str:
+    """Text for a terminal: on one line, without codes that would move its cursor or change its colours."""
+    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
+
+
 def as_json(value: Any) -> str:
     """Dicts, lists, texts and numbers as JSON; null for a number that is not defined."""
     return json.dumps(_defined(value), indent=1, ensure_ascii=False)
@@ -66,12 +73,15 @@ def _defined(value: Any) -> Any:
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:
-    """Run the main function of a command, and end the process with its status. A file that cannot be read or written
-    is one line and status 1."""
+    """Run the main function of a command, and end the process with its status. A mistake of the user is one line and
+    status 2, a file that cannot be read or written one line and status 1."""
     lenient_output()
     try:
         status = main() or 0
         print(end="", flush=True)
+    except UserError as error:
+        print(printable(f"error: {error}"), file=sys.stderr)
+        status = 2
     except OSError as error:
         _Output.lost = OSError  # it may be the output itself
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from fmnist import UserError
 from fmnist.program.arguments import typed_path
-from fmnist.program.output import run_command
+from fmnist.program.output import printable, run_command
 from fmnist.program.reading import check_plain
 from fmnist.report.page import report
-from fmnist.report.tables import printable
 from fmnist.report.watching import EVERY, watch
 
 LEAST, MOST = 0.1, 86_400.0  # seconds between two looks

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from fmnist import UserError
 from fmnist.program.files import replacing
-from fmnist.program.output import encodable
+from fmnist.program.output import encodable, printable
 from fmnist.report import gallery
 from fmnist.report.comparison import Comparison, Configuration, Result, comparisons, read
 from fmnist.report.power import power
-from fmnist.report.tables import Table, code, differences, escape, numbers, printable, spread, summary
+from fmnist.report.tables import Table, code, differences, escape, numbers, spread, summary
 from fmnist.report.words import counted, in_words, sentence, short, value_in_words
 
 if TYPE_CHECKING:

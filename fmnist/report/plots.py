@@ -14,10 +14,10 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
+from fmnist.program.output import printable
 from fmnist.report.axes import Scale
 from fmnist.report.comparison import Comparison, Configuration, Result
 from fmnist.report.intervals import Interval
-from fmnist.report.tables import printable
 from fmnist.report.words import PARTS, in_words, knob_in_words, metric_in_words, sentence
 
 STYLES: list[Any] = [  # colour, line, marker

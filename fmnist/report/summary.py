@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fmnist import UserError
+from fmnist.program.output import printable
 from fmnist.report.comparison import Configuration, Result, comparisons, read
-from fmnist.report.tables import Table, fixed, printable
+from fmnist.report.tables import Table, fixed
 
 
 def summarised(directories: Sequence[Path]) -> dict[str, Any]:

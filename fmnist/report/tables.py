@@ -11,7 +11,7 @@ from math import floor, isfinite, isnan, log10
 from statistics import median_low
 from typing import Any
 
-from fmnist.program.output import encodable
+from fmnist.program.output import encodable, printable
 from fmnist.report.comparison import Comparison, Configuration
 from fmnist.report.intervals import Interval
 from fmnist.report.words import in_words, short, value_in_words
@@ -52,21 +52,12 @@ class Table:
 
     def latex(self) -> str:
         """For LaTeX: a tabular with the rules of the package booktabs."""
-        rows = [[_one_line(cell).translate(LATEX) for cell in row] for row in [self.header, *self.rows]]
+        rows = [[" ".join(cell.split()).translate(LATEX) for cell in row] for row in [self.header, *self.rows]]
         for number in self.strong:
             rows[number + 1] = [rf"\textbf{{{cell}}}" if cell else "" for cell in rows[number + 1]]
         header, *body = [" & ".join(row) + r" \\" for row in rows]
         lines = [rf"\begin{{tabular}}{{{'l' * len(self.header)}}}", r"\toprule", header, r"\midrule", *body]
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def printable(text: str) -> str:
-    """Text for a terminal: on one line, without codes that would move its cursor or change its colours."""
-    return "".join(sign if sign.isprintable() else "?" for sign in _one_line(text))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _width(text: str) -> int:

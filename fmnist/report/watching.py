@@ -6,10 +6,10 @@ from pathlib import Path
 
 from fmnist import UserError
 from fmnist.program.files import LOCK, locked
+from fmnist.program.output import printable
 from fmnist.record.result import read_result
 from fmnist.report.comparison import find
 from fmnist.report.page import Page, compose
-from fmnist.report.tables import printable
 
 EVERY = 5.0  # seconds between two looks
 SHARE = 0.2  # of the time, at most, goes into looking and drawing

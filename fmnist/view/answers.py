@@ -59,7 +59,7 @@ def answers(stack: Seen, part: str, split: Split, pictures: bool = False) -> lis
     """What each run of a stack says of a split, by the same noise as `Stack.measure`. pictures: whether to keep what
     autoencoders make of the images."""
     stack.start_noise(part)
-    classifies = isinstance(stack.criterion, Classification)
+    criterion = stack.criterion if isinstance(stack.criterion, Classification) else None
     metrics: dict[str, list[Tensor]] = {}
     kept: list[Tensor] = []
     for output, x, labels in outputs(
@@ -68,9 +68,8 @@ def answers(stack: Seen, part: str, split: Split, pictures: bool = False) -> lis
         found = stack.criterion.metrics(output, x, labels) | stack.criterion.evaluation_only(output, x, labels)
         for name, metric in found.items():
             metrics.setdefault(name, []).append(metric.cpu())
-        if classifies:
-            # where a softmax over the rows is trained, it gives p(row | class), and what follows p(class | row)
-            kept.append((output.log_softmax(-2) if stack.criterion.couples_rows else output).cpu())
+        if criterion:
+            kept.append(criterion.logits(output).cpu())
         elif pictures:
             kept.append(_pixels(output).cpu())
     runs, labels = range(len(stack.configs)), split.labels.cpu()
@@ -78,8 +77,8 @@ def answers(stack: Seen, part: str, split: Split, pictures: bool = False) -> lis
     own = torch.cat(kept, -2) if kept else None
     return [
         Answers(labels, {name: metric[run] for name, metric in whole.items()},
-                own[run] if own is not None and classifies else None,
-                own[run] if own is not None and not classifies else None)
+                own[run] if own is not None and criterion else None,
+                own[run] if own is not None and not criterion else None)
         for run in runs
     ]  # fmt: skip
 

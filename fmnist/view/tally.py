@@ -9,10 +9,10 @@ from torch import Tensor
 from fmnist.data.dataset import Split
 from fmnist.nn.losses import Classification
 from fmnist.nn.step import outputs
+from fmnist.view.calibration import BINS
 from fmnist.view.measure import Seen
 
 THRESHOLDS = 51  # of a curve of precision by recall, from 0 to 1
-BINS = 15  # of confidence
 WORST = 24  # mistakes that are kept
 
 
@@ -58,8 +58,7 @@ def tally(stack: Seen, split: Split) -> Tally:
     )
     first = 0
     for output, _, labels in outputs(stack.model, stack.criterion, x, split.labels, stack.common.precision):
-        scores = output.log_softmax(-2) if stack.criterion.couples_rows else output
-        probability = scores.double().softmax(-1).nan_to_num(0.0)
+        probability = stack.criterion.logits(output).double().softmax(-1).nan_to_num(0.0)
         _count(seen, probability, stack.criterion.predict(output), labels, first)
         first += len(labels)
     return seen

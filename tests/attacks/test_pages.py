@@ -8,10 +8,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from report.made_up import change, change_config, leave_mistakes, weigh, write_run
 
+from fmnist.program.output import printable
 from fmnist.report.leaderboard import Leaderboard
 from fmnist.report.page import SCRIPT, report
 from fmnist.report.page import html as page_of
-from fmnist.report.tables import Table, code, escape, printable
+from fmnist.report.tables import Table, code, escape
 
 TAGS = {"h1", "h2", "h3", "p", "strong", "code", "table", "thead", "tbody", "tr", "th", "td", "img"}
 TOKENS = [
