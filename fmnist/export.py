@@ -206,7 +206,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fmnist.export",
         description="A finished run's network for others. It is kept only if it gives what the run itself gives,\n"
-        f"to {LARGEST:g}, for all its test images.",
+        f"to {LARGEST:g}, or to that share of the largest answer above 1, for all its test images.",
         epilog="examples:\n"
         "  python -m fmnist.export outputs/mine                        outputs/mine/export/model.onnx\n"
         "  python -m fmnist.export outputs/mine --to torch             a script of torch.nn alone, with its weights\n"
