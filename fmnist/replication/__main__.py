@@ -144,24 +144,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parse(arguments)
     same = True
     overrides = [*asked.overrides, *(["dry_run=true"] if asked.dry_run else [])]
-    try:
-        for part in [] if asked.pages else asked.parts:
-            directories = {}
-            for study in CLAIMS[part].studies if asked.seeds else STUDIES[part]:
-                directories[study] = train(study, asked.seeds, overrides)
-                if not (asked.dry_run or asked.seeds):
-                    keep(study, directories[study])
-            if asked.seeds and not asked.dry_run:
-                same &= retest(part, directories, asked.seeds)
-        if not (asked.dry_run or asked.seeds):
-            kept.cache_clear()
-            print("\n".join(write_pages()))
-            print("pages: docs/report/index.md")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    for part in [] if asked.pages else asked.parts:
+        directories = {}
+        for study in CLAIMS[part].studies if asked.seeds else STUDIES[part]:
+            directories[study] = train(study, asked.seeds, overrides)
+            if not (asked.dry_run or asked.seeds):
+                keep(study, directories[study])
+        if asked.seeds and not asked.dry_run:
+            same &= retest(part, directories, asked.seeds)
+    if not (asked.dry_run or asked.seeds):
+        kept.cache_clear()
+        print("\n".join(write_pages()))
+        print("pages: docs/report/index.md")
     return int(not same)
 
 

@@ -54,25 +54,21 @@ def main() -> None:
     often = f"keep it up to date until no command trains there any more; seconds between two looks: {EVERY:g}"
     parser.add_argument("--watch", nargs="?", const=f"{EVERY:g}", metavar="SECONDS", help=often)
     arguments = parser.parse_args()
-    try:
-        every = _seconds(arguments)
-        directories = arguments.directories or [newest_sweep()]
-        shared = Path(os.path.commonpath([d.resolve() for d in directories]))
-        if not arguments.output:
-            check_plain(shared, ["report"])
-        output = arguments.output or shared / "report"
-        command = shlex.join(["python", "-m", "fmnist.report", *sys.argv[1:]])
-        if not arguments.directories:
-            print(printable(f"the newest sweep: {directories[0]}"))
-            command += f" {shlex.quote(str(directories[0]))}"
-        given = directories, output, arguments.baseline, command
-        if every is None:
-            print(*report(*given), sep="\n")
-        else:
-            watch(*given, every, partial(print, flush=True))
-    except UserError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        sys.exit(2)
+    every = _seconds(arguments)
+    directories = arguments.directories or [newest_sweep()]
+    shared = Path(os.path.commonpath([d.resolve() for d in directories]))
+    if not arguments.output:
+        check_plain(shared, ["report"])
+    output = arguments.output or shared / "report"
+    command = shlex.join(["python", "-m", "fmnist.report", *sys.argv[1:]])
+    if not arguments.directories:
+        print(printable(f"the newest sweep: {directories[0]}"))
+        command += f" {shlex.quote(str(directories[0]))}"
+    given = directories, output, arguments.baseline, command
+    if every is None:
+        print(*report(*given), sep="\n")
+    else:
+        watch(*given, every, partial(print, flush=True))
     print(printable(f"report: {os.path.relpath(output / 'index.html')}"))
 
 

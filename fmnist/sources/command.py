@@ -6,7 +6,6 @@ import re
 import sys
 from pathlib import Path
 
-from fmnist import UserError
 from fmnist.program.arguments import typed_path
 from fmnist.sources import fetch
 from fmnist.sources.idx import read
@@ -25,14 +24,10 @@ then
 def main() -> None:
     """The command line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        if sys.argv[1:2] == ["convert"]:
-            _convert(sys.argv[2:])
-        else:
-            _verify(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    if sys.argv[1:2] == ["convert"]:
+        _convert(sys.argv[2:])
+    else:
+        _verify(sys.argv[1:])
 
 
 def _verify(words: list[str]) -> None:

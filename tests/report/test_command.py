@@ -16,7 +16,8 @@ from fmnist.report.tables import spread
 
 
 def command(*arguments, cwd):
-    code = "import sys; from fmnist.report.__main__ import main; main(); print('torch' in sys.modules)"
+    code = "import sys; from fmnist.report.__main__ import main, run_command\n"
+    code += "try: run_command(main)\nfinally: print('torch' in sys.modules)"
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *map(str, arguments)], cwd=cwd, capture_output=True, text=True,
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
@@ -50,7 +51,7 @@ def test_a_mistake_is_one_line_and_status_2(arguments, words, tmp_path):
     write_run(tmp_path / "run", 0.5)
     done = command(*arguments, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stdout == ""
+    assert done.stdout == "False\n"
     assert done.stderr.startswith("error: ")
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -236,13 +236,8 @@ def test_command_prints_the_verified_files() -> None:
 
 
 def test_command_refuses_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["data", "/no/such/folder"])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err == "error: data.dir must be an existing folder, got '/no/such/folder'\n"
+    line = "error: data.dir must be an existing folder, got '/no/such/folder'\n"
+    assert said(monkeypatch, capsys, main, "/no/such/folder") == (2, "", line)
 
 
 def test_command_ends_without_a_traceback_after_ctrl_c(

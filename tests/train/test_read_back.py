@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from helpers import make_config, rows_of, tiny
+from helpers import make_config, rows_of, said, tiny
 from training import KINDS
 
 from fmnist import evaluate as evaluation
@@ -103,11 +103,10 @@ def test_a_run_whose_data_have_gone_is_read_and_only_what_needs_them_says_so(tmp
     report.main()
     assert (tmp_path / "runs" / "report" / "index.html").exists()
     capsys.readouterr()
-    for command, main in (("evaluate", evaluation.main), ("figures", figures.main)):
-        monkeypatch.setattr("sys.argv", [command, str(tmp_path / "runs" / "one")])
-        with pytest.raises(SystemExit, match="2"):
-            main()
-        (line,) = capsys.readouterr().err.splitlines()
+    for main in (evaluation.main, figures.main):
+        status, _, line = said(monkeypatch, capsys, main, tmp_path / "runs" / "one")
+        assert status == 2
+        assert line.count("\n") == 1
         assert line.startswith(
             f"error: data.dir must be an existing folder, got {str(tmp_path / 'data')!r}: --data DIR"
         )
