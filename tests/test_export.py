@@ -53,6 +53,9 @@ CASES = {
         "noise": 0.2,
     },
     "autoencoder, layer": {"model": "autoencoder", **NARROW, ACTIVATION: "tanh", "norm": "layer"},
+    "gated": {**NARROW, ACTIVATION: "identity", "gate": "sigmoid", "norm": "batch", "dropout": 0.1},
+    "gated, deep": {"model": "deep", "model.depth": 5, ACTIVATION: "silu", "gate": "identity", "skip": True},
+    "gated autoencoder": {"model": "autoencoder", **NARROW, "gate": "gelu", "norm": "layer", "skip": True},
     "vae": {"model": "vae", **NARROW},
     "vae, batch": {"model": "vae", **NARROW, ACTIVATION: "gelu", "norm": "batch", "skip": True, "model.latent": 2},
 }

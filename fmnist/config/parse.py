@@ -21,6 +21,7 @@ from fmnist.config.schema import (
     ASIDE,
     AUGMENTATIONS,
     GROUPS,
+    LATER,
     LAYERS,
     NOT_HASHED,
     AnomalyConfig,
@@ -34,8 +35,12 @@ from fmnist.config.schema import (
 
 def config_hash(config: Config) -> str:
     """12 hex digits that two configs share exactly when they ask for the same run."""
-    left_out = NOT_HASHED if config.debug else (*NOT_HASHED, "debug")  # without it a run is what it was before
-    plain = {key: value for key, value in asdict(config).items() if key not in left_out}
+    plain = {key: value for key, value in asdict(config).items() if key not in NOT_HASHED}
+    for name in LATER:
+        group, _, knob = name.rpartition(".")
+        part = plain[group] if group else plain
+        if not part.get(knob):
+            part.pop(knob, None)
     if config.data.name == "fashion":  # checksums pin its contents, so its folder does not matter
         plain["data"] = {key: value for key, value in plain["data"].items() if key != "dir"}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
@@ -202,7 +207,7 @@ def _not_for(config: Config) -> list[tuple[str, Any, str]]:
     else:
         found.append(("augment.mixup", config.augment.get("mixup"), "it is for classifiers"))
     if len(of.widths(config.model, 1, 1)) == 2:
-        given = [(name, getattr(config, name)) for name in ("dropout", "norm", "skip")]
+        given = [(name, getattr(config, name)) for name in ("dropout", "norm", "skip", "gate")]
         given.append(("watch", config.watch if config.watch == "inputs" else None))
         found += [(name, value, "it has no hidden layer") for name, value in given]
     return found

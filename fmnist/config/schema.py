@@ -236,6 +236,7 @@ class Knobs:
     batch_norm: bool | None = None
     skip: bool | None = None
     skip_scale: str = knob("depth", ("depth", "none"), before="none")
+    gate: str | None = knob(None, ACTIVATIONS)
     loss: str | None = None
     label_smoothing: float | None = knob(None, FRACTION, per_run=True)
     augment: dict[str, float | None] = knob({})
@@ -281,6 +282,9 @@ class Config(Knobs):
 
 # Knobs that came later, each with the value that says what older runs did.
 BEFORE = {f.name: f.metadata["before"] for f in fields(Knobs) if f.metadata.get("before") is not None}
+# The run of a config in which these are unset is what it was before there were any: then they are not hashed. A knob of
+# a group stands here as "model.NAME".
+LATER = ("debug", "gate")
 # These say how and where a run is carried out, not what it computes.
 NOT_HASHED = ("device", "log_every", "save_every", "until", "figures", "histograms", "profile")
 # These stand among the knobs, but are about the command: they are no part of a config.

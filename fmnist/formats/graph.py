@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fmnist import UserError
 from fmnist.formats.weights import as_texts
-from fmnist.nn.layers import Residual
+from fmnist.nn.layers import Gated, Residual
 from fmnist.nn.models import VAE, Autoencoder
 from fmnist.program.files import replacing
 
@@ -86,6 +86,11 @@ def _(layer: nn.LayerNorm, nodes: Nodes, x: str) -> str:
 def _(layer: Residual, nodes: Nodes, x: str) -> str:
     shortcut = x if layer.projection is None else rule(layer.projection, nodes, x)
     return str(nodes.add("Add", shortcut, rule(layer.inner, nodes, x)))
+
+
+@rule.register
+def _(layer: Gated, nodes: Nodes, x: str) -> str:
+    return str(nodes.add("Mul", rule(layer.inner, nodes, x), rule(layer.gate, nodes, x)))
 
 
 @rule.register

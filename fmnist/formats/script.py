@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from fmnist import UserError
-from fmnist.nn.layers import Residual
+from fmnist.nn.layers import Gated, Residual
 from fmnist.nn.models import VAE, Autoencoder
 
 # The arguments of torch.nn's layers as one writes them; those that are left out have torch's own defaults.
@@ -29,6 +29,18 @@ class Residual(nn.Module):
 
     def forward(self, x):
         return (x if self.projection is None else self.projection(x)) + self.inner(x)
+'''
+GATED = '''
+
+class Gated(nn.Module):
+    """What the inner layers make of x times what the gate's layers make of it."""
+
+    def __init__(self, inner, gate):
+        super().__init__()
+        self.inner, self.gate = inner, gate
+
+    def forward(self, x):
+        return self.inner(x) * self.gate(x)
 '''
 AUTOENCODER = '''
 
@@ -62,7 +74,8 @@ def script(network: nn.Module, says: str, classes: Sequence[str], weights: str, 
     """A file that defines `model`, and CLASSES where there are any. says: its docstring. classes: their names. weights:
     the name of the safetensors file beside it. dtype: of its numbers, as "float32". Raises UserError where a layer is
     not one of torch.nn's."""
-    needed = RESIDUAL if any(isinstance(layer, Residual) for layer in network.modules()) else ""
+    has = {type(layer) for layer in network.modules()}
+    needed = (RESIDUAL if Residual in has else "") + (GATED if Gated in has else "")
     if isinstance(network, Autoencoder | VAE):
         needed += VARIATIONAL if isinstance(network, VAE) else AUTOENCODER
         name = "VAE" if isinstance(network, VAE) else "Autoencoder"
@@ -83,7 +96,9 @@ def _code(layer: nn.Module, indent: int = 0) -> str:
     """The expression that makes a layer. A Sequential has a line for each of its linear layers with what follows."""
     if isinstance(layer, Residual):
         projection = "" if layer.projection is None else f", {_code(layer.projection)}"
-        return f"Residual(nn.Sequential({', '.join(map(_code, _inner(layer.inner)))}){projection})"
+        return f"Residual({_on_one_line(layer.inner)}{projection})"
+    if isinstance(layer, Gated):
+        return f"Gated({_on_one_line(layer.inner)}, {_on_one_line(layer.gate)})"
     if type(layer).forward is nn.Sequential.forward:
         space = "\n" + " " * indent
         return f"nn.Sequential({''.join(f'{space}    {line},' for line in _lines(layer))}{space})"
@@ -93,15 +108,15 @@ def _code(layer: nn.Module, indent: int = 0) -> str:
     raise UserError(f"torch.nn has no layer for {name}: --to onnx and --to safetensors need none")
 
 
-def _inner(layer: nn.Module) -> list[nn.Module]:
-    return [*layer.children()]
+def _on_one_line(sequential: nn.Module) -> str:
+    return f"nn.Sequential({', '.join(map(_code, sequential.children()))})"
 
 
 def _lines(sequential: nn.Module) -> list[str]:
     """The layers, a linear one and what follows it on one line. Equal lines that follow one another become one."""
     groups: list[list[str]] = []
     for layer in sequential.children():
-        if not groups or isinstance(layer, nn.Linear | Residual):
+        if not groups or isinstance(layer, nn.Linear | Residual | Gated):
             groups.append([])
         groups[-1].append(_code(layer))
     lines = []

@@ -76,9 +76,9 @@ def widths(config: Config) -> list[int]:
 
 
 def parameters(config: Config) -> int:
-    """Weights of a model, nearly: what switches and other data add or take is left out."""
-    sizes = widths(config)
-    return sum(a * b + b for a, b in pairwise(sizes))
+    """Weights of a model, nearly: what switches but the gate and other data add or take is left out."""
+    counts = [a * b + b for a, b in pairwise(widths(config))]
+    return sum(counts) + (sum(counts[:-1]) if config.gate else 0)
 
 
 def rows(config: Config) -> tuple[int, int]:
@@ -100,7 +100,8 @@ def beside(config: Config) -> float:
     """Seconds of a core that a whole run, or a stack of such runs, takes beside its products: they are what counts in
     many thin layers. Nothing for a GPU."""
     layers = len(widths(config)) - 1
-    return steps(config) * (STEP + layers * (LAYER + (NORM if config.norm else 0.0)))
+    of_each = LAYER * (2 if config.gate else 1) + (NORM if config.norm else 0.0)
+    return steps(config) * (STEP + layers * of_each)
 
 
 def bound(config: Config) -> float:
@@ -127,7 +128,7 @@ def memory(config: Config) -> float:
     """Bytes that a run adds to its stack: states, and the activations of a batch or of a chunk of evaluation."""
     train, _ = rows(config)
     batch = min(config.batch_size or train, train)
-    inner = sum(widths(config)[1:])
+    inner = sum(widths(config)[1:]) * (3 if config.gate else 1)  # F, G and F * G
     activations = max(PASSES * min(batch, CHUNK) * inner, 2 * CHUNK * inner)
     numbers = STATES * parameters(config) + activations + batch * size(config).pixels
     return float(_bytes(config) * numbers)

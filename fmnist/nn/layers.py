@@ -204,6 +204,18 @@ class Residual(nn.Module):
         return y
 
 
+class Gated(nn.Module):
+    """y = F(x) * G(x), elementwise (Dauphin et al. 2017): F and G, the gate, give the same shape."""
+
+    def __init__(self, inner: nn.Module, gate: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.gate = inner, gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.inner(x) * self.gate(x)
+        return y
+
+
 # The report's weights by depth, (mean, standard deviation); deeper layers go on with the last.
 REPORT_WEIGHTS = ((0.0, 0.05), (0.1, 0.08), (0.2, 0.03))
 

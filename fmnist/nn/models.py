@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fmnist.config.schema import Config, imported, kind
-from fmnist.nn.layers import Activation, BatchNorm, Dropout, LayerNorm, Linear, Residual
+from fmnist.nn.layers import Activation, BatchNorm, Dropout, Gated, LayerNorm, Linear, Residual
 from fmnist.nn.noise import Corrupt, Noise
 
 NORMS: dict[str, Callable[..., nn.Module]] = {"batch": BatchNorm, "layer": LayerNorm}
@@ -28,6 +28,7 @@ class Parts:
     dropout_rescale: bool = True
     norm: str | None = None
     skip: bool = False
+    gate: str | None = None
     noise_deviation: Sequence[float] | None = None
     mask: Sequence[float] | None = None
     runs: tuple[int, ...] = ()
@@ -45,7 +46,7 @@ class Parts:
 
         return cls(
             getattr(common.model, "activation", "relu"), per_run("dropout"), common.dropout_rescale, common.norm,
-            bool(common.skip), per_run("noise"), per_run("mask"), (len(configs),), noise, factory,
+            bool(common.skip), common.gate, per_run("noise"), per_run("mask"), (len(configs),), noise, factory,
         )  # fmt: skip
 
     def linear(self, inputs: int, outputs: int) -> Linear:
@@ -59,17 +60,23 @@ class Parts:
         return [Corrupt(self.noise_deviation, self.mask, self.noise)]
 
     def hidden(self, inputs: int, outputs: int, skip: bool = True, activation: str | None = None) -> list[nn.Module]:
-        """One hidden layer: product, normalisation, activation, dropout; with a skip connection around it."""
-        name = activation or self.activation
+        """One hidden layer: product, normalisation, activation, gate, dropout; with a skip connection around it."""
         layers: list[nn.Module] = [self.linear(inputs, outputs)]
         if self.norm is not None:
             layers.append(NORMS[self.norm](outputs, self.runs, **self.factory))
-        layers.append(nn.Identity() if name == "identity" else Activation(name))
+        layers.append(_activation(activation or self.activation))
+        if self.gate is not None:
+            gate = nn.Sequential(self.linear(inputs, outputs), _activation(self.gate))
+            layers = [Gated(nn.Sequential(*layers), gate)]
         if self.dropout is not None:
             layers.append(Dropout(self.dropout, self.noise, self.dropout_rescale))
         if not (self.skip and skip):
             return layers
         return [Residual(nn.Sequential(*layers), None if inputs == outputs else self.linear(inputs, outputs))]
+
+
+def _activation(name: str) -> nn.Module:
+    return nn.Identity() if name == "identity" else Activation(name)
 
 
 class MLP(nn.Sequential):

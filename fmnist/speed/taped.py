@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fmnist.nn.layers import Activation, Dropout, Linear, Residual
+from fmnist.nn.layers import Activation, Dropout, Gated, Linear, Residual
 from fmnist.nn.losses import Criterion
 from fmnist.nn.models import VAE, Autoencoder, Encoded
 from fmnist.nn.noise import Corrupt
@@ -102,9 +102,11 @@ def multiplies_only(model: nn.Module) -> bool:
     if by_autograd(model):
         return False
     if isinstance(model, nn.Sequential):
-        return multiplies_only(model[0])
+        return len(model) > 0 and multiplies_only(model[0])
     if isinstance(model, Residual):
         return model.projection is not None and multiplies_only(model.inner)
+    if isinstance(model, Gated):
+        return multiplies_only(model.inner) and multiplies_only(model.gate)
     return isinstance(model, Linear)
 
 
@@ -216,6 +218,30 @@ def _(layer: Residual, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
         if dx is None or straight is None:
             return None
         tape(dx.add_, straight)
+        return dx
+
+    return y, back
+
+
+@rule.register
+def _(layer: Gated, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
+    tape.keep(x)
+    inner, inner_back = write(layer.inner, tape, x)
+    tape.keep(inner)
+    gate, gate_back = write(layer.gate, tape, x)
+    tape.keep(gate)
+    y = tape.like(max(inner, gate, key=Tensor.dim))
+    tape(torch.mul, inner, gate, out=y)
+
+    def back(g: Tensor) -> Tensor | None:
+        of_gate = tape.like(g)
+        tape(torch.mul, g, inner, out=of_gate)
+        tape(g.mul_, gate)
+        dx: Tensor | None = inner_back(g)
+        through_gate = gate_back(of_gate)
+        if dx is None or through_gate is None:
+            return None
+        tape(dx.add_, through_gate)
         return dx
 
     return y, back

@@ -4,7 +4,7 @@ from collections.abc import Generator
 
 from torch import nn
 
-from fmnist.nn.layers import Linear, Residual
+from fmnist.nn.layers import Gated, Linear, Residual
 
 Node = tuple[str, str, list[str], str]  # name, in which "/" makes groups; operation; nodes before it; shape in words
 
@@ -22,6 +22,8 @@ def _layers(module: nn.Module, path: str, before: str) -> Generator[Node, None, 
         own = f"{path}{number:02d}_{_operation(layer)}" if name.isdigit() else f"{path}{name}"
         if isinstance(layer, Residual):
             before = yield from _residual(layer, own, before)
+        elif isinstance(layer, Gated):
+            before = yield from _gated(layer, own, before)
         elif isinstance(layer, nn.Sequential):
             before = yield from _layers(layer, f"{own}/", before)
         else:
@@ -37,6 +39,13 @@ def _residual(layer: Residual, own: str, before: str) -> Generator[Node, None, s
         yield shortcut, "Linear", [before], _shape(layer.projection)
     yield f"{own}/sum", "Add", [shortcut, inner], ""
     return f"{own}/sum"
+
+
+def _gated(layer: Gated, own: str, before: str) -> Generator[Node, None, str]:
+    inner = yield from _layers(layer.inner, f"{own}/", before)
+    gate = yield from _layers(layer.gate, f"{own}/gate/", before)
+    yield f"{own}/product", "Mul", [inner, gate], ""
+    return f"{own}/product"
 
 
 def _operation(layer: nn.Module) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fmnist.data.dataset import as_input
-from fmnist.nn.layers import Activation, Linear
+from fmnist.nn.layers import Activation, Gated, Linear
 from fmnist.view.measure import Seen
 from fmnist.view.watch import ROWS, _left_alone, _slope
 
@@ -18,12 +18,17 @@ BARS = 30  # of a histogram
 def histograms(stack: Seen) -> list[dict[str, Any]]:
     """For each run "histograms", by tag [smallest, largest, counts], and "by layer", by tag a number of each layer.
 
-    Layers are numbered from the input on. A unit is dead if its activation is 0 for all rows of the batch.
+    Layers are numbered from the input on; a gate counts as the one after that which it gates. Activations of a gated
+    layer are those behind its gate. A unit is dead if its activation is 0 for all rows of the batch.
     """
     train, model = stack.dataset.train, stack.model
     x, labels = as_input(train.images[:ROWS], stack.dtype), train.labels[:ROWS]
     linear = [layer for layer in model.modules() if isinstance(layer, Linear)]
-    active = [layer for layer in model.modules() if isinstance(layer, Activation)]
+    inside = {layer for gated in model.modules() if isinstance(gated, Gated) for layer in gated.modules()}
+    active = [
+        layer for layer in model.modules()
+        if isinstance(layer, Gated) or (isinstance(layer, Activation) and layer not in inside)
+    ]  # fmt: skip
     outputs: dict[int, Tensor] = {}
 
     def keep(number: int, layer: Any, given: Any, output: Tensor) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fmnist import UserError
 from fmnist.data.dataset import as_input
-from fmnist.nn.layers import Activation, Linear
+from fmnist.nn.layers import Activation, Gated, Linear
 from fmnist.nn.losses import Criterion
 from fmnist.nn.optim import norms
 from fmnist.nn.step import by_tag
@@ -53,7 +53,8 @@ def _slope(
 def gradients(
     model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, lr: Sequence[float], noise: Start
 ) -> dict[str, Tensor]:
-    """gradient/NNN: the norm of the loss's gradient by the weights of each linear layer, from the input on."""
+    """gradient/NNN: the norm of the loss's gradient by the weights of each linear layer, from the input on; that of a
+    gate comes after that which it gates."""
     with _left_alone(model):
         weights = [layer.weight for layer in model.modules() if isinstance(layer, Linear)]
         _, gradient = _slope(model, criterion, x, labels, weights, noise)
@@ -64,8 +65,11 @@ def inputs(
     model: nn.Module, criterion: Criterion, x: Tensor, labels: Tensor, lr: Sequence[float], noise: Start
 ) -> dict[str, Tensor]:
     """input/UNIT_P: percentiles over the rows of what goes into the last hidden activation, for its first units (as in
-    figure 1 of Ioffe & Szegedy 2015). Raises UserError for a model without activations."""
-    activations = [layer for layer in model.modules() if isinstance(layer, Activation)]
+    figure 1 of Ioffe & Szegedy 2015); the activation of a gate counts where there is no other. Raises UserError for a
+    model without activations."""
+    gates = {layer for gated in model.modules() if isinstance(gated, Gated) for layer in gated.gate.modules()}
+    found_all = [layer for layer in model.modules() if isinstance(layer, Activation)]
+    activations = [layer for layer in found_all if layer not in gates] or found_all
     if not activations:
         raise UserError("watch must not be inputs for this model: it has no activation")
     seen: list[Tensor] = []

@@ -63,6 +63,8 @@ def refusal(**knobs):
         ({"norm": "group"}, "norm must be one of batch, layer"),
         ({"model.activation": "swish"}, "model.activation must be one of relu, leaky_relu, gelu, silu"),
         ({"model": "linear", "skip": True}, "skip must be null for model linear, got True: it has no hidden layer"),
+        ({"model": "linear", "gate": "relu"}, "gate must be null for model linear, got relu: it has no hidden layer"),
+        ({"gate": "swish"}, "gate must be one of relu, leaky_relu, gelu, silu"),
         ({"model": "linear", "watch": "inputs"}, "watch must be null for model linear, got inputs: it has no hidden"),
         ({"model": "vae", "augment.mixup": 0.2}, "augment.mixup must be null for model vae, got 0.2"),
         ({"augment.flipp": 0.5}, "unknown knob augment.flipp: there are shift, flip, cutout, mixup"),
@@ -136,7 +138,8 @@ def test_the_hash_names_the_run_not_how_it_is_carried_out():
     assert config_hash(make_config(**{"data.dir": str(ROOT)})) == base
     assert config_hash(make_config(loss="cross_entropy")) == base  # the default, spelled out
     assert config_hash(make_config(until=0.5, figures=False)) == base
-    others = [{"ema": 0.9}, {"augment.flip": 0.5}, {"norm": "layer"}]
+    assert base == "248f538a93fb"  # that of all runs so far: knobs that came later are not hashed where they are unset
+    others = [{"gate": "relu"}, {"ema": 0.9}, {"augment.flip": 0.5}, {"norm": "layer"}]
     others += [
         {"seed": 1},
         {"lr": 1e-2},

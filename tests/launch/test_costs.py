@@ -17,6 +17,8 @@ from fmnist.view import measure
 KNOBS = [
     {"model.hidden": [30, 20]}, {"model": "deep", "model.depth": 7, "model.width": 9}, {"model": "autoencoder"},
     {"model": "vae", "model.hidden": [30]}, {"batch_size": None, "data.split": 0.5}, {"data.split": 1.0},
+    {"model.hidden": [30, 20], "gate": "sigmoid"},
+    {"model": "vae", "model.hidden": [60], "model.latent": 4, "gate": "sigmoid"},
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from fmnist.config import schema
 from fmnist.config.schema import load_ideas
-from fmnist.nn.layers import ACTIVATIONS, Activation, BatchNorm, LayerNorm, Linear, Residual
+from fmnist.nn.layers import ACTIVATIONS, Activation, BatchNorm, Gated, LayerNorm, Linear, Residual
 from fmnist.nn.models import NORMS, Parts
 
 F64 = {"dtype": torch.float64}
@@ -130,6 +130,36 @@ def test_residual_adds_identity_or_projection():
     torch.testing.assert_close(Residual(wide, projection)(x), projection(x) + wide(x), **CLOSE)
 
 
+def test_gated_is_torch_glu():
+    ours = filled(Gated(Linear(6, 4, **F64), nn.Sequential(Linear(6, 4, **F64), Activation("sigmoid"))))
+    product = nn.Linear(6, 8, **F64)
+    product.load_state_dict({name: torch.cat([p, ours.state_dict()[f"gate.0.{name}"]])
+                             for name, p in ours.inner.state_dict().items()})  # fmt: skip
+    x, g = rand(5, 6), rand(5, 4, seed=1)
+    theirs = nn.Sequential(product, nn.GLU())
+    y, dx, by = gradients(ours, x, g)
+    y_theirs, dx_theirs, by_theirs = gradients(theirs, x, g)
+    torch.testing.assert_close(y, y_theirs, **CLOSE)
+    torch.testing.assert_close(dx, dx_theirs, **CLOSE)
+    for name in ("weight", "bias"):
+        torch.testing.assert_close(torch.cat([by[f"inner.{name}"], by[f"gate.0.{name}"]]), by_theirs[f"0.{name}"],
+                                   **CLOSE)  # fmt: skip
+
+
+@pytest.mark.parametrize("norm", [None, "batch"])
+def test_a_hidden_layer_with_a_gate_is_its_formula(norm):
+    """SwiGLU (Shazeer 2020): (silu(W x + b)) (V x + c), with the normalisation on the side of W alone."""
+    parts = Parts(activation="silu", gate="identity", norm=norm, dropout=[0.5], factory=F64)
+    layer = filled(nn.Sequential(*parts.hidden(6, 4))).eval()
+    w, b, *statistics, v, c = [value for value in layer.state_dict().values() if value.is_floating_point()]
+    x = rand(5, 6)
+    z = x @ w.T + b
+    if norm:
+        gamma, beta, mean, variance = statistics
+        z = nn.functional.batch_norm(z, mean, variance, gamma, beta)
+    torch.testing.assert_close(layer(x), nn.functional.silu(z) * (x @ v.T + c), **CLOSE)
+
+
 def solo_of(layer, run):
     """The textbook layer that one run of a stacked layer is."""
     solo = copy.deepcopy(layer)
@@ -150,10 +180,11 @@ def solo_of(layer, run):
         lambda: LayerNorm(6, (3,), **F64),
         lambda: Residual(Linear(6, 6, (3,), **F64)),
         lambda: Residual(Linear(6, 4, (3,), **F64), Linear(6, 4, (3,), **F64)),
+        lambda: Gated(Linear(6, 4, (3,), **F64), Linear(6, 4, (3,), **F64)),
         lambda: nn.Sequential(Linear(6, 5, (3,), **F64), BatchNorm(5, (3,), **F64), Activation("gelu"),
                               Linear(5, 2, (3,), **F64)),
     ],
-    ids=["Linear", "BatchNorm", "LayerNorm", "Residual", "projection", "Sequential"],
+    ids=["Linear", "BatchNorm", "LayerNorm", "Residual", "projection", "Gated", "Sequential"],
 )  # fmt: skip
 def test_a_stack_of_layers_is_its_solos(build, shared):
     stack = filled(build())
@@ -179,6 +210,7 @@ def test_a_stack_of_layers_is_its_solos(build, shared):
         lambda: LayerNorm(5, **F64),
         lambda: Residual(Linear(5, 5, **F64)),
         lambda: Residual(Linear(5, 3, **F64), Linear(5, 3, **F64)),
+        lambda: Gated(Linear(5, 3, **F64), nn.Sequential(Linear(5, 3, **F64), Activation("sigmoid"))),
         *[lambda name=name: Activation(name) for name in ACTIVATIONS],
     ],
 )

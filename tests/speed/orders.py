@@ -1,6 +1,7 @@
 """Layers in any order, for comparing the tape with autograd: toy layers that have no rule, and models drawn at random.
 
-An order is a list of tuples that begin with a name: ("linear", 5), ("relu",), ("residual", [...], True).
+An order is a list of tuples that begin with a name: ("linear", 5), ("relu",), ("residual", [...], True), ("gated",
+[...], [...]).
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fmnist.nn.layers import ACTIVATIONS, Activation, BatchNorm, Dropout, LayerNorm, Linear, Residual
+from fmnist.nn.layers import ACTIVATIONS, Activation, BatchNorm, Dropout, Gated, LayerNorm, Linear, Residual
 from fmnist.nn.noise import Noise
 
 F64 = {"dtype": torch.float64}
@@ -98,6 +99,8 @@ def specs(depth: int) -> st.SearchStrategy[list[Spec]]:
     choices = [leaf, wide, dropout]
     if depth:
         choices.append(st.tuples(st.just("residual"), specs(depth - 1).filter(bool), st.booleans()))
+        bounded = specs(depth - 1).map(lambda gate: [*gate, ("tanh",)])  # products of products would lose all digits
+        choices.append(st.tuples(st.just("gated"), specs(depth - 1), bounded))
     return st.lists(st.one_of(choices), max_size=8 if depth == 2 else 4)
 
 
@@ -150,6 +153,11 @@ def _layers(order: list[Spec], width: int, runs: tuple[int, ...], noise: Noise) 
             inner, after = _layers(given[0], width, runs, noise)
             projected = given[1] or after != width
             layers.append(Residual(nn.Sequential(*inner), Linear(width, after, runs, **F64) if projected else None))
+            width = after
+        elif name == "gated":
+            (inner, after), (gate, other) = (_layers(each, width, runs, noise) for each in given)
+            fitting = [] if after == other else [Linear(other, after, runs, **F64)]
+            layers.append(Gated(nn.Sequential(*inner), nn.Sequential(*gate, *fitting)))
             width = after
         else:
             layers.append(LEAVES[name](width, runs, noise) if name in LEAVES else Activation(name))

@@ -153,6 +153,10 @@ def known(*layers, runs=1, shared=True, chunk=1000):
 @known(("relu",), ("plain",), ("layer norm",), runs=2, chunk=4)
 @known(("residual", [("batch norm",), ("linear", 4)], True), ("linear", 3), runs=2)
 @known(("residual", [("tanh",)], True), ("batch norm",), runs=2, chunk=4)
+@known(("gated", [("linear", 4), ("relu",)], [("linear", 4), ("sigmoid",)]), ("linear", 3))
+@known(("linear", 4), ("gated", [], []), ("tanh",), runs=2)  # the square of what comes before
+@known(("gated", [], [("linear", 4)]), ("gated", [("linear", 3)], []), runs=2)  # the data as one of both
+@known(("linear", 4), ("gated", [("batch norm",)], [("tanh",)]), ("relu",), runs=2, chunk=4)
 @known(("layer norm",), runs=2, shared=False)  # the output lies in memory as the data do
 @known(("linear", 4), ("constant",), ("linear", 3))
 @known(("doubled", 4), ("gelu",), ("doubled", 3), runs=2, chunk=4)

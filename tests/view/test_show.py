@@ -19,6 +19,7 @@ from fmnist.view.graph import graph
 from fmnist.view.histograms import histograms
 from fmnist.view.show import last_layer
 from fmnist.view.tally import BINS, THRESHOLDS, WORST, tally
+from fmnist.view.watch import watch
 
 KNOBS = {"data.limit": 1200, "epochs": 1, "model.hidden": [20, 12], "dropout": 0.2}
 
@@ -105,6 +106,9 @@ def test_pictures_have_room_for_long_names_and_for_no_mistakes(stack, seen, monk
      ["corrupt/01_Corrupt", "encoder/01_Linear", "encoder/02_relu", "decoder/01_Linear"]),
     ({"model": "deep", "model.depth": 2, "model.width": 4, "skip": True},
      ["01_Linear", "02_relu", "03_Residual/01_Linear", "03_Residual/02_relu", "03_Residual/sum", "04_Linear"]),
+    ({"model.hidden": [8], "gate": "sigmoid"},
+     ["01_Gated/01_Linear", "01_Gated/02_relu", "01_Gated/gate/01_Linear", "01_Gated/gate/02_sigmoid",
+      "01_Gated/product", "02_Linear"]),
 ])  # fmt: skip
 def test_a_graph_has_all_layers_in_order(knobs, layers):
     model = assemble([make_config(**{**knobs, "data.limit": 20, "batch_size": 8})]).model
@@ -117,6 +121,10 @@ def test_a_graph_has_all_layers_in_order(knobs, layers):
     if "skip" in knobs:
         inputs = {name: before for name, _, before, _ in nodes}
         assert inputs["03_Residual/sum"] == ["02_relu", "03_Residual/02_relu"]
+    if "gate" in knobs:
+        inputs = {name: before for name, _, before, _ in nodes}
+        assert inputs["01_Gated/gate/01_Linear"] == ["images"]
+        assert inputs["01_Gated/product"] == ["01_Gated/02_relu", "01_Gated/gate/02_sigmoid"]
 
 
 def test_the_projector_has_what_goes_into_the_last_layer(stack, probability):
@@ -147,6 +155,24 @@ def test_histograms_count_each_layer_and_leave_the_training_alone(stack):
     finally:
         for value, kept in zip(stack.model.state_dict().values(), before, strict=True):
             value.copy_(kept)
+
+
+def test_a_gated_layer_is_watched_behind_its_gate():
+    knobs = {**KNOBS, "gate": "sigmoid", "model.activation": "tanh"}
+    gated = assemble([make_config(**knobs)])
+    (found,) = histograms(gated)
+    assert [*found["histograms"]][:2] == ["activations/01_of_20", "activations/02_of_12"]
+    assert [tag for tag in found["histograms"] if tag.startswith("weights")] == [
+        f"weights/{tag}" for tag in ("01_784_to_20", "02_784_to_20", "03_20_to_12", "04_20_to_12", "05_12_to_10")
+    ]
+    assert found["by layer"]["share of dead units by layer"] == [0, 0]
+    with torch.no_grad():
+        gated.model[0].gate[0].bias[0, :5] = -1e6  # these gates are shut for all images
+    assert histograms(gated)[0]["by layer"]["share of dead units by layer"] == [5 / 20, 0]
+    gated.common.watch = "inputs"
+    given = []
+    gated.model[2].inner[1].register_forward_pre_hook(lambda layer, x: given.append(x[0]))  # the last tanh
+    assert watch(gated)["input/0_50"][0] == pytest.approx(float(given[0][0, :, 0].quantile(0.5)))
 
 
 def layers_of(directory):
