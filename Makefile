@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train test test-long test-avx2 test-sanitize test-fuzz fuzz fuzz-layers torture test-gpu test-habits test-endurance audit tensorboard docs docs-serve test-browser test-cluster test-ray bench report claims claim lint format clean
+.PHONY: help install data train test test-long test-avx2 test-sanitize test-fuzz fuzz fuzz-layers torture test-gpu test-habits test-endurance audit tensorboard docs docs-serve test-browser test-cluster test-ray bench classics report claims claim lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -112,6 +112,9 @@ DRIVER := fmnist/bench/peers/libxsmm_train.c
 
 bench: data $(PEERS) ## set up the peers and time this project beside them (an hour or more)
 	$(BIN)/python -m fmnist.bench
+
+classics: data .bench/trees/ready ## train boosted trees, an SVC and a kernel ridge on the official split (ARGS="--learners svc")
+	$(BIN)/python -m fmnist.bench classics $(ARGS)
 
 .bench/%/ready: fmnist/bench/peers/requirements-%.txt $(READY)
 	@rm -rf .bench/$*

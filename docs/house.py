@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "finished": {"config", "record", "data", "nn", "view", "train", "launch", "report", "program"},
     "library": {"config", "record", "sources", "data", "nn", "train", "launch", "program"},
     "replication": {"config", "record", "report", "program"},
-    "bench": {"sources", "data", "record", "report", "program"},
+    "bench": {"sources", "data", "record", "report", "launch", "program"},
     "ideas": {"config", "data", "nn", "speed", "view"},
 }
 CORE = ("config", "record", "data", "nn", "train")

@@ -17,8 +17,7 @@ from fmnist.program.output import printable, run_command
 from fmnist.program.progress import progress
 from fmnist.program.reading import check_plain
 from fmnist.record.result import KEPT, of_run, read_result, read_rows
-from fmnist.report.__main__ import newest_sweep
-from fmnist.report.comparison import find, read
+from fmnist.report.comparison import find, newest_sweep, read
 
 log = logging.getLogger(__name__)
 

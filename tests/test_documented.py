@@ -50,6 +50,8 @@ ELSEWHERE = {
     r"make (report|claims)( ARGS=--dry-run)?": "replication/test_main.py:"
     "test_all_parts_that_are_asked_for_are_trained_kept_and_written",
     r"make claim .*": "replication/test_main.py:test_a_claim_is_judged_by_new_seeds",
+    r"make classics|python -m fmnist.bench classics.*": "bench/test_classics.py:"
+    "test_a_learner_that_is_installed_learns_from_a_few_images",
     r"make bench|python -m fmnist.bench.*": "bench/test_bench.py:test_one_cell_from_the_command_line_to_the_chart",
     r"python -m fmnist.data DIR": "sources/test_fetch.py:test_files_directly_in_a_named_folder_are_found",
     r"python -m fmnist.data convert SOURCE TARGET": "sources/test_convert.py:test_arrays_are_converted_as_they_are",

@@ -56,6 +56,15 @@ def test_only_train_ideas_and_a_command_import_speed_and_nothing_imports_the_cli
     assert not {a for a, b in arrows if b in house.CLIENTS}
 
 
+def test_nothing_imports_a_command():
+    """What a command and other modules need is a module of a package."""
+    commands = {name for name in MODULES if name.endswith(".__main__")} | {
+        name for name in MODULES if not house.package(name) and name != "fmnist"
+    }
+    for name, path in MODULES.items():
+        assert not house.own_imports(path, MODULES) & commands - {name}, name
+
+
 def test_no_imports_go_in_a_circle():
     graph = {name: house.own_imports(path, MODULES) for name, path in MODULES.items()}
     tuple(TopologicalSorter(graph).static_order())  # raises CycleError

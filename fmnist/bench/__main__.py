@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from fmnist import ROOT, UserError
-from fmnist.bench.entrants import CEILINGS, ON_GPU, PEERS, Peer, processors
+from fmnist.bench.classics import LEARNERS, in_a_line, learn, missing, split
+from fmnist.bench.entrants import CEILINGS, ON_GPU, PEERS, Peer, processors, reported
 from fmnist.bench.isa import LEVELS, Processors, bound, flags
 from fmnist.bench.race import LOOSE, LOOSE_DEEP, Cell, startup, time_cell
 from fmnist.bench.show import plot, read, show
@@ -81,20 +82,25 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Time this project beside its peers: the same model, data and optimizer, in turns within one run.",
         epilog="peers: " + ", ".join(PEERS) + ". `make bench` sets up their environments; those missing are skipped.",
     )
-    works = ("peers", "step", "startup", "models", "stacks", "sweep")
+    works = ("peers", "step", "startup", "models", "stacks", "sweep", "classics")
     parser.add_argument("work", nargs="*", metavar="WORK",
                         help="peers (mlp1 and mlp2, all peers), step (where the time of our own step goes), startup "
                         "(from the command to the first step), models (the other models, beside plain PyTorch), stacks "
                         "(many runs at once, time per run, beside one plain run), sweep (whole commands, beside "
-                        "Hydra's); default: peers startup")  # fmt: skip
+                        "Hydra's), classics (boosted trees, an SVC and a kernel ridge, trained once to their end); "
+                        "default: peers startup")  # fmt: skip
     parser.add_argument(
         "--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="PEER", help="only these peers"
     )
+    parser.add_argument("--learners", nargs="+", choices=LEARNERS, default=list(LEARNERS), metavar="L",
+                        help=f"only these of the classics: {', '.join(LEARNERS)}")  # fmt: skip
     parser.add_argument("--models", nargs="+", metavar="MODEL", choices=[*MODELS, *VARIANTS, "deep"],
                         help=f"only these models: {', '.join([*MODELS, *VARIANTS, 'deep'])}")  # fmt: skip
     parser.add_argument("--batches", nargs="+", choices=BATCHES, metavar="B", help=f"only these: {', '.join(BATCHES)}")
     parser.add_argument("--repeats", type=int, default=7, help="rounds in which each takes a turn (default: 7)")
-    parser.add_argument("--rows", type=int, default=48_000, help="first rows of the training file (default: 48,000)")
+    parser.add_argument(
+        "--rows", type=int, help="first rows of the training file (default: 48,000; of the classics all 60,000)"
+    )
     parser.add_argument("--threads", type=int, default=processors(),
                         help="processors for each program (default: all)")  # fmt: skip
     parser.add_argument("--isa", choices=LEVELS, default="native",
@@ -125,6 +131,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     asked.work = asked.work or (["peers", "startup"] if asked.device == "cpu" else ["peers"])
     if unknown := set(asked.work) - set(works):
         parser.error(f"WORK must be one of {', '.join(works)}, got {', '.join(sorted(unknown))}")
+    asked.classic_rows = 60_000 if asked.rows is None else asked.rows
+    asked.rows = 48_000 if asked.rows is None else asked.rows
     if min(asked.repeats, asked.rows, asked.threads, asked.runs, asked.epochs, asked.limit) < 1:
         parser.error("--repeats, --rows, --threads, --runs, --epochs and --limit must be at least 1")
     if asked.device != "cpu" and (others := set(asked.work) - {"peers", "models", "stacks"}):
@@ -159,7 +167,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     record: dict[str, Any] = {
         "date": now.isoformat(timespec="seconds"), "commit": commit(), "machine": machine(), "threads": asked.threads,
         "isa": asked.isa, "peak": None, "beside": asked.beside,
-        "device": asked.device, "versions": {}, "cells": [], "steps": [], "startup": {}, "sweeps": [],
+        "device": asked.device, "versions": {}, "cells": [], "steps": [], "startup": {}, "sweeps": [], "classics": {},
     }  # fmt: skip
     asked.output.mkdir(parents=True, exist_ok=True)
     file = asked.output / f"{now:%Y-%m-%d_%H%M%S}.json"
@@ -171,7 +179,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as running:
         running.enter_context(bound(asked.isa))
         peak = running.enter_context(Processors(asked.isa, asked.threads))
-        record["peak"] = peak.gflops(10)
+        record["peak"] = None if asked.work == ["classics"] else peak.gflops(10)
         for cell in cells(asked):
             record["cells"].append(time_cell(cell, asked, record["versions"], peak))
             show({"cells": record["cells"][-1:]})
@@ -201,6 +209,22 @@ def time_commands(asked: argparse.Namespace, record: dict[str, Any], keep: Calla
             record["sweeps"].append(time_sweep(sweep, *given))
             show({"sweeps": record["sweeps"][-1:]})
             keep()
+    if "classics" in asked.work:
+        train_classics(asked, record, keep)
+
+
+def train_classics(asked: argparse.Namespace, record: dict[str, Any], keep: Callable[[], None]) -> None:
+    """Train the learners one after another, a line for each as it ends. One that fails is reported and left out."""
+    there, absent = split(asked.learners)
+    print(*missing(absent), sep="\n", end="\n" * bool(absent), flush=True)
+    for name in there:
+        with reported(name):
+            found = learn(name, asked)
+            record["classics"][name] = found
+            record["versions"][name] = found["versions"]
+            print(in_a_line(name, found), flush=True)
+            keep()
+    show({"classics": record["classics"]})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -232,6 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     differs = any(not entrant["agrees"] for table in tables for entrant in table.values())
     if "startup" in asked.work and not asked.show:  # a record does not tell whether starts were asked for
         tables.append(record["startup"])
+    if "classics" in asked.work and not asked.show:
+        tables.append(record["classics"])
     return int(differs or not all(tables))
 
 

@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from fmnist import UserError
+from fmnist.bench.classics import classics_table
 from fmnist.bench.steps import step_table
 from fmnist.bench.sweeps import STACKED
 from fmnist.report.tables import Table
@@ -26,7 +27,7 @@ IN_WORDS = {
 def read(file: Path) -> dict[str, Any]:
     """A record that the bench has written. Errors: UserError for any other file, OSError if it cannot be read."""
     try:
-        record: dict[str, Any] = {"sweeps": [], "startup": {}, "steps": []} | json.loads(
+        record: dict[str, Any] = {"sweeps": [], "startup": {}, "steps": [], "classics": {}} | json.loads(
             file.read_text(encoding="utf-8")
         )
         record["cells"]
@@ -41,6 +42,7 @@ def show(record: dict[str, Any]) -> None:
     tables += [step_table(step) for step in record.get("steps", [])]
     tables += [_startup(record["startup"])] if record.get("startup") else []
     tables += [_sweep(sweep) for sweep in record.get("sweeps", [])]
+    tables += [classics_table(record["classics"])] if record.get("classics") else []
     for table in tables:
         print(table, end="\n\n", flush=True)
 

@@ -119,10 +119,11 @@ class Optimizer:
             return
         blocks = self.flat.views(self.flat.grad)
         found = norms(blocks)
-        if tuple(limits) not in self.bounds:  # copied to a GPU once
-            bounds = torch.tensor([math.inf if limit is None else limit for limit in limits], dtype=torch.float64)
-            self.bounds[tuple(limits)] = bounds.to(found)
-        scale = (self.bounds[tuple(limits)] / (found + 1e-6)).clamp(max=1.0)
+        bounds = self.bounds.get(key := tuple(limits))
+        if bounds is None:  # copied to a GPU once
+            numbers = torch.tensor([math.inf if limit is None else limit for limit in limits], dtype=torch.float64)
+            bounds = self.bounds[key] = numbers.to(found)
+        scale = (bounds / (found + 1e-6)).clamp(max=1.0)
         for block in blocks:
             block *= scale.view(-1, *[1] * (block.dim() - 1))
 
@@ -149,26 +150,24 @@ class Average:
 
     def __init__(self, model: nn.Module, flat: Flat, decays: Sequence[float]) -> None:
         self.model, self.flat, self.decays = model, flat, decays
+        self.alike = all(decay == decays[0] for decay in decays)
+        self.apart = torch.tensor(decays, dtype=torch.float64).to(flat.data.device)  # copied to a GPU once
         statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-        self.sources = ([flat.data] if self._alike else flat.views(flat.data)) + statistics
+        self.sources = ([flat.data] if self.alike else flat.views(flat.data)) + statistics
         self.data = flat.data.clone()
-        averages = [self.data] if self._alike else flat.views(self.data)
+        averages = [self.data] if self.alike else flat.views(self.data)
         self.statistics = [buffer.clone() for buffer in statistics]
         self.averages = averages + self.statistics
-
-    @property
-    def _alike(self) -> bool:
-        return all(decay == self.decays[0] for decay in self.decays)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move the averages towards the weights as they are after a step, counted from 1."""
-        shares = [1 - min(decay, (1 + step) / (10 + step)) for decay in self.decays]
-        if self._alike:
+        most = (1 + step) / (10 + step)
+        if self.alike:
             for average, now in zip(self.averages, self.sources, strict=True):
-                average.lerp_(now, shares[0])
+                average.lerp_(now, 1 - min(self.decays[0], most))
             return
-        weights = torch.tensor(shares, dtype=self.data.dtype, device=self.data.device)
+        weights = (1 - self.apart.clamp(max=most)).to(self.data.dtype)
         for average, now in zip(self.averages, self.sources, strict=True):
             average.lerp_(now, weights.view(-1, *[1] * (now.dim() - 1)))
 

@@ -4,6 +4,7 @@ intervals    statistics over seeds and over images
 words        knobs, values and metrics in words
 records      what the record of a run says, checked
 comparison   records read and grouped: what can be compared with what
+against      configurations against one of them, paired by seed
 tables       tables as text, Markdown, LaTeX and CSV
 summary      the recorded test metrics of runs, by configuration
 pair         two runs side by side

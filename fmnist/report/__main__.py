@@ -9,9 +9,11 @@ from pathlib import Path
 
 from fmnist import UserError
 from fmnist.program.arguments import typed_path
-from fmnist.program.output import printable, run_command
+from fmnist.program.output import as_json, printable, run_command
 from fmnist.program.reading import check_plain
+from fmnist.report.comparison import newest_sweep
 from fmnist.report.page import report
+from fmnist.report.summary import compared
 from fmnist.report.watching import EVERY, watch
 
 LEAST, MOST = 0.1, 86_400.0  # seconds between two looks
@@ -22,18 +24,8 @@ EXAMPLES = """examples:
   python -m fmnist.report outputs/lr_dropout --baseline dropout=null
   python -m fmnist.report outputs/lr outputs/depth --output outputs/both
   python -m fmnist.report outputs/lr_dropout --watch          while the sweep runs: open report/index.html in a browser
+  python -m fmnist.report outputs/lr_dropout --json           the same in numbers, to a program
 """
-
-
-def newest_sweep() -> Path:
-    """The directory of the sweep that was started last, those with debug=true aside. Raises UserError where there is
-    none."""
-    root = Path("outputs")
-    marks = [*root.glob("*/multirun.yaml"), *root.glob("*/*/multirun.yaml")]
-    marks = [mark for mark in marks if mark.parts[1] != "debug"]
-    if not marks:
-        raise UserError("there is no sweep in outputs/: name directories of runs, python -m fmnist.report DIR")
-    return max(marks, key=lambda mark: mark.stat().st_mtime).parent
 
 
 def main() -> None:
@@ -53,9 +45,16 @@ def main() -> None:
     parser.add_argument("--baseline", action="append", default=[], metavar="KNOB=VALUE", help=other)
     often = f"keep it up to date until no command trains there any more; seconds between two looks: {EVERY:g}"
     parser.add_argument("--watch", nargs="?", const=f"{EVERY:g}", metavar="SECONDS", help=often)
+    numbers = "print groups, means, deviations and paired tests as JSON, and write no report"
+    parser.add_argument("--json", action="store_true", help=numbers)
     arguments = parser.parse_args()
     every = _seconds(arguments)
+    if arguments.json and (arguments.output or every):
+        raise UserError("--json prints and writes nothing: leave --output and --watch out")
     directories = arguments.directories or [newest_sweep()]
+    if arguments.json:
+        print(as_json(compared(directories, arguments.baseline)))
+        return
     shared = Path(os.path.commonpath([d.resolve() for d in directories]))
     if not arguments.output:
         check_plain(shared, ["report"])

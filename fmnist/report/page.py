@@ -1,7 +1,6 @@
 """Tables and pictures of finished runs, as a folder to read, print and pass on: from their records alone, no torch."""
 
 import base64
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +8,13 @@ from html import escape as escape_html
 from importlib import import_module
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fmnist import UserError
 from fmnist.program.files import replacing
 from fmnist.program.output import encodable, printable
 from fmnist.report import gallery
+from fmnist.report.against import baselines
 from fmnist.report.comparison import Comparison, Configuration, Result, comparisons, read
 from fmnist.report.power import power
 from fmnist.report.tables import Table, code, differences, escape, numbers, spread, summary
@@ -103,7 +103,7 @@ def compose(directories: Sequence[Path], baseline: Sequence[str] = (), command: 
     """
     results = read(directories)
     all_comparisons = comparisons(results)
-    compared = _baselines(all_comparisons, baseline)
+    compared = baselines(all_comparisons, baseline)
     done = sum(result.status == "done" for result in results)
     title = f"Report on {', '.join(directory.resolve().name for directory in directories)}"
     page = [f"# {escape(title)}"]
@@ -199,38 +199,6 @@ def _provenance(results: Sequence[Result]) -> str:
     seconds = round(sum(result.seconds for result in done))
     time = counted(seconds, "second") if seconds < 120 else counted(round(seconds / 60), "minute")
     return f"{time} of training; commit {', '.join(commits)}"
-
-
-def _baselines(all_comparisons: Sequence[Comparison], wanted: Sequence[str]) -> list[Configuration | None]:
-    """For each comparison the configuration that is asked for, None where it has none.
-
-    Raises UserError where no comparison has it, and where one has several.
-    """
-    if not wanted:
-        return [None] * len(all_comparisons)
-    pairs = [text.partition("=") for text in wanted]
-    knobs = {name: _value(value) for name, _, value in pairs}
-    found: list[Configuration | None] = []
-    for comparison in all_comparisons:
-        names = {short(name): name for name in comparison.varying} | {name: name for name in comparison.varying}
-        fits = [c for c in comparison.finished if all(
-            names.get(name) in c.knobs and c.knobs[names[name]] == value for name, value in knobs.items())]  # fmt: skip
-        if len(fits) > 1:
-            options = "; ".join(c.label for c in fits[:5])
-            raise UserError(f"--baseline must name one configuration, {' '.join(wanted)} fits {len(fits)}: {options}")
-        found.append(fits[0] if fits else None)
-    if not any(found):
-        options = "; ".join(c.label for comparison in all_comparisons for c in comparison.finished[:5])
-        raise UserError(f"--baseline must name a finished configuration, got {' '.join(wanted)}; there are {options}")
-    return found
-
-
-def _value(text: str) -> Any:
-    """A knob's value as typed: null or none, a number, true or false, a list, else a name."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None if text in ("none", "full") else text
 
 
 def html(title: str, text: str, files: dict[str, str], again: float | None = None) -> str:

@@ -1,4 +1,4 @@
-"""The recorded test metrics of runs, by configuration: mean, standard deviation and range."""
+"""The recorded test metrics of runs, by configuration: mean, deviation and range; and what a report compares."""
 
 from collections.abc import Sequence
 from math import isnan, nan
@@ -7,7 +7,9 @@ from typing import Any
 
 from fmnist import UserError
 from fmnist.program.output import printable
-from fmnist.report.comparison import Configuration, Result, comparisons, read
+from fmnist.report.against import baselines, paired_with
+from fmnist.report.comparison import Comparison, Configuration, Result, comparisons, read
+from fmnist.report.intervals import Interval
 from fmnist.report.tables import Table, fixed
 
 
@@ -23,6 +25,51 @@ def summarised(directories: Sequence[Path]) -> dict[str, Any]:
     if not configurations:
         raise UserError(f"no run is finished: {'; '.join(map(why, others))}")
     return {"configurations": configurations, "not_counted": others}
+
+
+def compared(directories: Sequence[Path], baseline: Sequence[str] = ()) -> dict[str, Any]:
+    """What a report says in numbers: "comparisons", and the runs that are "not_counted".
+
+    Each comparison has its "groups", the best first: runs that differ in their seeds alone, with n, mean, std and 95 %
+    interval of each final metric, "objective" among them. "paired" are the tests against its "baseline": the best, or
+    the one that is asked for, see `baselines`. Raises UserError where there is nothing to compare or no such baseline.
+    """
+    results = read(directories)
+    found = comparisons(results)
+    wanted = baselines(found, baseline)
+    return {
+        "comparisons": [_numbers(comparison, own) for comparison, own in zip(found, wanted, strict=True)],
+        "not_counted": not_counted(results),
+    }
+
+
+def _numbers(comparison: Comparison, wanted: Configuration | None) -> dict[str, Any]:
+    reference = wanted or next(iter(comparison.finished), None)
+    groups = [
+        {"configuration": own.label, "knobs": own.knobs, "n": len(own.done), "left_out": len(own.others),
+         "runs": [str(run.directory) for run in own.done],
+         "metrics": {tag: _interval(own.interval(tag)) for tag in ["objective", *comparison.tags]} if own.done else {}}
+        for own in comparison.configurations
+    ]  # fmt: skip
+    return {
+        "comparison": comparison.title, "judged_by": comparison.judged_by, "shared": comparison.shared,
+        "groups": groups, "baseline": reference and reference.label,
+        "paired": _tests(comparison, reference) if reference else [],
+    }  # fmt: skip
+
+
+def _interval(interval: Interval) -> dict[str, float]:
+    return {"n": interval.n, "mean": interval.mean, "std": interval.sd, "low": interval.low, "high": interval.high}
+
+
+def _tests(comparison: Comparison, baseline: Configuration) -> list[dict[str, Any]]:
+    tests = paired_with(comparison, baseline)
+    return [
+        {"configuration": own.label, "metrics": {
+            tag: _interval(difference) | {"p": p, "p_bonferroni": min(p * len(tests), 1.0)}
+            for tag, (difference, p) in found.items()}}
+        for own, found in tests
+    ]  # fmt: skip
 
 
 def not_counted(found: Sequence[Result]) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from statistics import median_low
 from typing import Any
 
 from fmnist.program.output import encodable, printable
+from fmnist.report.against import paired_with
 from fmnist.report.comparison import Comparison, Configuration
 from fmnist.report.intervals import Interval
 from fmnist.report.words import in_words, short, value_in_words
@@ -195,11 +196,10 @@ def summary(comparison: Comparison) -> Table:
 def differences(comparison: Comparison, baseline: Configuration, limit: int = 20) -> tuple[Table, int]:
     """The configurations against one of them, paired by seed; how many comparisons were made. The best `limit` are
     shown; those that share no two seeds with the baseline are left out."""
-    tags = ("objective", comparison.test)
-    others = [c for c in comparison.finished if c is not baseline]
-    compared = [(c, [c.minus(baseline, tag) for tag in tags]) for c in others]
-    compared = [(c, results) for c, results in compared if results[0][0].n > 1]
-    decimals = [comparable([results[place][0] for _, results in compared]) for place in range(len(tags))]
+    compared = [(c, [*tests.values()]) for c, tests in paired_with(comparison, baseline)]
+    decimals = [
+        comparable([difference for difference, _ in one]) for one in zip(*(r for _, r in compared), strict=True)
+    ]
     rows: list[list[str]] = []
     for c, results in compared[:limit]:
         row = [c.label, str(results[0][0].n)]

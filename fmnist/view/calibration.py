@@ -24,13 +24,17 @@ class Bin(NamedTuple):
     accuracy: float
 
 
+def bins(confidence: Tensor) -> Tensor:
+    """The number of the bin that each probability lies in; one on an edge belongs to the bin below."""
+    return torch.bucketize(confidence, _edges(confidence)[1:-1])
+
+
 def reliability(logits: Tensor, labels: Tensor) -> list[Bin]:
     """Examples by their confidence, the probability of the class they are taken for; bins of equal width, those without
     examples left out."""
     confidence, predicted = logits.double().softmax(-1).max(-1)
     right = (predicted == labels).double()
-    edges = torch.linspace(0, 1, BINS + 1, dtype=torch.float64, device=logits.device)
-    place = torch.bucketize(confidence, edges[1:-1])
+    edges, place = _edges(confidence), bins(confidence)
     found = []
     for number in sorted(set(place.tolist())):
         own = place == number
@@ -92,6 +96,10 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
     found = minimize_scalar(lambda log_t: log_loss(logits / math.exp(log_t), labels), bounds=bounds, method="bounded",
                             options={"xatol": 1e-6})  # fmt: skip
     return math.exp(float(found.x))
+
+
+def _edges(confidence: Tensor) -> Tensor:
+    return torch.linspace(0, 1, BINS + 1, dtype=torch.float64, device=confidence.device)
 
 
 def _defined(logits: Tensor) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor
 from fmnist.data.dataset import Split
 from fmnist.nn.losses import Classification
 from fmnist.nn.step import outputs
-from fmnist.view.calibration import BINS
+from fmnist.view.calibration import BINS, bins
 from fmnist.view.measure import Seen
 
 THRESHOLDS = 51  # of a curve of precision by recall, from 0 to 1
@@ -75,9 +75,8 @@ def _count(seen: Tally, probability: Tensor, predicted: Tensor, labels: Tensor, 
     place = (run[..., None] * classes + torch.arange(classes, device=labels.device)) * 2 + own
     bucket = (probability * (THRESHOLDS - 1)).long()
     seen.buckets += _counts(place * THRESHOLDS + bucket, seen.buckets)
-    bins = (confidence * BINS).long().clamp(max=BINS - 1)
     each = torch.stack([torch.ones_like(confidence), confidence, right.double()], -1)
-    seen.bins.scatter_add_(1, bins[..., None].expand(each.shape), each)
+    seen.bins.scatter_add_(1, bins(confidence)[..., None].expand(each.shape), each)
     sure = torch.cat([seen.confidence, confidence.masked_fill(right, -1.0)], 1)
     rows = torch.arange(first, first + len(labels), device=labels.device).expand(runs, -1)
     seen.confidence, at = sure.topk(WORST, 1)

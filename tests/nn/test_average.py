@@ -67,6 +67,14 @@ def test_averages_of_a_stack_are_those_of_its_solos(decays):
 
 
 @pytest.mark.parametrize("decays", [ALIKE, APART], ids=["alike", "apart"])
+def test_no_number_is_copied_to_the_device_in_a_step(decays, monkeypatch):
+    model, average = averaged(decays)
+    change(model, 1)
+    monkeypatch.setattr(torch, "tensor", lambda *_, **__: pytest.fail("a tensor was made of numbers"))
+    average.update(1)
+
+
+@pytest.mark.parametrize("decays", [ALIKE, APART], ids=["alike", "apart"])
 def test_an_average_put_back_goes_on_bit_for_bit(decays):
     model, average = averaged(decays)
     for step in range(1, 4):

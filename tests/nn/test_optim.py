@@ -141,6 +141,25 @@ def test_clipping_is_torchs_for_each_run():
         torch.testing.assert_close(p.grad[1], clipped.grad, rtol=1e-12, atol=0)
 
 
+def test_the_limits_of_clipping_are_looked_up_once_a_step_and_copied_once():
+    class Counting(dict):
+        looks = 0
+
+        def __getitem__(self, key):
+            raise AssertionError("a second look")
+
+        def get(self, key):
+            self.looks += 1
+            return super().get(key)
+
+    optimizer = Optimizer("adam", Flat(network((2,))), SETTINGS["adam"][:1] * 2)
+    optimizer.bounds = Counting()
+    for looks in range(1, 4):
+        optimizer.clip([1e6, 0.7])
+        assert optimizer.bounds.looks == looks
+    assert len(optimizer.bounds) == 1
+
+
 @pytest.mark.parametrize("steps", [10, 37])
 @pytest.mark.parametrize("name", ["constant", "cosine", "one_cycle"])
 def test_schedules_are_torchs(name, steps):

@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from helpers import run_cli, said
-from report.made_up import write_run
+from report.made_up import sweep, write_run
+from scipy import stats
 
 from fmnist import ROOT
 from fmnist.report import __main__ as program
@@ -55,6 +57,36 @@ def test_a_mistake_is_one_line_and_status_2(arguments, words, tmp_path):
     assert done.stderr.startswith("error: ")
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_json_has_the_groups_and_the_paired_tests_of_the_report(tmp_path, monkeypatch, capsys):
+    values = {0.1: (0.8, 0.82, 0.81), 0.01: (0.84, 0.85, 0.89)}
+    sweep(tmp_path / "lr", [({"lr": lr}, found) for lr, found in values.items()])
+    write_run(tmp_path / "lr" / "broken", 0.0, status="failed", error="it broke", lr=0.1, seed=3)
+    found, out, err = said(monkeypatch, capsys, program.main, tmp_path / "lr", "--json")
+    assert (found, err) == (0, "")
+    assert not (tmp_path / "lr" / "report").exists()
+    told = json.loads(out)
+    (compared,) = told["comparisons"]
+    counts = [(own["configuration"], own["knobs"], own["n"], own["left_out"]) for own in compared["groups"]]
+    assert counts == [("lr 0.01", {"lr": 0.01}, 3, 0), ("lr 0.1", {"lr": 0.1}, 3, 1)]
+    for own in compared["groups"]:
+        want = interval(values[own["knobs"]["lr"]])
+        expected = {"n": 3, "mean": want.mean, "std": want.sd, "low": want.low, "high": want.high}
+        assert own["metrics"]["objective"] == pytest.approx(expected)
+        assert {Path(run).parent for run in own["runs"]} == {tmp_path / "lr"}
+    assert (compared["baseline"], compared["judged_by"]) == ("lr 0.01", "validation/accuracy")
+    (test,) = compared["paired"]
+    assert test["configuration"] == "lr 0.1"
+    assert test["metrics"]["objective"]["mean"] == pytest.approx(0.81 - 0.86)
+    assert test["metrics"]["objective"]["p"] == pytest.approx(stats.ttest_rel(*values.values()).pvalue)
+    assert test["metrics"]["objective"]["p"] == test["metrics"]["objective"]["p_bonferroni"]
+    assert [(own["status"], own["error"]) for own in told["not_counted"]] == [("failed", "it broke")]
+    _, out, _ = said(monkeypatch, capsys, program.main, tmp_path / "lr", "--json", "--baseline", "lr=0.1")
+    assert json.loads(out)["comparisons"][0]["baseline"] == "lr 0.1"
+    for more in (("--output", tmp_path / "x"), ("--watch", "1")):
+        found, out, err = said(monkeypatch, capsys, program.main, tmp_path / "lr", "--json", *more)
+        assert (found, out, err.startswith("error: --json prints")) == (2, "", True)
 
 
 HOSTILE = os.fsdecode(b"\x1b[31mred\xff")  # a terminal's code, and a byte that is no UTF-8

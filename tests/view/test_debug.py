@@ -16,7 +16,7 @@ from fmnist.config.parse import config_hash
 from fmnist.launch import manual  # noqa: F401 - the resolvers of conf/config.yaml
 from fmnist.nn import step
 from fmnist.record.result import check_directory, of_run
-from fmnist.report.__main__ import newest_sweep
+from fmnist.report.comparison import newest_sweep
 from fmnist.train import engine
 from fmnist.train.restore import assemble
 from fmnist.view.debug import DebugStep

@@ -15,6 +15,7 @@ from fmnist.nn.step import evaluating
 from fmnist.train import engine
 from fmnist.train.restore import assemble
 from fmnist.view import classifiers
+from fmnist.view.calibration import reliability
 from fmnist.view.graph import graph
 from fmnist.view.histograms import histograms
 from fmnist.view.show import last_layer
@@ -54,6 +55,20 @@ def test_predictions_are_counted_as_scikit_learn_counts_them(stack, seen, probab
         confidence = probability[run].amax(-1)
         assert float(seen.bins[run, :, 1].sum()) == pytest.approx(float(confidence.sum()), abs=1e-4)
         assert seen.bins[run, :, 0].tolist() == torch.histc(confidence, BINS, 0, 1).tolist()
+
+
+def test_a_probability_on_the_edge_of_two_bins_is_in_the_bin_of_evaluate():
+    even = assemble([make_config(**KNOBS)])
+    weights = even.model.state_dict()
+    last = [name for name in weights if name.endswith("weight")][-1]
+    weights[last].zero_()
+    weights[last.replace("weight", "bias")].copy_(torch.tensor([0.0] * 5 + [-1e9] * 5))  # five classes of 1/5 each
+    logits = torch.tensor([[0.0] * 5 + [-1e9] * 5]).expand(len(even.dataset.test.labels), -1)
+    (expected,) = reliability(logits, even.dataset.test.labels)
+    counted = tally(even, even.dataset.test).bins[0]
+    assert counted[round(expected.low * BINS)].tolist() == pytest.approx(
+        [expected.examples, expected.examples / 5, expected.examples * expected.accuracy]
+    )
 
 
 def test_precision_by_recall_is_that_of_scikit_learn_at_each_threshold(stack, seen, probability):

@@ -30,7 +30,7 @@ import numpy as np
 CLASSES, PIXELS = 10, 784
 SIDE = 1024
 SGD_RATE = 0.1
-FILES = {"images": ("train-images-idx3-ubyte", 16), "labels": ("train-labels-idx1-ubyte", 8)}  # name, bytes of header
+FILES = {"images": ("images-idx3-ubyte", 16), "labels": ("labels-idx1-ubyte", 8)}  # name, bytes of header
 
 
 def arguments(**own: list[str]) -> argparse.Namespace:
@@ -43,7 +43,7 @@ def arguments(**own: list[str]) -> argparse.Namespace:
     processors = sorted(os.sched_getaffinity(0)) if bindable else range(os.cpu_count() or 1)
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True, help="folder of the raw IDX files")
-    parser.add_argument("--hidden", type=lambda text: [int(width) for width in text.split(",")], required=True)
+    parser.add_argument("--hidden", type=lambda text: [int(width) for width in text.split(",") if width], required=True)
     parser.add_argument("--batch", type=int, default=0)
     parser.add_argument("--rows", type=int, default=48_000)
     parser.add_argument("--seed", type=int, default=0)
@@ -60,12 +60,15 @@ def arguments(**own: list[str]) -> argparse.Namespace:
     return work
 
 
-def load(work: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """Images (rows, 784) float32 in [0, 1] and labels (rows,) int64: the first rows of the training file."""
-    images, labels = (np.fromfile(work.data / name, np.uint8, offset=header) for name, header in FILES.values())
-    x = images.reshape(-1, PIXELS)[: work.rows].astype(np.float32)
+def load(work: argparse.Namespace, part: str = "train") -> tuple[np.ndarray, np.ndarray]:
+    """Images (rows, 784) float32 in [0, 1] and labels (rows,) int64: the first rows of the training file, or all of the
+    test file, part "t10k"."""
+    files = [(work.data / f"{part}-{name}", header) for name, header in FILES.values()]
+    images, labels = (np.fromfile(file, np.uint8, offset=header) for file, header in files)
+    rows = work.rows if part == "train" else len(labels)
+    x = images.reshape(-1, PIXELS)[:rows].astype(np.float32)
     x /= 255
-    return x, labels[: work.rows].astype(np.int64)
+    return x, labels[:rows].astype(np.int64)
 
 
 def initial(shapes: list[tuple[int, int]], seed: int) -> Iterator[np.ndarray]:
@@ -96,7 +99,7 @@ class Turns:
         os.dup2(2, 1)  # what libraries print must not get between the answers
         self.clock = 0.0
         self.spent = 0.0
-        self.say(ready=True, versions={"python": sys.version.split()[0], **_versions(packages)})
+        self.say(ready=True, versions={"python": sys.version.split()[0], **versions_of(packages)})
 
     def say(self, **answer: Any) -> None:
         self.channel.write(json.dumps(answer) + "\n")
@@ -199,7 +202,7 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _versions(packages: tuple[str, ...]) -> dict[str, str]:
+def versions_of(packages: tuple[str, ...]) -> dict[str, str]:
     found = {}
     for name in packages:
         try:
