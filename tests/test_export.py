@@ -41,7 +41,7 @@ CASES = {
         "norm": "batch",
         "dropout": 0.1,
         "dropout_rescale": False,
-    },  # fmt: skip
+    },
     "deep": {"model": "deep", ACTIVATION: "silu", "norm": "batch", "skip": True, "dropout": 0.1},
     "deep, layer": {"model": "deep", "model.depth": 5, ACTIVATION: "sigmoid", "norm": "layer", "skip": True},
     "autoencoder": {
