@@ -29,6 +29,7 @@ from fmnist.sources.fetch import read_ahead
 from fmnist.train import engine
 
 ACTIVATION, SMALL, NARROW = "model.activation", {"data.limit": 200}, {"model.hidden": [40, 20]}
+AE = {"model": "autoencoder", **NARROW}
 CASES = {
     "linear": {"model": "linear"},
     "mlp": {**NARROW, "norm": "batch", "dropout": 0.5},
@@ -44,18 +45,11 @@ CASES = {
     },
     "deep": {"model": "deep", ACTIVATION: "silu", "norm": "batch", "skip": True, "dropout": 0.1},
     "deep, layer": {"model": "deep", "model.depth": 5, ACTIVATION: "sigmoid", "norm": "layer", "skip": True},
-    "autoencoder": {
-        "model": "autoencoder",
-        **NARROW,
-        ACTIVATION: "silu",
-        "model.code": "sigmoid",
-        "norm": "batch",
-        "noise": 0.2,
-    },
-    "autoencoder, layer": {"model": "autoencoder", **NARROW, ACTIVATION: "tanh", "norm": "layer"},
+    "autoencoder": {**AE, ACTIVATION: "silu", "model.code": "sigmoid", "norm": "batch", "noise": 0.2},
+    "autoencoder, layer": {**AE, ACTIVATION: "tanh", "norm": "layer"},
     "gated": {**NARROW, ACTIVATION: "identity", "gate": "sigmoid", "norm": "batch", "dropout": 0.1},
     "gated, deep": {"model": "deep", "model.depth": 5, ACTIVATION: "silu", "gate": "identity", "skip": True},
-    "gated autoencoder": {"model": "autoencoder", **NARROW, "gate": "gelu", "norm": "layer", "skip": True},
+    "gated autoencoder": {**AE, "gate": "gelu", "norm": "layer", "skip": True},
     "vae": {"model": "vae", **NARROW},
     "vae, batch": {"model": "vae", **NARROW, ACTIVATION: "gelu", "norm": "batch", "skip": True, "model.latent": 2},
 }
