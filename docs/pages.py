@@ -124,8 +124,7 @@ def models_with(knob: str, values: list[Any]) -> str:
         for value in values:
             given: dict[str, Any] = {"model": {"name": model}, "data": {"name": "fashion"}, "optim": {"name": "adam"}}
             given |= {group: {inner: value}} if group else {knob: value}
-            if knob == "select":
-                given["ema"] = 0.9
+            given |= {"select": {"ema": 0.9}, "drop_path": {"skip": True}}.get(knob.removeprefix("anneal."), {})
             try:
                 parse(given)
             except UserError:
@@ -165,6 +164,15 @@ def _row(name: str, field: Any, default: str, meaning: str, *more: str) -> list[
     return [f"`{name}`{star}", f"`{default}`", in_words(field.type, allowed), plain(meaning), *more]
 
 
+def _annealed(name: str, default: str, meaning: str) -> list[str]:
+    """What `anneal` moves as a row: it takes a list of what the knob itself takes."""
+    short = name.removeprefix("anneal.")
+    configs = [schema.Knobs, *(model.config for model in schema.MODELS.values())]
+    allowed = {f.name: f.metadata.get("allowed") for config in configs for f in fields(config)} | schema.AUGMENTATIONS
+    one = in_words("float", allowed[short])
+    return [f"`{name}`", f"`{default}`", f"list: {one}", plain(meaning), models_with(name, [[0.0, 1.0], [0.0, 0.5]])]
+
+
 def knobs() -> str:
     """The table of the knobs at the top level, from the schema and conf/config.yaml."""
     schema.load_ideas()
@@ -185,6 +193,8 @@ def knobs() -> str:
         elif name.startswith("augment."):
             allowed = in_words("float", schema.AUGMENTATIONS[name.removeprefix("augment.")])
             rows.append([f"`{name}`", f"`{default}`", allowed, plain(meaning), models_with(name, [1.0])])
+        elif name.startswith("anneal."):
+            rows.append(_annealed(name, default, meaning))
         else:
             models = models_with(name, values.get(name) or _values(known[name]))
             rows.append(_row(name, known[name], default, meaning, models))

@@ -46,6 +46,9 @@ def remarks(directory: Path, config: Config) -> list[str]:
     if config.schedule != "constant":
         found.append(f"{directory}: schedule={config.schedule} depends on the last epoch: the learning rate goes on as "
                      f"epochs={config.epochs} has it, and up to here it was another")  # fmt: skip
+    if config.anneal:
+        found.append(f"{directory}: anneal depends on the last epoch: its values go on as epochs={config.epochs} has "
+                     "them, and up to here they were others")  # fmt: skip
     if not config.measured(before.epochs):
         found.append(f"{directory}: epoch {before.epochs} was measured as the last one; with epochs={config.epochs} "
                      f"from the start eval_every={config.eval_every} would have left it out")  # fmt: skip
@@ -131,7 +134,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fmnist.extend",
         description="Train runs for more epochs than they were first given, in their own directories. Where the "
-        "schedule does not depend on the last epoch, they end as if they had been given so many at once, bit for bit.",
+        "schedule does not depend on the last epoch and nothing is annealed, they end as if they had been given so "
+        "many at once, bit for bit.",
         epilog="examples: python -m fmnist.extend outputs/mine epochs=100; "
         "python -m fmnist.extend outputs/seed+lr epochs=100 --json",
     )

@@ -45,6 +45,10 @@ def test_what_will_differ_from_so_many_epochs_at_once_is_said(tmp_path):
     assert "schedule=cosine depends on the last epoch" in " ".join(remarks(one, cosine))
     (two,) = trained(tmp_path / "two", 2, eval_every=3)
     assert "epoch 2 was measured as the last one" in " ".join(remarks(two, rare))
+    moved = {"anneal": {"label_smoothing": [0.2, 0.1]}, "schedule": "constant"}
+    (three,) = trained(tmp_path / "three", 2, **moved)
+    (remark,) = remarks(three, make_config(epochs=6, **KNOBS | moved))
+    assert "anneal depends on the last epoch" in remark
 
 
 def test_what_cannot_be_extended_is_refused_and_nothing_is_changed(tmp_path):

@@ -70,14 +70,15 @@ def rows(text):
 
 def test_every_knob_is_in_the_table_with_what_the_schema_says():
     table = rows(pages.knobs())
-    names = {*vars(schema.Knobs()), "anomaly.normal", "dry_run"} - {"augment"}
-    assert {name for name in table if not name.startswith("augment.")} == names
+    names = {*vars(schema.Knobs()), "anomaly.normal", "dry_run"} - {"augment", "anneal"}
+    assert {name for name in table if not name.startswith(("augment.", "anneal."))} == names
     assert {name for name in table if name.startswith("augment.")} >= {
         f"augment.{name}" for name in schema.AUGMENTATIONS
     }
     assert table["dropout"][1:3] == ["`null`", "number in [0, 1)"]
     assert table["dropout"][0].endswith(r"\*")  # runs of a stack may differ in it
     assert not table["epochs"][0].endswith(r"\*")
+    assert table["anneal.shift"][2] == "list: whole number in [0, ∞)"
     assert table["batch_size"][2] == "whole number in [1, ∞)"
     assert table["schedule"][2] == "`constant`, `cosine`, `one_cycle`"
     assert all(row[3] for row in table.values())  # each says what it does
@@ -86,7 +87,8 @@ def test_every_knob_is_in_the_table_with_what_the_schema_says():
 @pytest.mark.parametrize(("knob", "models"), [
     ("lr", "all"), ("select", "all"), ("dropout", "mlp, deep, autoencoder, vae"), ("noise", "autoencoder, vae"),
     ("label_smoothing", "linear, mlp, deep"), ("augment.mixup", "linear, mlp, deep"),
-    ("anomaly.normal", "autoencoder, vae"),
+    ("anomaly.normal", "autoencoder, vae"), ("anneal.dropout", "mlp, deep, autoencoder, vae"), ("anneal.beta", "vae"),
+    ("anneal.mixup", "linear, mlp, deep"),
 ])  # fmt: skip
 def test_the_table_says_for_which_models_a_knob_is(knob, models):
     shown = rows(pages.knobs())[knob][-1].split(", ")

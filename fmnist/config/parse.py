@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fmnist import UserError
 from fmnist.config.names import job_name, sweep_name
 from fmnist.config.schema import (
+    ANNEALED,
     ASIDE,
     AUGMENTATIONS,
     GROUPS,
@@ -35,12 +36,7 @@ from fmnist.config.schema import (
 
 def config_hash(config: Config) -> str:
     """12 hex digits that two configs share exactly when they ask for the same run."""
-    plain = {key: value for key, value in asdict(config).items() if key not in NOT_HASHED}
-    for name in LATER:
-        group, _, knob = name.rpartition(".")
-        part = plain[group] if group else plain
-        if not part.get(knob):
-            part.pop(knob, None)
+    plain = {k: value for k, value in asdict(config).items() if k not in NOT_HASHED and (value or k not in LATER)}
     if config.data.name == "fashion":  # checksums pin its contents, so its folder does not matter
         plain["data"] = {key: value for key, value in plain["data"].items() if key != "dir"}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
@@ -55,13 +51,17 @@ def parse(given: Any) -> Config:
     for key in ASIDE:
         plain.pop(key, None)
     groups = {group: pickle.loads(_group(group, pickle.dumps(plain.pop(group, None)))) for group in GROUPS}
-    for name in ("anomaly", "augment"):
-        inner = plain.get(name) or {}
-        if not isinstance(inner, dict) or any(isinstance(value, dict | list) for value in inner.values()):
+    for name in ("anomaly", "augment", "anneal"):
+        inner, none = plain.get(name) or {}, dict if name == "anneal" else dict | list
+        if not isinstance(inner, dict) or any(isinstance(value, none) for value in inner.values()):
             raise UserError(f"{name} must be knobs with a value each, got {inner!r}")
         plain[name] = inner
+    plain["anneal"] = {name: values for name, values in plain["anneal"].items() if values is not None}
     anomaly = _typed(AnomalyConfig, plain.pop("anomaly"), "anomaly.")
     config = Config(**vars(_typed(Knobs, plain, "", also=(*GROUPS, "anomaly"))), **groups, anomaly=anomaly)
+    _check_augment(config)
+    _check_anneal(config)
+    config = config.annealed(lambda values: values[-1])  # what evaluation sees
     _check_combination(config)
     return config
 
@@ -110,12 +110,27 @@ def _typed(schema: type, plain: dict[Any, Any], prefix: str, also: tuple[str, ..
         key = str(getattr(error, "full_key", key) or "").split("[")[0]
         kinds = {f.name: _kind(f.type) for f in fields(schema)}
         got = f", got {plain[key]!r}" if key in plain else ""
-        raise UserError(f"{prefix}{key} must be {kinds.get(key, 'a number or null')}{got}") from None
+        inner = "a list of numbers" if key.startswith("anneal.") else "a number or null"
+        raise UserError(f"{prefix}{key} must be {kinds.get(key, inner)}{got}") from None
     for f in fields(schema):
         value = getattr(typed, f.name)
         for element in value if isinstance(value, list) else [value]:
             _check(f"{prefix}{f.name}", element, f.metadata.get("allowed"), value)
     return typed
+
+
+def _check_anneal(config: Config) -> None:
+    """Check the lists of `anneal`. A knob that is set as well must have the last value."""
+    held = [(f, part) for part in (config, config.model) for f in fields(part) if f.name in ANNEALED]
+    knobs = {f.name: (f.metadata["allowed"], getattr(part, f.name), f.default) for f, part in held}
+    for name, values in config.anneal.items():
+        if name not in knobs and not _known(name, AUGMENTATIONS):
+            raise UserError(f"unknown knob anneal.{name}: there are {', '.join([*knobs, *AUGMENTATIONS])}")
+        allowed, given, default = knobs.get(name) or (AUGMENTATIONS[name], config.augment.get(name), None)
+        for value in values or [math.nan]:
+            _check(f"anneal.{name}", value, allowed, values)
+        if given not in (default, values[-1]):
+            raise UserError(f"{name} must be left out, or be {values[-1]:g} as the last of anneal.{name}, got {given}")
 
 
 def _check(name: str, element: Any, allowed: str | Collection[str] | None, value: Any) -> None:
@@ -128,7 +143,7 @@ def _kind(annotation: Any) -> str:
     text = annotation.__name__ if type(annotation) is type else str(annotation)
     names = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a name",
              "list[int]": "a list of whole numbers", "list[float]": "a list of numbers",
-             "dict[str, float | None]": "names with numbers"}  # fmt: skip
+             "dict[str, float | None]": "names with numbers", "dict[str, list[float]]": "names with lists"}  # fmt: skip
     base = text.removesuffix(" | None")
     return names[base] + (" or null" if base != text else "")
 
@@ -170,8 +185,7 @@ def _check_combination(config: Config) -> None:
     if config.label_smoothing is not None and config.loss != "cross_entropy":
         raise UserError(f"label_smoothing must be null unless loss=cross_entropy, got loss={config.loss}")
     _check_norm(config)
-    _check_augment(config)
-    for name, value, why in _not_for(config):
+    for name, value, why in _not_for(config.annealed(max)):
         if value:
             raise UserError(f"{name} must be null for model {model.name}, got {value}: {why}")
     if config.data.name == "fashion" and config.anomaly.normal is not None and config.anomaly.normal > 9:
@@ -184,6 +198,8 @@ def _check_combination(config: Config) -> None:
         raise UserError("optim.nesterov must be null unless optim.momentum is greater than 0")
     if config.norm == "batch" and config.batch_size == 1:
         raise UserError("batch_size must be at least 2 with batch_norm, got 1")
+    if config.drop_path is not None and not config.skip:
+        raise UserError("skip must be true for drop_path, which leaves out what is inside skip connections, got null")
     if not config.skip:
         config.skip_scale = "depth"  # without skip connections it makes no difference: the run is the same
     if config.select == "average" and config.ema is None:
@@ -207,7 +223,7 @@ def _not_for(config: Config) -> list[tuple[str, Any, str]]:
     else:
         found.append(("augment.mixup", config.augment.get("mixup"), "it is for classifiers"))
     if len(of.widths(config.model, 1, 1)) == 2:
-        given = [(name, getattr(config, name)) for name in ("dropout", "norm", "skip", "gate")]
+        given = [(name, getattr(config, name)) for name in ("dropout", "norm", "skip", "drop_path", "gate")]
         given.append(("watch", config.watch if config.watch == "inputs" else None))
         found += [(name, value, "it has no hidden layer") for name, value in given]
     return found

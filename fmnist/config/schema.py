@@ -4,7 +4,7 @@ import importlib
 import math
 import pkgutil
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 
@@ -28,6 +28,7 @@ ACTIVATIONS = ["relu", "leaky_relu", "gelu", "silu", "sigmoid", "tanh", "identit
 NORMS = ["batch", "layer"]
 CLASS_LOSSES = ["cross_entropy", "brier", "report", "report_rows"]
 IMAGE_LOSSES = ["mae", "mse", "bce"]
+ANNEALED = ["dropout", "drop_path", "label_smoothing", "noise", "mask", "beta"]  # by `anneal`, as augmentations are
 AUGMENTATIONS = {"shift": WHOLE, "flip": "[0, 1]", "cutout": WHOLE, "mixup": AT_LEAST_0}
 
 
@@ -236,12 +237,14 @@ class Knobs:
     batch_norm: bool | None = None
     skip: bool | None = None
     skip_scale: str = knob("depth", ("depth", "none"), before="none")
+    drop_path: float | None = knob(None, FRACTION, per_run=True)
     gate: str | None = knob(None, ACTIVATIONS)
     loss: str | None = None
     label_smoothing: float | None = knob(None, FRACTION, per_run=True)
     augment: dict[str, float | None] = knob({})
     noise: float | None = knob(None, AT_LEAST_0, per_run=True)
     mask: float | None = knob(None, FRACTION, per_run=True)
+    anneal: dict[str, list[float]] = knob({})
     init: str = knob("he", INITS, per_run=True)
     init_scale: float = knob(1.0, POSITIVE, per_run=True)
     ema: float | None = knob(None, FRACTION, per_run=True)
@@ -279,12 +282,31 @@ class Config(Knobs):
         rows = math.ceil(round((self.until or 1.0) * self.epochs / self.eval_every, 9))
         return min(rows * self.eval_every, self.epochs)
 
+    def annealed(self, pick: Callable[[list[float]], float]) -> "Config":
+        """The same run where each knob that `anneal` moves has one value, as `pick` says; pixels are whole."""
+        then = replace(self, model=replace(self.model), augment={**self.augment})
+        for name, values in self.anneal.items():
+            part = then.augment if name in AUGMENTATIONS else vars(then if hasattr(then, name) else then.model)
+            part[name] = float(round(pick(values))) if AUGMENTATIONS.get(name) == WHOLE else pick(values)
+        then.augment = {name: then.augment[name] for name in AUGMENTATIONS if then.augment.get(name)}
+        return then
+
+    def at(self, epoch: int) -> "Config":
+        """The same run with the values of an epoch: in the first one the first of `anneal`, in the last one the last;
+        between them they lie on straight lines through points at equal distances."""
+
+        def value(values: list[float]) -> float:
+            place = (epoch - 1) / (self.epochs - 1) * (len(values) - 1) if epoch < self.epochs else len(values) - 1
+            before = math.floor(place)
+            after = min(before + 1, len(values) - 1)
+            return values[before] + (values[after] - values[before]) * (place - before)
+
+        return self.annealed(value)
+
 
 # Knobs that came later, each with the value that says what older runs did.
 BEFORE = {f.name: f.metadata["before"] for f in fields(Knobs) if f.metadata.get("before") is not None}
-# The run of a config in which these are unset is what it was before there were any: then they are not hashed. A knob of
-# a group stands here as "model.NAME".
-LATER = ("debug", "gate")
+LATER = ("debug", "drop_path", "gate", "anneal")  # unset, they are not hashed: the run is what it was before
 # These say how and where a run is carried out, not what it computes.
 NOT_HASHED = ("device", "log_every", "save_every", "until", "figures", "histograms", "profile")
 # These stand among the knobs, but are about the command: they are no part of a config.

@@ -14,6 +14,7 @@ from torch.nn import functional
 from fmnist.data.dataset import derive
 
 DRAWS = 4
+Strengths = Mapping[str, float | None]  # by name; None and 0 are off
 
 
 def shift(images: Tensor, strength: float, u: Tensor) -> Tensor:
@@ -50,23 +51,24 @@ AUGMENT: dict[str, Callable[[Tensor, float, Tensor], Tensor]] = {"shift": shift,
 class Augmenter:
     """The augmentations of runs that share an order. (order_seed, epoch) decides them: a resumed run needs no state.
 
-    asked: strengths by name, done in that order; "mixup" comes last. size: height and width. A row's numbers belong to
-    its place in the order of the epoch, not to the rows with which it is gathered.
+    size: height and width. A row's numbers belong to its place in the order of the epoch, not to the rows with which it
+    is gathered.
     """
 
-    def __init__(self, asked: dict[str, float], size: tuple[int, int], order_seed: int) -> None:
-        self.asked = {name: strength for name, strength in asked.items() if name != "mixup"}
-        self.alpha, self.size, self.seed = asked.get("mixup"), size, order_seed
+    def __init__(self, size: tuple[int, int], order_seed: int) -> None:
+        self.size, self.seed = size, order_seed
 
-    def start(self, epoch: int, rows: int, batches: int, device: torch.device) -> None:
-        """Draw the numbers of an epoch of so many rows and batches."""
+    def start(self, epoch: int, rows: int, batches: int, device: torch.device, asked: Strengths) -> None:
+        """Draw the numbers of an epoch of so many rows and batches. asked: done in this order; "mixup" comes last."""
+        self.asked = {name: strength for name, strength in asked.items() if strength and name != "mixup"}
         self.drawn = {name: torch.rand(rows, DRAWS, generator=self._generator(name, epoch)).to(device)
                       for name in self.asked}  # fmt: skip
-        if self.alpha is not None:
+        self.shares = torch.ones(batches, device=device)
+        if alpha := asked.get("mixup"):
             generator, size = self._generator("mixup", epoch), (2, batches)
-            gamma = torch._standard_gamma(torch.full(size, self.alpha + 1, dtype=torch.float64), generator=generator)
+            gamma = torch._standard_gamma(torch.full(size, alpha + 1, dtype=torch.float64), generator=generator)
             uniform = torch.rand(size, generator=generator, dtype=torch.float64)
-            one, two = gamma.log() + uniform.log() / self.alpha  # logarithms: with a small alpha the numbers underflow
+            one, two = gamma.log() + uniform.log() / alpha  # logarithms: with a small alpha the numbers underflow
             share = (one - two).sigmoid()  # from Beta(alpha, alpha)
             self.shares = torch.maximum(share, 1 - share).float().to(device)
 
@@ -90,7 +92,6 @@ class Augmenter:
         return mixed.to(torch.uint8), labels.roll(1, 1), share.expand(labels.shape)
 
 
-def augmenters(asked: Mapping[str, float | None], size: tuple[int, int], order_seeds: Sequence[int]) -> list[Augmenter]:
+def augmenters(asked: Strengths, size: tuple[int, int], order_seeds: Sequence[int]) -> list[Augmenter]:
     """One augmenter for each order; [] where no augmentation is on."""
-    on = {name: strength for name, strength in asked.items() if strength}
-    return [Augmenter(on, size, seed) for seed in order_seeds] if on else []
+    return [Augmenter(size, seed) for seed in order_seeds] if any(asked.values()) else []

@@ -1,12 +1,12 @@
 """The batches of an epoch, gathered from a part of the data in an order of its own."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fmnist.data.augment import augmenters
+from fmnist.data.augment import Strengths, augmenters
 from fmnist.data.dataset import Dataset, as_input, derive
 
 GATHERED = 512  # rows that are gathered at a time, small batches several together: a call costs as much as 20 rows
@@ -44,7 +44,7 @@ class Batches:
 
     def __init__(
         self, dataset: Dataset, batch_size: int | None, order_seeds: Sequence[int], dtype: torch.dtype,
-        augment: Mapping[str, float | None] | None = None,
+        augment: Strengths | None = None,
     ) -> None:  # fmt: skip
         part = dataset.train
         self.images, self.labels, self.dtype = part.images, part.labels, dtype
@@ -54,7 +54,8 @@ class Batches:
         rows, self.shuffled = len(self.labels), batch_size is not None
         self.size = min(batch_size or rows, rows)
         self.count = -(-rows // self.size)  # batches
-        self.augmenters = augmenters(augment or {}, (dataset.height, dataset.width), self.seeds)
+        self.asked = augment or {}
+        self.augmenters = augmenters(self.asked, (dataset.height, dataset.width), self.seeds)
         self.full = None
         if not self.shuffled and not self.augmenters:
             x = part.images if dtype == torch.uint8 else as_input(part.images, dtype)
@@ -69,11 +70,11 @@ class Batches:
         pixels = torch.empty(most, self.images.shape[1], dtype=torch.uint8, device=device)
         x = pixels if dtype == torch.uint8 else torch.empty_like(pixels, dtype=dtype)
         labels, other = (torch.empty(most, dtype=torch.int64, device=device) for _ in range(2))
-        mixes = any(augmenter.alpha is not None for augmenter in self.augmenters)
-        self.buffers = Batch(x, labels, pixels, (other, torch.empty(most, device=device)) if mixes else None)
+        mix = (other, torch.empty(most, device=device)) if self.asked.get("mixup") else None
+        self.buffers = Batch(x, labels, pixels, mix)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The epoch's batches."""
+    def epoch(self, epoch: int, augment: Strengths | None = None) -> Iterator[Batch]:
+        """The epoch's batches. augment: its strengths, where they are not those that were given first, the largest."""
         if self.full is not None:
             yield self.full
             return
@@ -81,7 +82,7 @@ class Batches:
         orders = torch.stack([order(rows, seed, epoch) if self.shuffled else torch.arange(rows) for seed in self.seeds])
         orders = orders.to(device)
         for augmenter in self.augmenters:
-            augmenter.start(epoch, rows, self.count, device)
+            augmenter.start(epoch, rows, self.count, device, self.asked if augment is None else augment)
         for start, stop in self.gathers:
             length = min(self.size, stop - start)
             index = orders[:, start:stop].reshape(len(orders), -1, length).transpose(0, 1).flatten()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fmnist.config.schema import Config, kind
-from fmnist.nn.layers import Activation, BatchNorm, Dropout, LayerNorm, Linear
+from fmnist.nn.layers import Activation, BatchNorm, Dropout, DropPath, LayerNorm, Linear
 from fmnist.nn.models import VAE, Autoencoder, Parts, build
 from fmnist.nn.noise import Noise
 
@@ -61,6 +61,11 @@ def _(layer: LayerNorm) -> nn.Module:
 @plain.register
 def _(layer: Activation) -> nn.Module:
     return ACTIVATIONS[layer.name]() if layer.name in ACTIVATIONS else layer
+
+
+@plain.register
+def _(layer: DropPath) -> nn.Module:
+    return nn.Identity()  # torch.nn has none
 
 
 @plain.register

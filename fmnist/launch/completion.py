@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from fmnist import ROOT
-from fmnist.config.schema import ASIDE, AUGMENTATIONS, GROUPS, MODELS, AnomalyConfig, Kind, Knobs
+from fmnist.config.schema import ANNEALED, ASIDE, AUGMENTATIONS, GROUPS, MODELS, AnomalyConfig, Kind, Knobs
 
 CONF = ROOT / "conf"
 FLAGS = ("--help", "--multirun", "--cfg", "--info", "--hydra-help")
@@ -75,9 +75,13 @@ def knobs(given: dict[str, str]) -> dict[str, Sequence[str]]:
     found |= _of_schema(Knobs, "")
     found |= dict.fromkeys(ASIDE, ("true", "false"))
     found |= {"device": ("auto", "cpu", "cuda")}
-    found.pop("augment")
+    for name in ("augment", "anneal"):
+        found.pop(name)
     found |= {f"augment.{name}": () for name in AUGMENTATIONS} | _of_schema(AnomalyConfig, "anomaly.")
     models = [entry for name, entry in MODELS.items() if name in _named("model", given)]
+    parts = (Knobs, *(model.config for model in models))
+    annealed = [name for name in ANNEALED if any(name in vars(part()) for part in parts)]
+    found |= {f"anneal.{name}": () for name in (*annealed, *AUGMENTATIONS)}
     found["loss"] = [*dict.fromkeys(loss for entry in models for loss in entry.losses)]
     for group, table in GROUPS.items():
         for name in _named(group, given):

@@ -97,28 +97,41 @@ class Dropout(nn.Module):
     by 1 - p; in evaluation, and for p = 0, the identity, which draws no random number.
 
     p holds one probability per run, in the order of noise's generators; x is (*runs, batch, features). Without rescale
-    kept units stay as they are: then evaluation sees larger activations than training did.
+    kept units stay as they are: then evaluation sees larger activations than training did. What is in p may change.
     """
+
+    share, whole = 1.0, False  # of p; whether an example is dropped as a whole
 
     def __init__(self, p: Sequence[float], noise: Noise, rescale: bool = True) -> None:
         super().__init__()
         if not all(0 <= value < 1 for value in p):
             raise ValueError(f"dropout must be in [0, 1), got {list(p)}")
-        self.p = tuple(p)
+        self.p, self.on = p, any(p)
         self.noise = noise
         self.rescale = rescale
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or not any(self.p):
+        if not self.training or not self.on:
             return x
-        batch, features = x.shape[-2:]
+        features, batch = 1 if self.whole else x.shape[-1], x.shape[-2]
         mask = torch.empty(len(self.p), features, batch, dtype=x.dtype, device=x.device)  # feature-major, like x
-        self.noise.keep_mask(mask, [1 - p for p in self.p], self.rescale)
-        mask = mask.mT
-        return x * (mask.view(x.shape) if mask.numel() == x.numel() else mask)  # the latter where runs share x
+        self.fill(mask)
+        own = len(self.p) * batch == x[..., 0].numel()  # else runs share x
+        return x * (mask.mT.view(*x.shape[:-1], features) if own else mask.mT)
+
+    def fill(self, mask: Tensor) -> None:
+        """Draw a mask (runs, features, batch)."""
+        self.noise.keep_mask(mask, [1 - self.share * p for p in self.p], self.rescale)
 
     def extra_repr(self) -> str:
         return f"p={list(self.p)}" + ("" if self.rescale else ", not rescaled")
+
+
+class DropPath(Dropout):
+    """Stochastic depth (Huang et al. 2016), at the end of F in a residual block: as Dropout, but of F(x) as a whole for
+    each example, and with the probability `share` * p: block l of L has the share l / L."""
+
+    whole = True
 
 
 class BatchNorm(nn.Module):
@@ -212,8 +225,7 @@ class Gated(nn.Module):
         self.inner, self.gate = inner, gate
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.inner(x) * self.gate(x)
-        return y
+        return torch.mul(self.inner(x), self.gate(x))
 
 
 # The report's weights by depth, (mean, standard deviation); deeper layers go on with the last.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fmnist.config.schema import Config, imported, kind
-from fmnist.nn.layers import Activation, BatchNorm, Dropout, Gated, LayerNorm, Linear, Residual
+from fmnist.nn.layers import Activation, BatchNorm, Dropout, DropPath, Gated, LayerNorm, Linear, Residual
 from fmnist.nn.noise import Corrupt, Noise
 
 NORMS: dict[str, Callable[..., nn.Module]] = {"batch": BatchNorm, "layer": LayerNorm}
@@ -20,7 +20,7 @@ NORMS: dict[str, Callable[..., nn.Module]] = {"batch": BatchNorm, "layer": Layer
 class Parts:
     """What all layers of a model have in common, and the switches that compose onto its hidden layers.
 
-    dropout, noise_deviation, mask: None, or one value per run. runs: the run axes. factory: dtype and device.
+    dropout, drop_path, noise_deviation, mask: None, or one value per run. runs: run axes. factory: dtype and device.
     """
 
     activation: str = "relu"
@@ -28,6 +28,7 @@ class Parts:
     dropout_rescale: bool = True
     norm: str | None = None
     skip: bool = False
+    drop_path: Sequence[float] | None = None
     gate: str | None = None
     noise_deviation: Sequence[float] | None = None
     mask: Sequence[float] | None = None
@@ -46,7 +47,8 @@ class Parts:
 
         return cls(
             getattr(common.model, "activation", "relu"), per_run("dropout"), common.dropout_rescale, common.norm,
-            bool(common.skip), common.gate, per_run("noise"), per_run("mask"), (len(configs),), noise, factory,
+            bool(common.skip), per_run("drop_path"), common.gate, per_run("noise"), per_run("mask"), (len(configs),),
+            noise, factory,
         )  # fmt: skip
 
     def linear(self, inputs: int, outputs: int) -> Linear:
@@ -64,19 +66,18 @@ class Parts:
         layers: list[nn.Module] = [self.linear(inputs, outputs)]
         if self.norm is not None:
             layers.append(NORMS[self.norm](outputs, self.runs, **self.factory))
-        layers.append(_activation(activation or self.activation))
+        act, gate = (nn.Identity() if name in (None, "identity") else Activation(name)
+                     for name in (activation or self.activation, self.gate))  # fmt: skip
+        layers.append(act)
         if self.gate is not None:
-            gate = nn.Sequential(self.linear(inputs, outputs), _activation(self.gate))
-            layers = [Gated(nn.Sequential(*layers), gate)]
+            layers = [Gated(nn.Sequential(*layers), nn.Sequential(self.linear(inputs, outputs), gate))]
         if self.dropout is not None:
             layers.append(Dropout(self.dropout, self.noise, self.dropout_rescale))
         if not (self.skip and skip):
             return layers
+        if self.drop_path is not None:
+            layers.append(DropPath(self.drop_path, self.noise))
         return [Residual(nn.Sequential(*layers), None if inputs == outputs else self.linear(inputs, outputs))]
-
-
-def _activation(name: str) -> nn.Module:
-    return nn.Identity() if name == "identity" else Activation(name)
 
 
 class MLP(nn.Sequential):
@@ -187,4 +188,7 @@ def build(model: Any, parts: Parts, inputs: int, outputs: int) -> nn.Module:
     asked = inspect.signature(made).parameters
     own = {knob: value for knob, value in vars(model).items() if knob in asked}
     built: nn.Module = made(parts, inputs, outputs, **own)
+    paths = [layer for layer in built.modules() if isinstance(layer, DropPath)]
+    for number, path in enumerate(paths, start=1):
+        path.share = number / len(paths)
     return built

@@ -19,15 +19,7 @@ FACTS = ("epoch", "time")  # what a row has beside its metrics
 LARGEST, LARGEST_ROWS, LONGEST = 1 << 22, 1 << 30, 1 << 20  # bytes of a result, of all rows, of a row
 KINDS: dict[str, Any] = {"status": str, "epoch": int, "config": dict, "config_hash": str, "metrics": dict | None,
                          "commits": list | None, "kernels": dict | None, "objective": int | float | None}  # fmt: skip
-KEPT = (
-    "train.log",
-    ".hydra",
-    "figures",
-    "layers.jsonl",
-    "train",
-    "validation",
-    "fit",
-)  # are not replaced when they are written
+KEPT = ("train.log", ".hydra", "figures", "layers.jsonl", "train", "validation", "fit")  # are not replaced when written
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,11 @@ class TapedStep(Step):
             if isinstance(layer, Linear) and self.takes_pixels:
                 layer.of_images = native.product if self.kernels.black else integers.product
 
+    def renew(self) -> None:
+        """To be called when the criterion has other values."""
+        for tape, _ in self.tapes.values():
+            tape.renew()
+
     def __call__(self, batch: Batch, lr: Sequence[float], clip: Sequence[float | None]) -> None:
         """See Step. Where it can be, the update is part of the tape's last program."""
         if self.update is None or any(limit is not None for limit in clip):

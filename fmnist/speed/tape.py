@@ -71,6 +71,17 @@ class Tape:
         self.translate = Translator() if kernels.programs else None
         self.capture, self.warm = capture, False
         self.captured: list[Operation] = []
+        self.derived: list[Operation] = []
+
+    def derive(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Do an operation now, outside of the tape, and whenever the values that the criterion has are other ones."""
+        self.derived.append((f, args, kwargs))
+        self.renew(self.derived[-1:])
+
+    @torch.no_grad()
+    def renew(self, operations: Sequence[Operation] | None = None) -> None:
+        """Do again what was derived of values that are other ones now."""
+        perform(self.derived if operations is None else operations)
 
     def start(self, chunk: int, x: Tensor, pixels: Tensor | None) -> None:
         """Begin a chunk. pixels: x's grey levels, where products may use them."""

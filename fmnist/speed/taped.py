@@ -162,11 +162,11 @@ def _(layer: Activation, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
 
 @rule.register
 def _(layer: Dropout, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
-    if not any(layer.p):
+    if not layer.on:
         return x, lambda g: g
-    mask = tape.new(len(layer.p), *x.shape[-2:])
-    y = tape.like(mask)
-    tape(layer.noise.keep_mask, mask.mT, [1 - p for p in layer.p], layer.rescale)
+    mask = tape.new(len(layer.p), x.shape[-2], 1 if layer.whole else x.shape[-1])
+    y = tape.new(len(layer.p), *x.shape[-2:])
+    tape(layer.fill, mask.mT)
     tape(torch.mul, x, mask, out=y)
 
     def back(g: Tensor) -> Tensor:

@@ -72,15 +72,17 @@ def _(
         log_p, *targets,  # the logits but for a constant
     )  # fmt: skip
     tape(torch.exp, log_p, out=g)
-    smoothing, hard = criterion.label_smoothing, torch.ones(runs, 1, 1, dtype=g.dtype, device=g.device)
-    if smoothing is not None:
-        tape(g.sub_, smoothing[:, None, None] / classes)
-        hard = 1 - smoothing[:, None, None]
+    weight = torch.full((runs, 1, rows), -1.0, dtype=g.dtype, device=g.device)
+    if criterion.label_smoothing is not None:
+        smoothing = criterion.label_smoothing[:, None, None]
+        spread = torch.empty_like(smoothing)
+        tape.derive(torch.div, smoothing, classes, out=spread)
+        tape.derive(torch.sub, smoothing.expand_as(weight), 1, out=weight)
+        tape(g.sub_, spread)
 
     def take(share: Tensor, label: Tensor) -> None:
         tape(g.mT.scatter_add_, -2, label.expand(runs, rows)[:, None, :], share)
 
-    weight = (-hard).expand(runs, 1, rows).contiguous()
     if mix is None:
         take(weight, labels)
     else:
@@ -161,8 +163,10 @@ def _(
     tape(d_mean.add_, d_log_variance)
     tape(d_mean.sub_, log_variance)
     divergence = tape.summed(d_mean)
-    weight = criterion.beta.flatten() if isinstance(criterion.beta, Tensor) else criterion.beta
-    for tag, share in (("loss", weight / 2), ("kl", 0.5), ("negative_elbo", 0.5)):
+    weight = torch.as_tensor(criterion.beta, dtype=mean.dtype, device=mean.device).flatten()
+    half = torch.empty_like(weight)
+    tape.derive(torch.div, weight, 2, out=half)
+    for tag, share in (("loss", half), ("kl", 0.5), ("negative_elbo", 0.5)):
         tape.metric(tag, divergence, share)
     tape(torch.mul, mean, beta, out=d_mean)
     tape(d_mean.mul_, 1 / batch)

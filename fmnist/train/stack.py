@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,14 +33,15 @@ class Stack:
         self.configs, self.dataset = configs, dataset
         common = self.common = configs[0]
         self.dtype = torch.float64 if common.precision == "float64" else torch.float32
-        factory = {"dtype": self.dtype, "device": device}
+        factory = self.factory = {"dtype": self.dtype, "device": device}
         self.noise = Noise(len(configs), device)
-        parts = Parts.of(configs, self.noise, **factory)
-        self.model = build(common.model, parts, dataset.height * dataset.width, dataset.classes)
+        strongest = [c.annealed(max) for c in configs]  # what is ever on is there from the start
+        self.parts = Parts.of(strongest, self.noise, **factory)
+        self.model = build(common.model, self.parts, dataset.height * dataset.width, dataset.classes)
         for run, c in enumerate(configs):
             generator = torch.Generator().manual_seed(derive(c.seed, "weights"))
             initialise(self.model, run, c.init, c.init_scale, generator, common.skip_scale)
-        self.criterion: Criterion = imported(kind(common.model.name).criterion).of(configs, factory)
+        self.criterion: Criterion = imported(kind(common.model.name).criterion).of(strongest, factory)
         flat = Flat(self.model)
         self.optimizer = Optimizer(common.optim.name, flat, [asdict(c.optim) for c in configs])
         self.average = None if common.ema is None else Average(self.model, flat, [c.ema or 0.0 for c in configs])
@@ -48,26 +50,39 @@ class Stack:
         step = DebugStep if common.debug else TapedStep
         self.step: Step = step(self.model, self.criterion, self.optimizer, common.precision, rows, black)
         self.inputs: tuple[Tensor, Tensor] | None = None  # of the last split: its images, and the same as numbers
+        self._anneal(common.epochs)
 
     @cached_property
     def feed(self) -> Batches:
         """The batches of training; made when first used, since the step's kernels decide what they hold."""
         dtype = torch.uint8 if self.step.takes_pixels else self.dtype
         seeds = [c.order_seed for c in self.configs]
-        return Batches(self.dataset, self.common.batch_size, seeds, dtype, self.common.augment)
+        return Batches(self.dataset, self.common.batch_size, seeds, dtype, self.common.annealed(max).augment)
+
+    def _anneal(self, epoch: int) -> None:
+        """Give what `anneal` moves the values of an epoch. Outside of training they are those of the last one."""
+        if self.common.anneal:
+            now = [c.at(epoch) for c in self.configs]
+            _take(self.parts, Parts.of(now, self.noise))
+            _take(self.criterion, self.criterion.of(now, self.factory))
+            if isinstance(self.step, TapedStep):
+                self.step.renew()
 
     def train_epoch(self, epoch: int) -> dict[str, list[float]]:
         """Train for one pass; the means of its training metrics by tag, one per run."""
         self.start_noise(epoch)
+        self._anneal(epoch)
         total = self.feed.count * self.common.epochs
         clip = [c.grad_clip for c in self.configs]
         self.step.totals.reset()
-        for number, batch in enumerate(self.feed.epoch(epoch), start=(epoch - 1) * self.feed.count):
+        batches = self.feed.epoch(epoch, self.common.at(epoch).augment)
+        for number, batch in enumerate(batches, start=(epoch - 1) * self.feed.count):
             self.step(batch, [schedule(c.schedule, c.lr, number, total) for c in self.configs], clip)
             if self.average is not None:
                 self.average.update(number + 1)
         rows = len(self.feed.labels)
-        sums = self.step.totals.up_to_date()
+        sums = self.step.totals.up_to_date()  # by the values of this epoch
+        self._anneal(self.common.epochs)
         totals = {"loss": sums["loss"], **sums}  # it comes first in every record
         return by_tag("train/", {tag: summed / rows for tag, summed in totals.items()})
 
@@ -115,6 +130,15 @@ class Stack:
         check_weights(self.model, state)
         for name, value in self.model.state_dict().items():
             value[run].copy_(state[name])
+
+
+def _take(held: Any, given: Any) -> None:
+    """Put the values per run of another one into the same lists and tensors: layers and tapes look there."""
+    for name, values in vars(held).items():
+        if isinstance(values, list):
+            values[:] = getattr(given, name)
+        elif isinstance(values, Tensor):
+            values.copy_(torch.zeros(()) if (new := getattr(given, name)) is None else new)
 
 
 def check_weights(model: nn.Module, state: dict[str, Tensor]) -> None:

@@ -79,6 +79,25 @@ def refusal(**knobs):
         ({"select": "average"}, "ema must be set for select=average, e.g. ema=0.999, got null"),
         ({"data.split": 1.0, "select": "best"}, "data.split must be below 1 for select=best or patience"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"anneal": 5}, "anneal must be knobs with a value each, got 5"),
+        ({"anneal.dropout": 0.5}, "anneal.dropout must be a list of numbers"),
+        ({"anneal.dropout": ["a", 0.5]}, "anneal.dropout must be a list of numbers"),
+        ({"anneal.dropout": [0.1, 1.5]}, "anneal.dropout must be in [0, 1), got [0.1, 1.5]"),
+        ({"anneal.dropout": []}, "anneal.dropout must be in [0, 1), got []"),
+        ({"anneal.shift": [2.5, 0]}, "anneal.shift must be a whole number of at least 0, got [2.5, 0.0]"),
+        ({"anneal.beta": [0, 1]}, "unknown knob anneal.beta: there are dropout, "),
+        ({"anneal.noise": [0.1, 0]}, "noise must be null for model mlp, got 0.1: it is for autoencoders"),
+        ({"model": "vae", "anneal.mixup": [1, 0]}, "augment.mixup must be null for model vae, got 1.0"),
+        (
+            {"anneal.dropout": [0.1, 0.2], "dropout": 0.3},
+            "dropout must be left out, or be 0.2 as the last",
+        ),
+        (
+            {"model": "vae", "anneal.beta": [0, 2], "model.beta": 3},
+            "beta must be left out, or be 2 as the last of anneal",
+        ),
+        ({"anneal.shift": [2, 0], "augment.shift": 3}, "shift must be left out, or be 0 as the last of anneal"),
+        ({"anneal.label_smoothing": [0.1, 0], "loss": "report"}, "label_smoothing must be null unless"),
     ],
 )
 def test_mistakes_are_refused_by_name(knobs, message):
@@ -102,6 +121,25 @@ def test_augmentations_that_are_off_are_no_part_of_a_config():
     assert config_hash(off) == config_hash(make_config())
     on = make_config(**{"augment.mixup": 0.2, "augment.shift": 2})
     assert list(on.augment.items()) == [("shift", 2), ("mixup", 0.2)]  # in the order in which they are done
+
+
+def test_annealed_knobs_move_through_their_points_and_are_their_last_value_elsewhere():
+    config = make_config("vae", epochs=9, **{"anneal.beta": [0, 1, 1, 1, 1], "anneal.noise": [0.4, 0.2]})
+    assert [config.at(epoch).model.beta for epoch in range(1, 10)] == [0, 0.5, 1, 1, 1, 1, 1, 1, 1]
+    assert [config.at(epoch).noise for epoch in (1, 5, 9, 12)] == pytest.approx([0.4, 0.3, 0.2, 0.2])
+    assert (config.model.beta, config.noise) == (1, 0.2)
+    faded = make_config(epochs=4, **{"anneal.shift": [2, 2, 2, 0], "anneal.mixup": [0, 1], "augment.flip": 0.5})
+    assert faded.augment == {"flip": 0.5, "mixup": 1.0}
+    assert [faded.at(epoch).augment.get("shift") for epoch in range(1, 5)] == [2, 2, 2, None]
+    assert faded.at(1).augment == {"shift": 2.0, "flip": 0.5}
+    assert list(faded.at(3).augment) == ["shift", "flip", "mixup"]
+    rounded = make_config(epochs=5, **{"anneal.shift": [3, 0]})
+    assert [rounded.at(epoch).augment.get("shift") for epoch in range(1, 6)] == [3, 2, 2, 1, None]
+    assert make_config(epochs=1, **{"anneal.dropout": [0.1, 0.2]}).at(1).dropout == 0.2
+    assert make_config(dropout=0.2, **{"anneal.dropout": [0.1, 0.2]}) == make_config(**{"anneal.dropout": [0.1, 0.2]})
+    assert make_config(**{"anneal.dropout": None}) == make_config()
+    assert parse(asdict(config)) == config
+    assert parse(asdict(faded)) == faded
 
 
 def test_batch_norm_and_norm_are_one_knob():
@@ -139,7 +177,8 @@ def test_the_hash_names_the_run_not_how_it_is_carried_out():
     assert config_hash(make_config(loss="cross_entropy")) == base  # the default, spelled out
     assert config_hash(make_config(until=0.5, figures=False)) == base
     assert base == "248f538a93fb"  # that of all runs so far: knobs that came later are not hashed where they are unset
-    others = [{"gate": "relu"}, {"ema": 0.9}, {"augment.flip": 0.5}, {"norm": "layer"}]
+    others = [{"gate": "relu"}, {"anneal.dropout": [0.1, 0.2]}, {"anneal.dropout": [0.1, 0.1, 0.2]}, {"dropout": 0.2}]
+    others += [{"ema": 0.9}, {"augment.flip": 0.5}, {"norm": "layer"}]
     others += [
         {"seed": 1},
         {"lr": 1e-2},
@@ -161,6 +200,7 @@ def test_conf_and_schema_have_the_same_knobs_and_defaults():
                 f.name
             )
     assert conf["anomaly"] == asdict(AnomalyConfig())
+    assert conf["anneal"] == dict.fromkeys([*shipped()["ANNEALED"], *shipped()["AUGMENTATIONS"]])
     assert conf["augment"] == dict.fromkeys(shipped()["AUGMENTATIONS"])
     load_ideas()
     for group, kinds in GROUPS.items():

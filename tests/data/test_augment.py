@@ -81,7 +81,7 @@ def test_names_are_those_of_the_schema_and_any_other_is_an_error():
     load_ideas()
     assert {*AUGMENT, "mixup"} == set(schema.AUGMENTATIONS)
     (made,) = augmenters({"nonsense": 1.0}, (2, 2), [0])
-    made.start(1, 3, 1, CPU)
+    made.start(1, 3, 1, CPU, {"nonsense": 1.0})
     with pytest.raises(KeyError, match="nonsense"):
         made.change(torch.zeros(3, 4, dtype=torch.uint8), slice(0, 3))
 
@@ -115,8 +115,8 @@ def test_an_epoch_is_each_image_changed_by_the_numbers_of_its_place(asked, batch
     data, seed, epoch = numbered(60), 3, 2
     (pixels, labels, *mix), sizes = whole(Batches(data, batch_size, [seed], torch.uint8, asked), epoch)
     index = torch.arange(60) if batch_size is None else order(60, seed, epoch)
-    augmenter = Augmenter(asked, (4, 4), seed)
-    augmenter.start(epoch, 60, len(sizes), CPU)
+    augmenter = Augmenter((4, 4), seed)
+    augmenter.start(epoch, 60, len(sizes), CPU, asked)
     expected = data.train.images[index].view(-1, 4, 4)
     for name, strength in asked.items():
         if name != "mixup":
@@ -186,8 +186,8 @@ def test_an_epoch_is_a_function_of_order_seed_and_epoch_alone(asked):
 
 
 def test_augmentations_of_one_epoch_draw_numbers_of_their_own():
-    augmenter = Augmenter({"shift": 1.0, "flip": 0.5, "cutout": 2.0}, (4, 4), 3)
-    augmenter.start(1, 500, 1, CPU)
+    augmenter = Augmenter((4, 4), 3)
+    augmenter.start(1, 500, 1, CPU, {"shift": 1.0, "flip": 0.5, "cutout": 2.0})
     drawn = torch.cat([*augmenter.drawn.values()], 1).T
     assert (torch.corrcoef(drawn) - torch.eye(len(drawn))).abs().max() < 5 / math.sqrt(500)
 
@@ -203,11 +203,30 @@ def test_no_strength_is_off(off, batch_size):
     assert all(batch.mix is None for batch in found.epoch(1))
 
 
+@pytest.mark.parametrize("batch_size", [None, 8])
+def test_an_epoch_may_have_strengths_of_its_own_and_none(batch_size):
+    """Where images are mixed in no epoch, but have been in others, each is mixed with nothing."""
+    strong = {"shift": 2.0, "cutout": 3.0, "mixup": 0.5}
+    changing = Batches(numbered(30), batch_size, [1], torch.uint8, strong)
+    for now in ({"shift": 1.0, "mixup": 0.1}, {}, {"cutout": 3.0}, strong):
+        constant = Batches(numbered(30), batch_size, [1], torch.uint8, now)
+        pixels, labels, *mix = (torch.cat(parts, -2 if n == 0 else -1) for n, parts in enumerate(zip(*[
+            [batch.pixels.clone(), batch.labels.clone(), *(each.clone() for each in batch.mix)]
+            for batch in changing.epoch(1, now)], strict=True)))  # fmt: skip
+        expected, _ = whole(constant, 1)
+        assert torch.equal(pixels, expected[0])
+        assert torch.equal(labels, expected[1])
+        if now.get("mixup"):
+            assert torch.equal(mix[1], expected[3])
+        else:
+            assert (mix[1] == 1).all()
+
+
 @pytest.mark.parametrize(("alpha", "mean"), [(1.0, 0.75), (0.2, 0.899), (0.001, 0.9993), (50.0, 0.54), (1e4, 0.5028)])
 def test_shares_are_drawn_from_beta(alpha, mean):
     """Their larger parts: of Beta(1, 1) the mean is 3/4; little alpha mixes hardly at all, a large one by halves."""
-    augmenter = Augmenter({"mixup": alpha}, (4, 4), 3)
-    augmenter.start(1, 4000, 4000, CPU)
+    augmenter = Augmenter((4, 4), 3)
+    augmenter.start(1, 4000, 4000, CPU, {"mixup": alpha})
     assert float(augmenter.shares.mean()) == pytest.approx(mean, abs=0.015)
 
 

@@ -22,7 +22,7 @@ def of(line):
 
 def test_every_knob_of_the_schema_is_completed():
     known = knobs({})
-    assert {f.name for f in fields(Knobs)} - {"augment"} <= known.keys()
+    assert {f.name for f in fields(Knobs)} - {"augment", "anneal"} <= known.keys()
     assert flat({"model": vars(Config().model), "optim": vars(Config().optim)}).keys() - {
         "model.name", "optim.name"} <= known.keys()  # fmt: skip
     assert {f"{name}=" for name in known} == of("python train.py ")
@@ -48,6 +48,8 @@ def test_optimizers_losses_and_choices_are_all_there():
     assert of("python train.py -m optim=adam,l") == {"optim=adam,lion"}
     assert of("python train.py model=vae model.l") == {"model.latent="}
     assert of("python train.py model=mlp model.l") == set()
+    assert "anneal.beta=" in of("python train.py anneal.")
+    assert of("python train.py model=mlp anneal.b") == set()
     assert of("python train.py hydra/launcher=st") == {"hydra/launcher=stacked", "hydra/launcher=stacked_slurm"}
     assert of("python train.py 'loss=b") == {"loss=brier", "loss=bce"}
 

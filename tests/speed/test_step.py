@@ -60,6 +60,49 @@ def test_activations_noise_and_the_rest_too(knobs, order, dataset, device):
     assert_same_steps(configs, dataset, device)
 
 
+@pytest.mark.parametrize(("model", "moved"), [
+    (CLASSIFIERS[0], {"dropout": [0, 0.4, 0.2], "label_smoothing": [0, 0.2]}),
+    (CLASSIFIERS[1], {"shift": [2, 0], "mixup": [0.5, 0], "label_smoothing": [0.1, 0]}),
+    (AUTOENCODERS[0], {"noise": [0.2, 0], "mask": [0, 0.3], "dropout": [0.3, 0]}),
+    (AUTOENCODERS[1], {"beta": [0, 1, 0.5], "noise": [0.1, 0.2]}),
+], ids=str)  # fmt: skip
+def test_what_is_annealed_moves_on_the_tape_as_it_does_by_autograd(model, moved, dataset, device):
+    """A run of three epochs; none of them is a run with constant values."""
+    knobs = {**model, "anneal": moved, "precision": "float64", "batch_size": 64, "epochs": 3}
+    configs = [make_config(**knobs, seed=seed) for seed in range(2)]
+    assert_same_steps(configs, dataset, device, epochs=3)
+    annealed, constant = (Stack([one], dataset.to(device), torch.device(device))
+                          for one in (configs[0], make_config(**{**knobs, "anneal": {}})))  # fmt: skip
+    assert annealed.train_epoch(2)["train/loss"] != constant.train_epoch(2)["train/loss"]
+
+
+def test_each_epoch_has_the_values_of_a_run_that_has_them_always(dataset):
+    """In whatever order the epochs come: what is on the tape from one is not left to the next."""
+    knobs = {"precision": "float64", "batch_size": 64, "epochs": 4}
+    for model, moved in (
+        (CLASSIFIERS[0], {"dropout": [0, 0.6], "label_smoothing": [0.3, 0]}),
+        (AUTOENCODERS[1], {"beta": [0, 3], "mask": [0.5, 0]}),
+    ):
+        annealed = make_config(**model, **knobs, anneal=moved)
+        stack = Stack([annealed], dataset, torch.device("cpu"))
+        start = stack.weights(0)
+        for epoch in (1, 3, 4, 2):
+            then = annealed.at(epoch)
+            then.anneal = {}
+            constant = Stack([then], dataset, torch.device("cpu"))
+            constant.load_weights(0, start)
+            stack.load_weights(0, start)
+            for each in (stack, constant):
+                each.start_noise(epoch)
+            stack._anneal(epoch)
+            for each in (stack, constant):
+                each.step.totals.reset()
+                each.step.gradient(next(each.feed.epoch(1)))
+            torch.testing.assert_close(stack.optimizer.flat.grad, constant.optimizer.flat.grad, rtol=1e-12, atol=1e-14)
+            losses = [each.step.totals.up_to_date()["loss"] for each in (stack, constant)]
+            torch.testing.assert_close(*losses, rtol=1e-12, atol=0)
+
+
 def test_runs_may_differ_in_their_knobs(dataset):
     knobs = {**CLASSIFIERS[0], "precision": "float64", "batch_size": 64}
     own = [{"dropout": 0.5, "label_smoothing": 0.1, "lr": 0.01}, {"dropout": 0.0, "label_smoothing": 0.0}]

@@ -47,6 +47,10 @@ def straight(tmp_path_factory):
         {"batch_size": None, "optim": "sgd", "schedule": "one_cycle"},
         {"optim": "adamw", "schedule": "cosine", "patience": 3, "eval_every": 2, "precision": "bfloat16"},
         {"save_every": 3600.0},
+        {
+            "dropout": None,
+            "anneal": {"dropout": [0, 0.5], "label_smoothing": [0.2, 0.1], "shift": [3, 0], "mixup": [1, 0]},
+        },
         {"ema": 0.9, "select": "average", "batch_norm": True},
         {"augment.shift": 2, "augment.flip": 0.5, "augment.cutout": 6, "augment.mixup": 0.4},
         {"optim": "lion", "norm": "layer", "loss": "brier", "model.activation": "silu", "lr": 1e-3},

@@ -64,6 +64,11 @@ LATER = {  # what all runs of a stack have, and each has for itself
     "lion": ({"optim": "lion"}, [{"lr": 1e-3}, {"lr": 3e-3, "optim.betas": [0.8, 0.95], "optim.weight_decay": 0.1}]),
     "muon": ({"optim": "muon", "skip": True}, [{"lr": 1e-2}, {"lr": 3e-2, "optim.momentum": 0.8, "grad_clip": 0.5}]),
     "layer norm": ({"norm": "layer", "skip": True, "dropout": 0.3}, [{"seed": 0}, {"seed": 1}]),
+    "gates": ({"gate": "sigmoid", "norm": "layer", "skip": True, "dropout": 0.3}, [{"seed": 0}, {"seed": 1}]),
+    "annealed": (
+        {"anneal": {"dropout": [0, 0.4, 0.2], "label_smoothing": [0.2, 0], "shift": [2, 0], "mixup": [0.5, 0]}},
+        [{"seed": 0}, {"seed": 1, "lr": 0.01}],
+    ),
     "brier": ({"loss": "brier"}, [{"lr": 1e-2}, {"lr": 3e-2}]),
     "silu": ({"model.activation": "silu"}, [{"seed": 0}, {"seed": 1}]),
     "leaky relu": ({"model.activation": "leaky_relu", "batch_size": None}, [{"seed": 0}, {"seed": 1}]),
