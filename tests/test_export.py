@@ -49,6 +49,7 @@ CASES = {
     "autoencoder, layer": {**AE, ACTIVATION: "tanh", "norm": "layer"},
     "gated": {**NARROW, ACTIVATION: "identity", "gate": "sigmoid", "norm": "batch", "dropout": 0.1},
     "gated, deep": {"model": "deep", "model.depth": 5, ACTIVATION: "silu", "gate": "identity", "skip": True},
+    "paths": {"model": "deep", "model.depth": 5, "skip": True, "drop_path": 0.3, "norm": "batch"},
     "gated autoencoder": {**AE, "gate": "gelu", "norm": "layer", "skip": True},
     "vae": {"model": "vae", **NARROW},
     "vae, batch": {"model": "vae", **NARROW, ACTIVATION: "gelu", "norm": "batch", "skip": True, "model.latent": 2},

@@ -88,6 +88,7 @@ def test_every_knob_is_in_the_table_with_what_the_schema_says():
     ("lr", "all"), ("select", "all"), ("dropout", "mlp, deep, autoencoder, vae"), ("noise", "autoencoder, vae"),
     ("label_smoothing", "linear, mlp, deep"), ("augment.mixup", "linear, mlp, deep"),
     ("anomaly.normal", "autoencoder, vae"), ("anneal.dropout", "mlp, deep, autoencoder, vae"), ("anneal.beta", "vae"),
+    ("drop_path", "mlp, deep, autoencoder, vae"), ("anneal.drop_path", "mlp, deep, autoencoder, vae"),
     ("anneal.mixup", "linear, mlp, deep"),
 ])  # fmt: skip
 def test_the_table_says_for_which_models_a_knob_is(knob, models):

@@ -52,9 +52,9 @@ def parse(given: Any) -> Config:
         plain.pop(key, None)
     groups = {group: pickle.loads(_group(group, pickle.dumps(plain.pop(group, None)))) for group in GROUPS}
     for name in ("anomaly", "augment", "anneal"):
-        inner, none = plain.get(name) or {}, dict if name == "anneal" else dict | list
-        if not isinstance(inner, dict) or any(isinstance(value, none) for value in inner.values()):
-            raise UserError(f"{name} must be knobs with a value each, got {inner!r}")
+        inner, kind = plain.get(name) or {}, list if name == "anneal" else int | float | str
+        if not isinstance(inner, dict) or not all(isinstance(value, kind | None) for value in inner.values()):
+            raise UserError(f"{name} must be knobs with a {'list' if kind is list else 'value'} each, got {inner!r}")
         plain[name] = inner
     plain["anneal"] = {name: values for name, values in plain["anneal"].items() if values is not None}
     anomaly = _typed(AnomalyConfig, plain.pop("anomaly"), "anomaly.")

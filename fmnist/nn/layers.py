@@ -128,8 +128,8 @@ class Dropout(nn.Module):
 
 
 class DropPath(Dropout):
-    """Stochastic depth (Huang et al. 2016), at the end of F in a residual block: as Dropout, but of F(x) as a whole for
-    each example, and with the probability `share` * p: block l of L has the share l / L."""
+    """Stochastic depth (Huang et al. 2016), at the end of F in a residual block: dropout of F(x) as a whole, for each
+    example, with the probability `share` * p; the share of block l of L is l / L."""
 
     whole = True
 

@@ -79,8 +79,12 @@ def refusal(**knobs):
         ({"select": "average"}, "ema must be set for select=average, e.g. ema=0.999, got null"),
         ({"data.split": 1.0, "select": "best"}, "data.split must be below 1 for select=best or patience"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
-        ({"anneal": 5}, "anneal must be knobs with a value each, got 5"),
-        ({"anneal.dropout": 0.5}, "anneal.dropout must be a list of numbers"),
+        ({"drop_path": 1.0, "skip": True}, "drop_path must be in [0, 1), got 1.0"),
+        ({"drop_path": 0.5}, "skip must be true for drop_path"),
+        ({"anneal.drop_path": [0.5, 0]}, "skip must be true for drop_path"),
+        ({"model": "linear", "drop_path": 0.5}, "drop_path must be null for model linear, got 0.5: it has no hidden"),
+        ({"anneal": 5}, "anneal must be knobs with a list each, got 5"),
+        ({"anneal.dropout": 0.5}, "anneal must be knobs with a list each, got {'dropout': 0.5}"),
         ({"anneal.dropout": ["a", 0.5]}, "anneal.dropout must be a list of numbers"),
         ({"anneal.dropout": [0.1, 1.5]}, "anneal.dropout must be in [0, 1), got [0.1, 1.5]"),
         ({"anneal.dropout": []}, "anneal.dropout must be in [0, 1), got []"),
@@ -177,7 +181,14 @@ def test_the_hash_names_the_run_not_how_it_is_carried_out():
     assert config_hash(make_config(loss="cross_entropy")) == base  # the default, spelled out
     assert config_hash(make_config(until=0.5, figures=False)) == base
     assert base == "248f538a93fb"  # that of all runs so far: knobs that came later are not hashed where they are unset
-    others = [{"gate": "relu"}, {"anneal.dropout": [0.1, 0.2]}, {"anneal.dropout": [0.1, 0.1, 0.2]}, {"dropout": 0.2}]
+    others = [
+        {"gate": "relu"},
+        {"skip": True},
+        {"skip": True, "drop_path": 0.5},
+        {"anneal.dropout": [0.1, 0.2]},
+        {"anneal.dropout": [0.1, 0.1, 0.2]},
+        {"dropout": 0.2},
+    ]
     others += [{"ema": 0.9}, {"augment.flip": 0.5}, {"norm": "layer"}]
     others += [
         {"seed": 1},

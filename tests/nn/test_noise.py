@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
-from fmnist.nn.layers import Dropout
+from fmnist.config.schema import DeepConfig
+from fmnist.nn.layers import Dropout, DropPath
+from fmnist.nn.models import Parts, build
 from fmnist.nn.noise import Corrupt, Noise
 
 
@@ -48,6 +50,30 @@ def test_dropout_masks_of_a_stack_are_those_of_its_solos(device):
         assert torch.equal(stack[run], solo)
     assert torch.equal(stack[0], stack[2])
     assert torch.equal(stack[1], x[1])
+
+
+def test_drop_path_drops_whole_examples_more_of_them_in_later_blocks(device):
+    parts = Parts(skip=True, drop_path=[0.6], noise=started(1, device=device), factory={"device": device})
+    model = build(DeepConfig(width=5, depth=4), parts, 7, 3)
+    paths = [layer for layer in model.modules() if isinstance(layer, DropPath)]
+    x, rows = torch.rand(4000, 5, device=device) + 1, 4000
+    for path, dropped in zip(paths, (0.2, 0.4, 0.6), strict=True):
+        y = path(x)
+        kept = y[:, 0] != 0
+        assert kept.float().mean().item() == pytest.approx(1 - dropped, abs=4 * math.sqrt(0.25 / rows))
+        torch.testing.assert_close(y[kept], x[kept] / (1 - dropped), rtol=1e-4, atol=0)
+        assert (y[~kept] == 0).all()
+        assert path.eval()(x) is x
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_drop_path_of_a_stack_is_that_of_its_solos(device, shared):
+    seeds, p = (4, 5, 4), (0.5, 0.0, 0.5)
+    x = torch.rand(*(() if shared else (3,)), 33, 7, device=device)
+    stack = DropPath(p, started(*seeds, device=device))(x)
+    for run in range(3):
+        own = x if shared else x[run]
+        assert torch.equal(stack[run], DropPath([p[run]], started(seeds[run], device=device))(own))
 
 
 def test_dropout_refuses_bad_probabilities():

@@ -12,7 +12,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fmnist.nn.layers import ACTIVATIONS, Activation, BatchNorm, Dropout, Gated, LayerNorm, Linear, Residual
+from fmnist.nn.layers import ACTIVATIONS, Activation, BatchNorm, Dropout, DropPath, Gated, LayerNorm, Linear, Residual
 from fmnist.nn.noise import Noise
 
 F64 = {"dtype": torch.float64}
@@ -95,7 +95,9 @@ def specs(depth: int) -> st.SearchStrategy[list[Spec]]:
     """Up to 8 layers, one inside another `depth` times at most."""
     leaf = st.sampled_from([(name,) for name in [*LEAVES, *ACTIVATIONS]])
     wide = st.tuples(st.sampled_from(["linear", "linear", "doubled"]), st.integers(2, 5))
-    dropout = st.tuples(st.just("dropout"), st.lists(st.sampled_from([0.0, 0.3, 0.6]), min_size=3, max_size=3))
+    dropout = st.tuples(
+        st.sampled_from(["dropout", "drop path"]), st.lists(st.sampled_from([0.0, 0.3, 0.6]), min_size=3, max_size=3)
+    )
     choices = [leaf, wide, dropout]
     if depth:
         choices.append(st.tuples(st.just("residual"), specs(depth - 1).filter(bool), st.booleans()))
@@ -147,8 +149,8 @@ def _layers(order: list[Spec], width: int, runs: tuple[int, ...], noise: Noise) 
         if name in ("linear", "doubled"):
             layers.append((Linear if name == "linear" else Doubled)(width, given[0], runs, **F64))
             width = given[0]
-        elif name == "dropout":
-            layers.append(Dropout(given[0][: runs[0]], noise))
+        elif name in ("dropout", "drop path"):
+            layers.append((Dropout if name == "dropout" else DropPath)(given[0][: runs[0]], noise))
         elif name == "residual":
             inner, after = _layers(given[0], width, runs, noise)
             projected = given[1] or after != width

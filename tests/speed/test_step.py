@@ -43,6 +43,9 @@ def test_every_model_loss_and_switch_steps_as_autograd_does(model, loss, switche
     {**CLASSIFIERS[0], "model.activation": "identity", "gate": "sigmoid", "norm": "batch", "dropout": 0.3},
     {**CLASSIFIERS[1], "model.activation": "silu", "gate": "identity", "norm": "layer", "skip": True},
     {**CLASSIFIERS[0], "gate": "relu", "loss": "report_rows", "batch_size": None},
+    {**CLASSIFIERS[1], "skip": True, "drop_path": 0.6, "dropout": 0.2, "norm": "batch"},
+    {**CLASSIFIERS[0], "skip": True, "drop_path": 0.5, "batch_size": None},
+    {**AUTOENCODERS[1], "skip": True, "drop_path": 0.5},
     {**AUTOENCODERS[0], "gate": "gelu", "model.code": "identity", "skip": True}, {**AUTOENCODERS[1], "gate": "tanh"},
     {**CLASSIFIERS[0], "dropout": 0.3, "dropout_rescale": False},
     {**AUTOENCODERS[1], "noise": 0.2, "model.beta": 3.0, "dropout": 0.2},
@@ -62,6 +65,7 @@ def test_activations_noise_and_the_rest_too(knobs, order, dataset, device):
 
 @pytest.mark.parametrize(("model", "moved"), [
     (CLASSIFIERS[0], {"dropout": [0, 0.4, 0.2], "label_smoothing": [0, 0.2]}),
+    ({**CLASSIFIERS[1], "skip": True}, {"drop_path": [0, 0.6], "mixup": [0, 1]}),
     (CLASSIFIERS[1], {"shift": [2, 0], "mixup": [0.5, 0], "label_smoothing": [0.1, 0]}),
     (AUTOENCODERS[0], {"noise": [0.2, 0], "mask": [0, 0.3], "dropout": [0.3, 0]}),
     (AUTOENCODERS[1], {"beta": [0, 1, 0.5], "noise": [0.1, 0.2]}),

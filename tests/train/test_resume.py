@@ -54,7 +54,7 @@ def straight(tmp_path_factory):
         {"ema": 0.9, "select": "average", "batch_norm": True},
         {"augment.shift": 2, "augment.flip": 0.5, "augment.cutout": 6, "augment.mixup": 0.4},
         {"optim": "lion", "norm": "layer", "loss": "brier", "model.activation": "silu", "lr": 1e-3},
-        {"optim": "muon", "skip": True, "grad_clip": 1.0, "model.activation": "leaky_relu"},
+        {"optim": "muon", "skip": True, "drop_path": 0.5, "grad_clip": 1.0, "model.activation": "leaky_relu"},
         {"model": "linear", "dropout": None, "optim": "lion", "augment.flip": 0.5, "batch_size": None},
     ],
     ids=str,

@@ -65,6 +65,7 @@ LATER = {  # what all runs of a stack have, and each has for itself
     "muon": ({"optim": "muon", "skip": True}, [{"lr": 1e-2}, {"lr": 3e-2, "optim.momentum": 0.8, "grad_clip": 0.5}]),
     "layer norm": ({"norm": "layer", "skip": True, "dropout": 0.3}, [{"seed": 0}, {"seed": 1}]),
     "gates": ({"gate": "sigmoid", "norm": "layer", "skip": True, "dropout": 0.3}, [{"seed": 0}, {"seed": 1}]),
+    "stochastic depth": ({"skip": True, "dropout": 0.2}, [{"drop_path": 0.6}, {"drop_path": 0.0}, {"drop_path": 0.3}]),
     "annealed": (
         {"anneal": {"dropout": [0, 0.4, 0.2], "label_smoothing": [0.2, 0], "shift": [2, 0], "mixup": [0.5, 0]}},
         [{"seed": 0}, {"seed": 1, "lr": 0.01}],
