@@ -21,6 +21,7 @@ from fmnist.config.schema import (
     ASIDE,
     AUGMENTATIONS,
     GROUPS,
+    LATER,
     LAYERS,
     NOT_HASHED,
     AnomalyConfig,
@@ -34,8 +35,12 @@ from fmnist.config.schema import (
 
 def config_hash(config: Config) -> str:
     """12 hex digits that two configs share exactly when they ask for the same run."""
-    left_out = NOT_HASHED if config.debug else (*NOT_HASHED, "debug")  # without it a run is what it was before
-    plain = {key: value for key, value in asdict(config).items() if key not in left_out}
+    plain = {key: value for key, value in asdict(config).items() if key not in NOT_HASHED}
+    for name in LATER:
+        group, _, knob = name.rpartition(".")
+        part = plain[group] if group else plain
+        if not part.get(knob):
+            part.pop(knob, None)
     if config.data.name == "fashion":  # checksums pin its contents, so its folder does not matter
         plain["data"] = {key: value for key, value in plain["data"].items() if key != "dir"}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
@@ -164,6 +169,8 @@ def _check_combination(config: Config) -> None:
         raise UserError(f"loss must be one of {', '.join(of.losses)} for model {model.name}, got {config.loss!r}")
     if config.label_smoothing is not None and config.loss != "cross_entropy":
         raise UserError(f"label_smoothing must be null unless loss=cross_entropy, got loss={config.loss}")
+    if config.teacher is not None and config.loss != "cross_entropy":
+        raise UserError(f"teacher must be null unless loss=cross_entropy, got loss={config.loss}")
     _check_norm(config)
     _check_augment(config)
     for name, value, why in _not_for(config):
@@ -181,6 +188,8 @@ def _check_combination(config: Config) -> None:
         raise UserError("batch_size must be at least 2 with batch_norm, got 1")
     if not config.skip:
         config.skip_scale = "depth"  # without skip connections it makes no difference: the run is the same
+    if config.epochs % (config.cycles or 1):
+        raise UserError(f"cycles must divide epochs, which are {config.epochs}, got {config.cycles}")
     if config.select == "average" and config.ema is None:
         raise UserError("ema must be set for select=average, e.g. ema=0.999, got null")
     if config.data.split == 1 and (config.select == "best" or config.patience):
@@ -231,6 +240,8 @@ def check_machine(config: Config) -> None:
     around = config.data.name == "idx" and os.path.isdir(os.path.dirname(folder) or ".")
     if not os.path.isdir(folder) and not (around and glob.glob(f"{glob.escape(folder)}[-_. ]*")):  # files in a folder
         raise UserError(f"data.dir must be an existing folder, got {config.data.dir!r}")
+    if config.teacher is not None and not os.path.isfile(os.path.expanduser(config.teacher)):
+        raise UserError(f"teacher must be an existing file, got {config.teacher!r}")
     device, _, index = config.device.partition(":")
     if device == "cuda":
         import torch

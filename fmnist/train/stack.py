@@ -59,11 +59,12 @@ class Stack:
     def train_epoch(self, epoch: int) -> dict[str, list[float]]:
         """Train for one pass; the means of its training metrics by tag, one per run."""
         self.start_noise(epoch)
-        total = self.feed.count * self.common.epochs
+        cycles = [self.feed.count * c.epochs // (c.cycles or 1) for c in self.configs]  # their steps
         clip = [c.grad_clip for c in self.configs]
         self.step.totals.reset()
         for number, batch in enumerate(self.feed.epoch(epoch), start=(epoch - 1) * self.feed.count):
-            self.step(batch, [schedule(c.schedule, c.lr, number, total) for c in self.configs], clip)
+            asked = zip(self.configs, cycles, strict=True)
+            self.step(batch, [schedule(c.schedule, c.lr, number % steps, steps) for c, steps in asked], clip)
             if self.average is not None:
                 self.average.update(number + 1)
         rows = len(self.feed.labels)
