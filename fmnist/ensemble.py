@@ -1,6 +1,7 @@
 """`python -m fmnist.ensemble`: averages of finished classifiers, and what each member adds."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -14,12 +15,15 @@ from fmnist.finished.averaged import WeightSum, averaged, check_new, normalisati
 from fmnist.finished.ensembles import averages_of, contributions, members, said_by, snapshots, tempered
 from fmnist.finished.load import Asked
 from fmnist.finished.tables import number, short_names
+from fmnist.finished.teaching import Teaching
 from fmnist.program.arguments import above_0, positive, typed_path
 from fmnist.program.output import as_json, printable, run_command
 from fmnist.report.comparison import Result, read
 from fmnist.report.summary import listed, not_counted
 from fmnist.report.tables import Table
 from fmnist.report.words import counted
+from fmnist.sources.teacher import Teacher
+from fmnist.train.stack import Stack
 from fmnist.view.calibration import scores
 from fmnist.view.views import Views
 
@@ -27,6 +31,7 @@ EXAMPLES = """examples:
   python -m fmnist.ensemble outputs/seed+lr                  all finished runs of a sweep
   python -m fmnist.ensemble --best 5 outputs/seed+lr         its best five by validation
   python -m fmnist.ensemble outputs/cycles --snapshots       the snapshots of a run that was trained with cycles=5
+  python -m fmnist.ensemble outputs/seed+lr --teach outputs/teacher.safetensors
   python -m fmnist.ensemble outputs/full --views shift=1,flip --temperature 0.9
   python -m fmnist.ensemble outputs/a outputs/b --save outputs/a+b
 """
@@ -54,7 +59,7 @@ def chosen(found: Sequence[Result], best: int | None, least: int = 2) -> list[Pa
 
 def ensemble(
     directories: Sequence[Path], data: str | None = None, target: Path | None = None, of_snapshots: bool = False,
-    views: Views | None = None, given: float | None = None,
+    views: Views | None = None, given: float | None = None, taught: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Runs together: "members"; n images by part; "scores" by part of the members' mean, of the best one by validation,
     and of the averages of probabilities (of all, and of those that greedy selection takes), logits and weights;
@@ -62,25 +67,35 @@ def ensemble(
     "remarks". The test images choose nothing.
 
     target: a directory for the average of the weights. of_snapshots: the members are the snapshots of the runs. views:
-    the probabilities over views, too. given: a temperature, where none is to be chosen on the validation rows. Raises
-    UserError where the runs cannot be put together.
+    the probabilities over views, too. given: a temperature, where none is to be chosen on the validation rows. taught:
+    a file for the probabilities of all rows of the training file (over the views, if there are any), from which other
+    runs learn. Raises UserError where the runs cannot be put together.
     """
     if target:
         check_new(target)
+    if taught and not taught.absolute().parent.is_dir():
+        raise UserError(f"--teach must name a file in an existing folder, got {taught}")
     names, weights = [*directories], None
     if of_snapshots:
         directories, weights = zip(*snapshots(directories), strict=True)
         names = [directory / f"{name}.safetensors" for directory, name in zip(directories, weights, strict=True)]
         if len(names) < 2:
             raise UserError(f"an ensemble needs 2 snapshots or more, found {names[0]} alone")
-    summed = WeightSum()
-    found = members(directories, data, summed, weights, views)
+    summed, teaching = WeightSum(), Teaching(views)
+
+    def each(place: int, stack: Stack, run: int) -> None:
+        summed(place, stack, run)
+        if taught:
+            teaching(place, stack, run)
+
+    found = members(directories, data, each, weights, views)
     parts = {part: said_by(found, part) for part in ("validation", "test") if part in found[0].parts}
     adds = contributions(*parts["validation"]) if "validation" in parts else []
     together = _members(parts, adds)
     temperatures, whole = tempered(averages_of(found, [own["place"] for own in adds[: _selected(adds)]], views), given)
     together |= {name: {part: scores(*said) for part, said in own.items()} for name, own in whole.items()}
     remarks = _average_weights(directories, names, summed, data, found, together, target)
+    remarks += [_teach(teaching.teacher(taught, names))] if taught else []
     if not adds:
         remarks.append("no validation rows: nothing tells what each member adds"
                        + ("" if given else ", and no temperature is chosen: --temperature T gives one"))  # fmt: skip
@@ -89,6 +104,14 @@ def ensemble(
         "n": {part: len(labels) for part, (_, labels) in parts.items()},
         "scores": together, "temperatures": temperatures, "contributions": adds, "remarks": remarks,
     }  # fmt: skip
+
+
+def _teach(teacher: Teacher) -> str:
+    """Write the file of a teacher; what is to be said of it."""
+    teacher.write()
+    rows, known = len(teacher.trained), int(teacher.trained.sum())
+    said = f"has the probabilities of {rows:,} training rows, of which members were trained on {known:,}"
+    return f"{teacher.path} {said}: teacher={shlex.quote(str(teacher.path))} learns from them"
 
 
 def _members(parts: dict[str, tuple[Tensor, Tensor]], adds: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -184,13 +207,16 @@ def main() -> int:
     parser.add_argument("--temperature", type=above_0, metavar="T",
                         help="of the average of probabilities; without it the validation rows choose one")  # fmt: skip
     parser.add_argument("--data", metavar="DIR", help="where the runs' data lie now, if they were moved")
+    parser.add_argument("--teach", type=typed_path, metavar="FILE",
+                        help="write the average of probabilities of all training rows; a run learns from it with "
+                        "teacher=FILE")  # fmt: skip
     parser.add_argument("--save", type=typed_path, metavar="DIR", help="keep the average of the weights as a run")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     arguments = parser.parse_args()
     read_runs = read(arguments.runs)
     directories = chosen(read_runs, arguments.best, least=1 if arguments.snapshots else 2)
     found = ensemble(directories, arguments.data, arguments.save, arguments.snapshots, arguments.views,
-                     arguments.temperature)  # fmt: skip
+                     arguments.temperature, arguments.teach)  # fmt: skip
     found["not_counted"] = not_counted(read_runs)
     print(as_json(found) if arguments.json else "\n\n".join([text(found), *listed(found["not_counted"])]))
     return 0

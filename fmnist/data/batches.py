@@ -115,8 +115,8 @@ class Batches:
                 for buffer, values in zip(gathered.mix, (other, share), strict=True):
                     buffer.view(shape)[:, run] = values
                 if gathered.soft is not None:
-                    soft = gathered.soft.view(*shape, -1)[:, run]
-                    soft.copy_(torch.lerp(soft.roll(1, 1), soft, share[..., None]))
+                    soft = gathered.soft.view(*shape, gathered.soft.shape[-1])[:, run]
+                    soft.copy_(torch.lerp(soft.roll(1, 1), soft, share[..., None].to(soft.dtype)))
             pixels.copy_(changed)
 
     def _cut(self, gathered: Batch, length: int) -> Iterator[Batch]:

@@ -39,22 +39,26 @@ class Teacher:
             file.write(packed({name: getattr(self, name) for name in parts}))
 
     def softened(self, places: "Tensor", temperature: float) -> "Tensor":
-        """The probabilities of the rows at these places of the training file, (rows, classes), each to the power of 1 /
-        temperature and normalised: what a softmax of logits / temperature gives (Hinton et al. 2015)."""
-        return (self.probabilities[places].double().log() / temperature).softmax(-1).float()
+        """The probabilities of rows at these places of the training file, (rows, classes) float64, each to the power
+        of 1 / temperature and normalised: what a softmax of logits / temperature gives (Hinton et al. 2015)."""
+        return (self.probabilities[places].double().log() / temperature).softmax(-1)
 
 
-def taught(dataset: Any, file: str, temperature: float) -> Any:
-    """A data set (fmnist.data.dataset.Dataset) whose training rows have the probabilities of the teacher in a file, see
-    `Teacher.softened`. Raises UserError where there is none, and where it is of other data or was trained on validation
-    rows."""
-    teacher, train, held_out = read(Path(file).expanduser()), dataset.train, dataset.validation
+def taught(dataset: Any, config: Any) -> Any:
+    """A data set (fmnist.data.dataset.Dataset) whose training rows have the probabilities of a config's teacher, at its
+    temperature and in its precision. Raises UserError where there is no teacher, and where it is of other data or was
+    trained on validation rows."""
+    import torch
+
+    file, train, held_out = config.teacher, dataset.train, dataset.validation
+    teacher = read(Path(file).expanduser())
     if teacher.data != dataset.digest:
         raise UserError(f"teacher={file} is of other data ({teacher.data} there, {dataset.digest} here)")
     if held_out and (known := int(teacher.trained[held_out.places].sum())):
         raise UserError(f"teacher={file} was trained on {known:,} of the {len(held_out.labels):,} validation rows, and "
-                        "would give them away: data.split must be that of its members, or 1")  # fmt: skip
-    soft = teacher.softened(train.places, temperature).to(train.labels.device)
+                        "would give them away: data.split=1 trains without any")  # fmt: skip
+    soft = teacher.softened(train.places, config.teacher_temperature or 1.0)
+    soft = soft.to(train.labels.device, torch.float64 if config.precision == "float64" else torch.float32)
     return replace(dataset, train=replace(train, soft=soft), teacher=teacher.digest)
 
 

@@ -40,7 +40,7 @@ def assemble(
     dataset = data or load(**asdict(common.data), only=common.anomaly.normal, numbered=older)
     dataset = dataset.to(device)
     if common.teacher and not (saved or data):
-        dataset = taught(dataset, common.teacher, common.teacher_temperature or 1.0)
+        dataset = taught(dataset, common)
     last = len(dataset.train.labels) % (common.batch_size or len(dataset.train.labels) + 1)
     if common.norm == "batch" and last == 1:
         raise UserError(f"batch_size must not leave a last batch of 1 row with batch_norm, got {common.batch_size}")
