@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "train": {"config", "mirror", "record", "data", "nn", "speed", "view", "program"},
     "report": {"config", "record", "program"},
     "launch": {"config", "mirror", "record", "sources", "data", "train", "report", "program"},
-    "finished": {"config", "record", "data", "nn", "view", "train", "launch", "report", "program"},
+    "finished": {"config", "record", "sources", "data", "nn", "view", "train", "launch", "report", "program"},
     "library": {"config", "record", "sources", "data", "nn", "train", "launch", "program"},
     "replication": {"config", "record", "report", "program"},
     "bench": {"sources", "data", "record", "report", "launch", "program"},

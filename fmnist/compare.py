@@ -7,7 +7,7 @@ from typing import Any
 from fmnist import UserError
 from fmnist.finished.load import Asked, ask
 from fmnist.finished.pairs import not_comparable, tested, together
-from fmnist.program.arguments import typed_path
+from fmnist.program.arguments import typed_path, which_weights
 from fmnist.program.files import replacing
 from fmnist.program.output import as_json, printable, run_command
 from fmnist.report import pair
@@ -155,7 +155,8 @@ def main() -> int:
         "paired test over the test images. Without weights or data, what the records say.",
     )  # fmt: skip
     parser.add_argument("runs", type=typed_path, nargs=2, metavar="RUN", help="directory of a run")
-    parser.add_argument("--weights", choices=("last", "best", "average"), help="default: those the run was tested with")
+    parser.add_argument("--weights", type=which_weights, metavar="last|best|average|snapshot-N",
+                        help="default: those the run was tested with")  # fmt: skip
     parser.add_argument("--data", metavar="DIR", help="where the runs' data lie now, if they were moved")
     parser.add_argument(
         "--picture", type=typed_path, metavar="FILE", help="draw both learning curves: .png, .svg, .pdf"

@@ -15,28 +15,30 @@ from fmnist.finished.scores import quality, several
 from fmnist.finished.tables import of_one as table
 from fmnist.finished.tables import of_several
 from fmnist.nn.losses import Classification
-from fmnist.program.arguments import typed_path
+from fmnist.program.arguments import typed_path, which_weights
 from fmnist.program.output import as_json, printable, run_command
 from fmnist.record.result import defined
 from fmnist.report.summary import summarised, summary
 from fmnist.sources import fetch
 from fmnist.train.restore import restore
-from fmnist.view.answers import answers
+from fmnist.view.answers import answers, over_views
 from fmnist.view.measure import codes, final
 from fmnist.view.metrics import by_class, f1, probe
+from fmnist.view.views import Views
 
 EXAMPLES = """examples:
   python -m fmnist.evaluate outputs/mine                            one run, class by class
   python -m fmnist.evaluate outputs/mine --pictures outputs/mine/pictures
   python -m fmnist.evaluate outputs/seed+lr                         a sweep, from its records
   python -m fmnist.evaluate outputs/seed+lr/*/                      its runs, measured again, against the first
+  python -m fmnist.evaluate outputs/mine --views shift=1,flip       also the mean over 18 views of each image
   python -m fmnist.evaluate outputs/a outputs/b --baseline outputs/c --json
 """
 
 
 def evaluate(
     directory: Path, weights: str | None = None, data: str | None = None, test: str | None = None,
-    rows: slice = slice(None), pictures: Path | None = None,
+    rows: slice = slice(None), pictures: Path | None = None, views: Views | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """validation/* and test/* metrics by tag. For classifiers recall, precision and F1 by class name, confusion counts,
     scores of the probabilities, temperature and reliability (see `quality`). For autoencoders probe/accuracy, of a
@@ -44,6 +46,7 @@ def evaluate(
 
     data: where the run's data lie now. test: where other test images are. rows: of the test images, those to measure.
     Then "test images" says which and how many they are. pictures: a folder for pictures, whose files are "pictures".
+    views: the probabilities' quality "over views", too.
     """
     stack = restore(directory, weights, data)
     metrics: dict[str, Any] = {}
@@ -64,6 +67,10 @@ def evaluate(
         inside, outside = (codes(stack, part)[0] for part in (dataset.train, dataset.test))
         accuracy = probe(inside, dataset.train.labels, outside, dataset.test.labels)
         metrics |= defined({"probe/accuracy": accuracy})
+    if views:
+        held_out = over_views(stack, dataset.validation, views)[0] if dataset.validation else None
+        over = quality(held_out, over_views(stack, dataset.test, views)[0], dataset.classes)
+        metrics["over views"] = {"views": views.text, "count": len(views)} | over
     if pictures is not None:
         from fmnist.view import predictions  # matplotlib comes with it
 
@@ -106,11 +113,15 @@ def main() -> None:
         "runs", type=typed_path, nargs="+", metavar="RUN", help="directories of finished runs, or of sweeps"
     )
     parser.add_argument("--baseline", type=typed_path, metavar="RUN", help="test against this run, not the first one")
-    parser.add_argument("--weights", choices=("last", "best", "average"), help="default: those the run was tested with")
+    parser.add_argument("--weights", type=which_weights, metavar="last|best|average|snapshot-N",
+                        help="default: those the run was tested with")  # fmt: skip
     parser.add_argument("--data", metavar="DIR", help="where the runs' data lie now, if they were moved")
     parser.add_argument("--test", metavar="DIR", help="measure the test images in a folder of IDX files")
     parser.add_argument("--rows", metavar="FIRST:END", type=_rows, default=slice(None),
                         help="of the test images, measure these: 0:10000 for the first 10,000")  # fmt: skip
+    parser.add_argument("--views", type=Views, metavar="shift=N,flip",
+                        help="also the mean of the probabilities over views of each image: moved by up to N pixels, "
+                        "down and across, and turned left to right")  # fmt: skip
     parser.add_argument("--pictures", type=typed_path, metavar="FOLDER",
                         help="draw the worst images, the most confused classes, the confusion matrix and the "
                         "calibration as PNG (one run)")  # fmt: skip
@@ -123,9 +134,9 @@ def _answer(arguments: argparse.Namespace) -> str:
     """What is to be printed."""
     runs: Sequence[Path] = [*filter(None, [arguments.baseline]), *arguments.runs]
     changed = (arguments.weights, arguments.data, arguments.test, arguments.rows)
-    again = changed != (None, None, None, slice(None))
+    again = (*changed, arguments.views) != (None, None, None, slice(None), None)
     if len(runs) == 1 and not _is_a_sweep(runs[0]):
-        metrics = evaluate(runs[0], *changed, pictures=arguments.pictures)
+        metrics = evaluate(runs[0], *changed, pictures=arguments.pictures, views=arguments.views)
         files = [f"\npicture: {printable(file)}" for file in metrics.get("pictures", [])]
         return as_json(metrics) if arguments.json else table(metrics) + "\n" * bool(files) + "".join(files)
     if arguments.pictures:
@@ -134,7 +145,8 @@ def _answer(arguments: argparse.Namespace) -> str:
         return as_json(summarised(runs)) if arguments.json else summary(runs)
     test, rows = arguments.test, arguments.rows
     others = test is not None or rows != slice(None)
-    found = several(runs, others or arguments.weights is not None, weights=arguments.weights, data=arguments.data,
+    asked = others or arguments.weights is not None or arguments.views is not None
+    found = several(runs, asked, weights=arguments.weights, data=arguments.data, views=arguments.views,
                     of=partial(with_test, test=test, rows=rows))  # fmt: skip
     if others:
         found = {"test images": _which(test, rows)} | found

@@ -20,7 +20,7 @@ from fmnist.data.dataset import as_input
 from fmnist.formats import graph, script, weights
 from fmnist.formats.network import all_answers, answers, network
 from fmnist.nn.step import MEASURED, autocast, evaluating
-from fmnist.program.arguments import typed_path
+from fmnist.program.arguments import typed_path, which_weights
 from fmnist.program.files import replacing
 from fmnist.program.output import printable, run_command
 from fmnist.record.result import defined, read_result
@@ -56,7 +56,7 @@ class Trained:
 
 
 def trained(directory: Path, which: str | None, data: str | None) -> Trained:
-    """A run's network and its own answers to all its test images. which: last, best or average; None: the weights that
+    """A run's network and its own answers to all its test images. which: see `weights_of`; None: the weights that
     it was tested with. data: where its data lie now. Errors: those of `restore`."""
     stack, result = restore(directory, which, data), read_result(directory) or {}
     config, dataset = stack.common, stack.dataset
@@ -221,7 +221,8 @@ def main() -> int:
                         "torch.nn, without this project")  # fmt: skip
     parser.add_argument("--out", type=typed_path, metavar="PATH",
                         help="the file, of torch the folder; default: in RUN/export/")  # fmt: skip
-    parser.add_argument("--weights", choices=("last", "best", "average"), help="default: those the run was tested with")
+    parser.add_argument("--weights", type=which_weights, metavar="last|best|average|snapshot-N",
+                        help="default: those the run was tested with")  # fmt: skip
     parser.add_argument("--data", metavar="DIR", help="where the run's data lie now, if they were moved")
     parser.add_argument("--json", action="store_true", help="print what was written, differences and sizes as JSON")
     given = parser.parse_args()

@@ -33,7 +33,12 @@ def extended(directory: Path, epochs: int) -> Config:
         raise UserError(f"{directory} has an average of weights, which cannot be trained on")
     if epochs < config.epochs:
         raise UserError(f"epochs must be {config.epochs} or more, which {directory} was given, got {epochs}")
-    config = parse(asdict(config) | {"epochs": epochs, "until": None, "device": result["config"].get("device", "auto")})
+    changed = {"epochs": epochs, "until": None, "device": result["config"].get("device", "auto")}
+    if config.cycles:  # more cycles of the same length: the snapshots so far stay what they are
+        if epochs % (cycle := config.epochs // config.cycles):
+            raise UserError(f"epochs must be a multiple of {cycle}, a cycle of {directory}, got {epochs}")
+        changed["cycles"] = epochs // cycle
+    config = parse(asdict(config) | changed)
     check_machine(config)
     return config
 
@@ -43,7 +48,7 @@ def remarks(directory: Path, config: Config) -> list[str]:
     before, found = of_run(directory), []
     if before.epochs == config.epochs:
         return []
-    if config.schedule != "constant":
+    if config.schedule != "constant" and not config.cycles:
         found.append(f"{directory}: schedule={config.schedule} depends on the last epoch: the learning rate goes on as "
                      f"epochs={config.epochs} has it, and up to here it was another")  # fmt: skip
     if config.anneal:
@@ -135,7 +140,7 @@ def main() -> int:
         prog="python -m fmnist.extend",
         description="Train runs for more epochs than they were first given, in their own directories. Where the "
         "schedule does not depend on the last epoch and nothing is annealed, they end as if they had been given so "
-        "many at once, bit for bit.",
+        "many at once, bit for bit. So do those with cycles, which get more cycles of the same length.",
         epilog="examples: python -m fmnist.extend outputs/mine epochs=100; "
         "python -m fmnist.extend outputs/seed+lr epochs=100 --json",
     )

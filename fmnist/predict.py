@@ -16,12 +16,13 @@ from PIL import Image
 import fmnist
 from fmnist import UserError
 from fmnist.library.pictures import Images, files, read
-from fmnist.program.arguments import typed_path
+from fmnist.program.arguments import typed_path, which_weights
 from fmnist.program.files import replacing
 from fmnist.program.output import printable, run_command
 from fmnist.program.progress import progress
 from fmnist.report.tables import csv_text
 from fmnist.report.words import counted
+from fmnist.view.views import Views
 
 if TYPE_CHECKING:
     from fmnist.library.model import Model
@@ -77,13 +78,17 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 class Asked:
     """What is asked of a model for each image."""
 
-    def __init__(self, model: "Model", probabilities: bool, rebuilt: Path | None) -> None:
-        self.model, self.probabilities, self.rebuilt = model, probabilities, rebuilt
+    def __init__(
+        self, model: "Model", probabilities: bool, rebuilt: Path | None, views: Views | None = None
+    ) -> None:  # fmt: skip
+        self.model, self.probabilities, self.rebuilt, self.views = model, probabilities, rebuilt, views
         self.names = [printable(name) for name in model.names]
         self.saved = 0  # reconstructions
         self.columns = [f"class {name}" if name in COLUMNS else name for name in self.names]
         if model.classifies and rebuilt is not None:
             raise UserError(f"--reconstructions are for autoencoders, and {model.directory} is a classifier")
+        if not model.classifies and views:
+            raise UserError(f"--views are for classifiers, and {model.directory} is an autoencoder")
         if not model.classifies and probabilities:
             raise UserError(f"--probabilities are for classifiers, and {model.directory} is an autoencoder")
         if rebuilt is not None:
@@ -94,7 +99,8 @@ class Asked:
         images = np.stack([image for _, _, image in found])
         rows: list[dict[str, Any]] = [{"file": name, "row": place} for name, place, _ in found]
         if self.model.classifies:
-            shares, classes = self.model.probabilities(images), self.model.predict(images)
+            shares = self.model.probabilities(images, self.views.text if self.views else None)
+            classes = shares.argmax(-1) if self.views else self.model.predict(images)
             for row, chances, number in zip(rows, shares, classes.tolist(), strict=True):
                 row |= {"class": self.names[number], "probability": _number(chances[number])}
                 if self.probabilities:
@@ -189,8 +195,12 @@ def main() -> int:
     parser.add_argument("run", type=typed_path, metavar="RUN", help="directory of a finished run")
     parser.add_argument("files", type=typed_path, nargs="*", metavar="FILE",
                         help="PNG, JPEG, .npy or IDX file (raw or .gz); a folder; - for standard input")  # fmt: skip
-    parser.add_argument("--weights", choices=("last", "best", "average"), help="default: those the run was tested with")
+    parser.add_argument("--weights", type=which_weights, metavar="last|best|average|snapshot-N",
+                        help="default: those the run was tested with")  # fmt: skip
     parser.add_argument("--probabilities", action="store_true", help="those of all classes, a column each")
+    parser.add_argument("--views", type=Views, metavar="shift=N,flip",
+                        help="the mean of the probabilities over views of each picture: moved by up to N pixels, down "
+                        "and across, and turned left to right")  # fmt: skip
     parser.add_argument("--as-is", action="store_true", help="turn no picture over that is dark on light")
     parser.add_argument("--reconstructions", type=typed_path, metavar="FOLDER",
                         help="write what an autoencoder makes of each image, as PNG files")  # fmt: skip
@@ -205,10 +215,12 @@ def main() -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     """Do what the command line asks for; its status."""
+    if arguments.samples and arguments.views:
+        raise UserError("--views are for classes, not for --samples")
     if not arguments.files and not arguments.samples:
         raise UserError("name a FILE or a folder, - for standard input, or --samples N FOLDER")
     model = fmnist.load(arguments.run, arguments.weights)
-    asked = Asked(model, arguments.probabilities, arguments.reconstructions)
+    asked = Asked(model, arguments.probabilities, arguments.reconstructions, arguments.views)
     paths, others = files(arguments.files)
     if arguments.files and not paths:
         raise UserError(f"{arguments.files[0]}: holds no PNG, JPEG, .npy or IDX file of images")

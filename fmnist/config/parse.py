@@ -36,7 +36,12 @@ from fmnist.config.schema import (
 
 def config_hash(config: Config) -> str:
     """12 hex digits that two configs share exactly when they ask for the same run."""
-    plain = {k: value for k, value in asdict(config).items() if k not in NOT_HASHED and (value or k not in LATER)}
+    plain = {key: value for key, value in asdict(config).items() if key not in NOT_HASHED}
+    for name in LATER:
+        group, _, knob = name.rpartition(".")
+        part = plain[group] if group else plain
+        if part.get(knob) in (None, {}) or part[knob] is False:
+            part.pop(knob, None)
     if config.data.name == "fashion":  # checksums pin its contents, so its folder does not matter
         plain["data"] = {key: value for key, value in plain["data"].items() if key != "dir"}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
@@ -184,6 +189,8 @@ def _check_combination(config: Config) -> None:
         raise UserError(f"loss must be one of {', '.join(of.losses)} for model {model.name}, got {config.loss!r}")
     if config.label_smoothing is not None and config.loss != "cross_entropy":
         raise UserError(f"label_smoothing must be null unless loss=cross_entropy, got loss={config.loss}")
+    if config.teacher is not None and config.loss != "cross_entropy":
+        raise UserError(f"teacher must be null unless loss=cross_entropy, got loss={config.loss}")
     _check_norm(config)
     for name, value, why in _not_for(config.annealed(max)):
         if value:
@@ -202,6 +209,8 @@ def _check_combination(config: Config) -> None:
         raise UserError("skip must be true for drop_path, which leaves out what is inside skip connections, got null")
     if not config.skip:
         config.skip_scale = "depth"  # without skip connections it makes no difference: the run is the same
+    if config.epochs % (config.cycles or 1):
+        raise UserError(f"cycles must divide epochs, which are {config.epochs}, got {config.cycles}")
     if config.select == "average" and config.ema is None:
         raise UserError("ema must be set for select=average, e.g. ema=0.999, got null")
     if config.data.split == 1 and (config.select == "best" or config.patience):
@@ -252,6 +261,8 @@ def check_machine(config: Config) -> None:
     around = config.data.name == "idx" and os.path.isdir(os.path.dirname(folder) or ".")
     if not os.path.isdir(folder) and not (around and glob.glob(f"{glob.escape(folder)}[-_. ]*")):  # files in a folder
         raise UserError(f"data.dir must be an existing folder, got {config.data.dir!r}")
+    if config.teacher is not None and not os.path.isfile(os.path.expanduser(config.teacher)):
+        raise UserError(f"teacher must be an existing file, got {config.teacher!r}")
     device, _, index = config.device.partition(":")
     if device == "cuda":
         import torch

@@ -230,6 +230,7 @@ class Knobs:
     batch_size: int | None = knob(128, COUNT)
     lr: float = knob(1e-3, POSITIVE, per_run=True)
     schedule: str = knob("one_cycle", ("constant", "cosine", "one_cycle"), per_run=True)
+    cycles: int | None = knob(None, COUNT, per_run=True)
     grad_clip: float | None = knob(None, POSITIVE, per_run=True)
     dropout: float | None = knob(None, FRACTION, per_run=True)
     dropout_rescale: bool = True
@@ -241,6 +242,9 @@ class Knobs:
     gate: str | None = knob(None, ACTIVATIONS)
     loss: str | None = None
     label_smoothing: float | None = knob(None, FRACTION, per_run=True)
+    teacher: str | None = None
+    teacher_weight: float | None = knob(None, "[0, 1]", per_run=True)
+    teacher_temperature: float | None = knob(None, POSITIVE)
     augment: dict[str, float | None] = knob({})
     noise: float | None = knob(None, AT_LEAST_0, per_run=True)
     mask: float | None = knob(None, FRACTION, per_run=True)
@@ -306,7 +310,9 @@ class Config(Knobs):
 
 # Knobs that came later, each with the value that says what older runs did.
 BEFORE = {f.name: f.metadata["before"] for f in fields(Knobs) if f.metadata.get("before") is not None}
-LATER = ("debug", "drop_path", "gate", "anneal")  # unset, they are not hashed: the run is what it was before
+# The run of a config in which these are unset is what it was before there were any: then they are not hashed. A knob of
+# a group stands here as "model.NAME".
+LATER = ("debug", "drop_path", "gate", "anneal", "cycles", "teacher", "teacher_weight", "teacher_temperature")
 # These say how and where a run is carried out, not what it computes.
 NOT_HASHED = ("device", "log_every", "save_every", "until", "figures", "histograms", "profile")
 # These stand among the knobs, but are about the command: they are no part of a config.

@@ -1,7 +1,7 @@
 """The batches of an epoch, gathered from a part of the data in an order of its own."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,18 +20,25 @@ def order(n: int, seed: int, epoch: int) -> Tensor:
 class Batch(NamedTuple):
     """x (*runs, rows, features) in [0, 1] or the pixels themselves, labels (*runs, rows), and the pixels, uint8. The
     runs' axis is there only where the runs differ in their order. mix: for mixed images, the other label of each row
-    and the share of its own."""
+    and the share of its own. soft: a teacher's probabilities of the classes, (*runs, rows, classes)."""
 
     x: Tensor
     labels: Tensor
     pixels: Tensor
     mix: tuple[Tensor, Tensor] | None = None
+    soft: Tensor | None = None
+
+    @property
+    def others(self) -> dict[str, Any]:
+        """What a criterion is given beside the labels: "mix" and "soft", where they are."""
+        return {name: value for name in ("mix", "soft") if (value := getattr(self, name)) is not None}
 
     def chunk(self, start: int, stop: int) -> "Batch":
         """The rows from start to stop."""
         rows = slice(start, stop)
         mix = self.mix and (self.mix[0][..., rows], self.mix[1][..., rows])
-        return Batch(self.x[..., rows, :], self.labels[..., rows], self.pixels[..., rows, :], mix)
+        soft = None if self.soft is None else self.soft[..., rows, :]
+        return Batch(self.x[..., rows, :], self.labels[..., rows], self.pixels[..., rows, :], mix, soft)
 
 
 class Batches:
@@ -47,7 +54,7 @@ class Batches:
         augment: Strengths | None = None,
     ) -> None:  # fmt: skip
         part = dataset.train
-        self.images, self.labels, self.dtype = part.images, part.labels, dtype
+        self.images, self.labels, self.soft, self.dtype = part.images, part.labels, part.soft, dtype
         shared = all(seed == order_seeds[0] for seed in order_seeds)
         self.seeds = list(order_seeds[:1] if shared else order_seeds)
         self.runs = () if shared else (len(order_seeds),)
@@ -59,7 +66,7 @@ class Batches:
         self.full = None
         if not self.shuffled and not self.augmenters:
             x = part.images if dtype == torch.uint8 else as_input(part.images, dtype)
-            self.full = Batch(x, part.labels, part.images)
+            self.full = Batch(x, part.labels, part.images, None, part.soft)
             return
         orders = len(self.seeds)
         step, even = max(1, GATHERED // (self.size * orders)) * self.size, rows // self.size * self.size
@@ -71,7 +78,8 @@ class Batches:
         x = pixels if dtype == torch.uint8 else torch.empty_like(pixels, dtype=dtype)
         labels, other = (torch.empty(most, dtype=torch.int64, device=device) for _ in range(2))
         mix = (other, torch.empty(most, device=device)) if self.asked.get("mixup") else None
-        self.buffers = Batch(x, labels, pixels, mix)
+        soft = None if self.soft is None else self.soft.new_empty(most, self.soft.shape[1])
+        self.buffers = Batch(x, labels, pixels, mix, soft)
 
     def epoch(self, epoch: int, augment: Strengths | None = None) -> Iterator[Batch]:
         """The epoch's batches. augment: its strengths, where they are not those that were given first, the largest."""
@@ -89,6 +97,8 @@ class Batches:
             gathered = self.buffers.chunk(0, len(index))
             torch.index_select(self.images, 0, index, out=gathered.pixels)
             torch.index_select(self.labels, 0, index, out=gathered.labels)
+            if self.soft is not None:
+                torch.index_select(self.soft, 0, index, out=gathered.soft)
             self._augment(gathered, start, stop, length)
             if self.dtype != torch.uint8:
                 gathered.x.copy_(gathered.pixels).div_(255)
@@ -105,6 +115,9 @@ class Batches:
                 changed, other, share = augmenter.mix(changed, labels, start // self.size)
                 for buffer, values in zip(gathered.mix, (other, share), strict=True):
                     buffer.view(shape)[:, run] = values
+                if gathered.soft is not None:
+                    soft = gathered.soft.view(*shape, gathered.soft.shape[-1])[:, run]
+                    soft.copy_(torch.lerp(soft.roll(1, 1), soft, share[..., None].to(soft.dtype)))
             pixels.copy_(changed)
 
     def _cut(self, gathered: Batch, length: int) -> Iterator[Batch]:
@@ -115,6 +128,7 @@ class Batches:
             return values.view(*shape, *values.shape[1:])
 
         mixes = [None] * self.count if gathered.mix is None else zip(*map(by_batch, gathered.mix), strict=True)
+        soft = [None] * self.count if gathered.soft is None else by_batch(gathered.soft)
         x, labels, pixels = map(by_batch, gathered[:3])
-        for batch in zip(x, labels, pixels, mixes, strict=False):
+        for batch in zip(x, labels, pixels, mixes, soft, strict=False):
             yield Batch(*batch)

@@ -7,27 +7,31 @@ import torch
 from torch import Tensor
 
 from fmnist import UserError
-from fmnist.sources import fetch
+from fmnist.sources import fetch, teacher
 from fmnist.sources.idx import File, sideways
 from fmnist.sources.source import lacking
 
-digest = fetch.digest
+digest, taught = fetch.digest, teacher.taught
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """images: (n, height*width) uint8, contiguous, grey levels 0..255, row-major; labels: (n,) int64."""
+    """images: (n, height*width) uint8, contiguous, grey levels 0..255, row-major; labels: (n,) int64. places: (n,)
+    int64, of the rows in their file, where they are known. soft: (n, classes), a teacher's probabilities of them."""
 
     images: Tensor
     labels: Tensor
+    places: Tensor | None = None
+    soft: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Split":
-        return Split(self.images.to(device), self.labels.to(device))
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set's parts; height and width in pixels; names: one per class; labels, digest, remarks: see Source."""
+    """A data set's parts; height and width in pixels; names: one per class; labels, digest, remarks: see Source;
+    teacher: the digest of the one whose probabilities the training rows have."""
 
     train: Split
     validation: Split | None
@@ -39,6 +43,7 @@ class Dataset:
     labels: tuple[int, ...] = ()
     digest: str = ""
     remarks: tuple[str, ...] = ()
+    teacher: str = ""
 
     def to(self, device: torch.device | str) -> "Dataset":
         validation = self.validation and self.validation.to(device)
@@ -67,7 +72,8 @@ def load(
     height, width = images.shape[1:]
     rows, test = Split(images.flatten(1), labels.long()), Split(test_images.flatten(1), test_labels.long())
     chosen = _choose(rows.labels, split, split_by, split_seed)
-    train, validation = (Split(rows.images[part], rows.labels[part]) for part in chosen)
+    places = torch.arange(len(rows.labels))
+    train, validation = (Split(rows.images[part], rows.labels[part], places[part]) for part in chosen)
     trained, held_out = (torch.bincount(part.labels, minlength=len(source.names)) for part in (train, validation))
     remarks = lacking(trained.tolist(), held_out.tolist(), source.names) if split < 1 and split_by == "tail" else ()
     if only is not None:

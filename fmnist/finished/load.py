@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,23 @@ from fmnist.record import checkpoint
 from fmnist.record.result import of_run, read_result
 from fmnist.train.restore import restore, weights_of
 from fmnist.train.stack import Stack, check_weights
-from fmnist.view.answers import Answers, answers
+from fmnist.view.answers import Answers, answers, over_views
+from fmnist.view.views import Views
 
+Weights = str | None | Sequence[str]
 TOGETHER = 16  # runs of a stack: their outputs and activations stay small, and the data are read once for all of a kind
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A finished run, its data, and what its model says of them: by part, "test" and, if any, "validation"."""
+    """A finished run, its data, and what its model says of them: by part, "test" and, if any, "validation". viewed: the
+    same over views of the images, if asked for."""
 
     directory: Path
     config: Config
     dataset: Dataset
     parts: Mapping[str, Answers]
+    viewed: Mapping[str, Answers]
 
     @property
     def test(self) -> Answers:
@@ -41,11 +45,12 @@ class Asked:
 
 
 def stacks(
-    directories: Sequence[Path], weights: str | None = None, data: str | None = None
+    directories: Sequence[Path], weights: Weights = None, data: str | None = None
 ) -> Iterator[tuple[list[int], Stack | UserError]]:
     """Finished runs as stacks in evaluation mode, each with the places of its runs among the directories; or the error
     of one that cannot be loaded. Runs share a stack if they differ in per-run knobs alone, were trained on the same
-    data and by the same kernels. weights, data: see `restore`."""
+    data and by the same kernels. weights, data: see `restore`; weights may be a list, one for each directory."""
+    which = [weights] * len(directories) if weights is None or isinstance(weights, str) else weights
     kinds: dict[str, list[int]] = {}
     configs: dict[int, Config] = {}
     for place, directory in enumerate(directories):
@@ -64,10 +69,10 @@ def stacks(
             for place in places[start : start + TOGETHER]:
                 try:
                     if first is None:
-                        first = restore(directories[place], weights, data)
+                        first = restore(directories[place], which[place], data)
                         kept[place] = first.weights(0)
                     else:
-                        kept[place] = _fitting(directories[place], weights or configs[place].select, first)
+                        kept[place] = _fitting(directories[place], which[place] or configs[place].select, first)
                 except UserError as error:
                     named = str(directories[place]) in str(error)
                     yield [place], error if named else UserError(f"{directories[place]}: {error}")
@@ -85,6 +90,7 @@ def _fitting(directory: Path, which: str, first: Stack) -> Any:
 
 def _together(configs: Sequence[Config], kept: Sequence[Any], first: Stack) -> Stack:
     """Runs with these weights as one stack, with the data and the kernels of the first one."""
+    configs = [replace(config, data=first.common.data) for config in configs]  # where they lie now
     stack = Stack(configs, first.dataset, first.optimizer.flat.data.device)
     stack.step.go_on_with(first.step.settings())
     for run, weights in enumerate(kept):
@@ -94,13 +100,14 @@ def _together(configs: Sequence[Config], kept: Sequence[Any], first: Stack) -> S
 
 
 def ask(
-    directories: Sequence[Path], weights: str | None = None, data: str | None = None,
+    directories: Sequence[Path], weights: Weights = None, data: str | None = None,
     of: Callable[[Dataset], Dataset] = lambda dataset: dataset, pictures: bool = False,
-    each: Callable[[int, Stack, int], None] = lambda place, stack, run: None,
+    each: Callable[[int, Stack, int], None] = lambda place, stack, run: None, views: Views | None = None,
 ) -> list[Asked | UserError]:  # fmt: skip
     """What finished runs say of their validation and test images, in the order of the directories, or why one cannot be
     asked; with a progress bar on a terminal. of: changes the data. pictures: see `answers`. each: is called for every
-    run, with its place, its stack and its place in that, as long as it is loaded."""
+    run, with its place, its stack and its place in that, as long as it is loaded. views: what classifiers are asked
+    over."""
     found: dict[int, Asked | UserError] = {}
     with progress(len(directories), 0, "run") as bar:
         for places, stack in stacks(directories, weights, data):
@@ -110,9 +117,10 @@ def ask(
                 dataset = of(stack.dataset)
                 parts = {"validation": dataset.validation, "test": dataset.test}
                 said = {part: answers(stack, part, split, pictures) for part, split in parts.items() if split}
+                seen = {part: over_views(stack, split, views) for part, split in parts.items() if split and views}
                 for run, place in enumerate(places):
-                    own = {part: of_all[run] for part, of_all in said.items()}
-                    found[place] = Asked(directories[place], stack.configs[run], dataset, own)
+                    own, over = ({part: of_all[run] for part, of_all in all_of.items()} for all_of in (said, seen))
+                    found[place] = Asked(directories[place], stack.configs[run], dataset, own, over)
                     each(place, stack, run)
             bar.update(len(places))
     return [found[place] for place in range(len(directories))]

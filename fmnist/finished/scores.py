@@ -17,6 +17,8 @@ from fmnist.view.answers import Answers
 from fmnist.view.calibration import reliability, scores, temperature
 from fmnist.view.metrics import by_class, f1
 
+OVER_VIEWS = ("accuracy", "log_loss", "ece")  # scores of several runs over views
+
 
 def quality(validation: Answers | None, test: Answers, classes: int) -> dict[str, Any]:
     """What the probabilities of a classifier are worth: "scores" of the parts, "temperature" (chosen on the validation
@@ -50,7 +52,9 @@ def numbers(asked: Asked) -> dict[str, float]:
     found = quality(asked.validation, asked.test, asked.dataset.classes)
     after = found["scores"].get("test at temperature", {}).get("ece", nan)
     own: dict[str, float] = found["scores"]["test"]
-    return own | {"temperature": found["temperature"], "ece_at_temperature": after}
+    seen = _scores(over, asked.dataset.classes) if (over := asked.viewed.get("test")) else {}
+    viewed = {f"{name}_over_views": seen[name] for name in OVER_VIEWS if seen}
+    return own | {"temperature": found["temperature"], "ece_at_temperature": after} | viewed
 
 
 def several(directories: Sequence[Path], again: bool = False, **options: Any) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from fmnist.report.tables import Table, fixed, p_value
 from fmnist.report.words import counted
 
 NAMES = {"macro_f1": "macro F1", "top_2_accuracy": "top-2 accuracy", "log_loss": "log loss", "brier": "Brier score",
-         "ece": "ECE (15 bins)", "temperature": "T", "ece_at_temperature": "ECE at T"}  # fmt: skip
+         "ece": "ECE (15 bins)", "temperature": "T", "ece_at_temperature": "ECE at T",
+         "accuracy_over_views": "accuracy over views", "log_loss_over_views": "log loss over views",
+         "ece_over_views": "ECE over views"}  # fmt: skip
 SHORT = {"top_2_accuracy": "top-2", "brier": "Brier", "ece": "ECE"}
 WIDEST = 20  # classes of a confusion matrix that a terminal shows
 
@@ -26,7 +28,11 @@ def of_one(metrics: dict[str, Any]) -> str:
         totals = f"test images: {printable(metrics['test images'])}\n{totals}"
     if "recall" not in metrics:
         return totals
-    return "\n\n".join([totals, _scores(metrics), *_confusion(metrics), _by_class(metrics)])
+    blocks = [totals, _scores(metrics)]
+    if over := metrics.get("over views"):
+        blocks.append(f"over {over['count']} views of each image ({over['views']}): their mean probabilities\n"
+                      f"{_scores(over)}")  # fmt: skip
+    return "\n\n".join([*blocks, *_confusion(metrics), _by_class(metrics)])
 
 
 def _scores(metrics: dict[str, Any]) -> str:

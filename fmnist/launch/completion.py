@@ -150,6 +150,8 @@ def _values(argument: Argument) -> list[str]:
     if argument.metavar == "KNOB=VALUE":
         return [f"{name}=" for name in knobs({})]
     fixed = re.match(r"\w+=", argument.metavar)  # epochs=N
+    if "|" in argument.metavar:
+        return [name.removesuffix("N") for name in argument.metavar.split("|")]  # snapshot-N
     return [fixed[0]] if fixed else [*argument.choices]
 
 

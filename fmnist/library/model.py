@@ -1,6 +1,7 @@
 """A finished run as a model: `load`. It needs no data set: what the model must know of it stands in the record."""
 
 import os
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -20,10 +21,12 @@ from fmnist.nn.losses import Classification
 from fmnist.nn.models import Parts, build
 from fmnist.nn.noise import Noise
 from fmnist.nn.step import evaluating, outputs
+from fmnist.program.arguments import which_weights
 from fmnist.record.result import of_run, read_result, read_rows
 from fmnist.sources.fetch import NAMES
 from fmnist.train.restore import assemble, restore
 from fmnist.train.stack import Stack
+from fmnist.view.views import Views
 
 CHUNK = 10_000  # images that are turned into numbers at a time
 STAND_IN = 1000  # rows in the place of a full batch
@@ -32,12 +35,14 @@ STAND_IN = 1000  # rows in the place of a full batch
 def load(run: str | Path, weights: str | None = None) -> "Model":
     """The model of the run in a directory, in evaluation mode; its data set need not be on this machine.
 
-    weights: "last", "best" or "average"; None: those that the run was tested with. Raises UserError where there is no
-    such run, or where its weights are missing or damaged.
+    weights: "last", "best", "average" or "snapshot-N"; None: those that the run was tested with. Raises UserError where
+    there is no such run, or where its weights are missing or damaged.
     """
     directory = Path(os.path.expanduser(run))
-    if weights not in (None, "last", "best", "average"):
-        raise UserError(f"weights must be last, best or average, got {weights!r}")
+    try:
+        weights = weights and which_weights(weights)
+    except ArgumentTypeError as error:
+        raise UserError(f"weights {error}") from None
     config, result = of_run(directory), read_result(directory) or {}
 
     def stand_in(kept: dict[str, Tensor]) -> Dataset:
@@ -83,12 +88,17 @@ class Model:
         found = [criterion.predict(output)[0] for output, *_ in self._outputs(images)]
         return _joined(found, torch.zeros(0, dtype=torch.int64))
 
-    def probabilities(self, images: Any) -> np.ndarray:
+    def probabilities(self, images: Any, views: str | None = None) -> np.ndarray:
         """The softmax of the outputs, (n, classes). With loss=report_rows the model gives a distribution over the
-        images for each class: this is the share of each class, and depends on the other images, as `predict` does."""
+        images for each class: this is the share of each class, and depends on the other images, as `predict` does.
+        views: such as "shift=1,flip": the mean over these views of each image (see fmnist.view.views)."""
         criterion = self._classification()
-        found = [criterion.logits(output).float().softmax(-1)[0] for output, *_ in self._outputs(images)]
-        return _joined(found, torch.zeros(0, len(self.names)))
+        each = Views(views).of(self.height, self.width) if views else [None]
+        found = [criterion.logits(output).float().softmax(-1)[0]
+                 for view in each for output, *_ in self._outputs(images, view)]  # fmt: skip
+        joined = _joined(found, torch.zeros(0, len(self.names))).reshape(len(each), -1, len(self.names))
+        mean: np.ndarray = joined.mean(0) if views else joined[0]
+        return mean
 
     def reconstruct(self, images: Any) -> np.ndarray:
         """What an autoencoder makes of each image, (n, height, width) in [0, 1]; a variational one decodes the mean of
@@ -168,9 +178,11 @@ class Model:
             elif len(chunk):
                 yield chunk.to(**self._factory())
 
-    def _outputs(self, images: Any) -> Iterator[tuple[Any, Tensor, Tensor]]:
-        """The model's output for images, as evaluation computes it: see `fmnist.nn.step.outputs`."""
+    def _outputs(self, images: Any, view: Any = None) -> Iterator[tuple[Any, Tensor, Tensor]]:
+        """The model's output for images, as evaluation computes it: see `fmnist.nn.step.outputs`. view: a function that
+        changes them."""
         for chunk in self._chunks(images):
+            chunk = chunk if view is None else view(chunk)
             labels = torch.zeros(len(chunk), dtype=torch.int64, device=chunk.device)
             yield from outputs(self.stack.model, self.stack.criterion, chunk, labels, self.stack.common.precision)
 

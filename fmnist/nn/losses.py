@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fmnist.config.schema import Config
 
@@ -20,6 +21,13 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: Tensor | floa
         return own
     smoothing = torch.as_tensor(label_smoothing, dtype=own.dtype, device=own.device)[..., None]
     return torch.lerp(own, -log_p.mean(-1), smoothing.expand(own.shape))
+
+
+def distillation(logits: Tensor, soft: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(q || softmax(logits / T)), in nats, q (*runs, batch, classes) a teacher's softmax at that temperature.
+    By T^2 its gradients are as large as those by labels, whatever T is (Hinton et al. 2015)."""
+    log_p = (logits / temperature).mT.log_softmax(-2).mT
+    return temperature**2 * functional.kl_div(log_p, soft.to(log_p.dtype), reduction="none").sum(-1)
 
 
 def report(logits: Tensor, labels: Tensor, over_rows: bool = False) -> Tensor:
@@ -145,28 +153,36 @@ class Classification(Criterion):
 
     mix: where images are mixed in training (Zhang et al. 2018), the other label of each row and the share of its own:
     the loss is the mean of the losses by both labels with these shares; the accuracy is that of the own label.
+    soft: in training, a teacher's probabilities; `distillation` has a share of the loss. teacher: these shares, (runs,
+    1), and the temperature.
     """
 
-    def __init__(self, name: str, label_smoothing: Tensor | None = None) -> None:
+    def __init__(self, name: str, label_smoothing: Tensor | None = None, teacher: Any = None) -> None:
         self.name, self.loss = name, CLASSIFICATION[name]
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.teacher = label_smoothing, teacher
         self.couples_rows = name in COUPLING
 
     @classmethod
     def of(cls, configs: Sequence[Config], factory: dict[str, Any]) -> "Classification":
         """See Criterion."""
         smoothing = [config.label_smoothing or 0.0 for config in configs]
-        return cls(str(configs[0].loss), torch.tensor(smoothing, **factory) if any(smoothing) else None)
+        weights = [[0.5 if config.teacher_weight is None else config.teacher_weight] for config in configs]
+        teacher = torch.tensor(weights, **factory), configs[0].teacher_temperature or 1.0
+        return cls(str(configs[0].loss), torch.tensor(smoothing, **factory) if any(smoothing) else None, teacher)
 
     def metrics(
-        self, output: Tensor, x: Tensor, labels: Tensor, training: bool = False, mix: Mix | None = None
-    ) -> dict[str, Tensor]:
+        self, output: Tensor, x: Tensor, labels: Tensor, training: bool = False, mix: Mix | None = None,
+        soft: Tensor | None = None,
+    ) -> dict[str, Tensor]:  # fmt: skip
         """Per example, (*runs, batch): "loss", to be minimised, and accuracy as 0 or 1."""
         extra = (self.label_smoothing,) if training and self.label_smoothing is not None else ()
         loss = self.loss(output, labels, *extra)
         if mix is not None:
             other, share = mix
             loss = torch.lerp(self.loss(output, other, *extra), loss, share.to(loss.dtype).expand(loss.shape))
+        if soft is not None:
+            share, temperature = self.teacher
+            loss = torch.lerp(loss, distillation(output, soft, temperature), share.to(loss.dtype).expand(loss.shape))
         return {"loss": loss, "accuracy": (self.predict(output) == labels).to(output.dtype)}
 
     def evaluation_only(self, output: Tensor, x: Tensor, labels: Tensor) -> dict[str, Tensor]:

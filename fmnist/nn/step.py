@@ -53,11 +53,11 @@ class Step:
     def gradient(self, batch: Batch) -> None:
         """Put the gradient of the batch's mean loss into the flat buffer, and its metrics into the totals."""
         self.optimizer.flat.grad.zero_()
-        for x, labels, _, mix in self.chunks(batch):
+        for chunk in self.chunks(batch):
+            x = chunk.x
             with autocast(x.device, self.precision):
                 output = self.model(x)
-            mixed = {} if mix is None else {"mix": mix}
-            metrics = self.criterion.metrics(output, x, labels, training=True, **mixed)
+            metrics = self.criterion.metrics(output, x, chunk.labels, training=True, **chunk.others)
             (metrics["loss"].sum() / batch.x.shape[-2]).backward()  # type: ignore[no-untyped-call]
             self.totals.add(metrics)
 

@@ -19,7 +19,7 @@ FACTS = ("epoch", "time")  # what a row has beside its metrics
 LARGEST, LARGEST_ROWS, LONGEST = 1 << 22, 1 << 30, 1 << 20  # bytes of a result, of all rows, of a row
 KINDS: dict[str, Any] = {"status": str, "epoch": int, "config": dict, "config_hash": str, "metrics": dict | None,
                          "commits": list | None, "kernels": dict | None, "objective": int | float | None}  # fmt: skip
-KEPT = ("train.log", ".hydra", "figures", "layers.jsonl", "train", "validation", "fit")  # are not replaced when written
+KEPT = ("train.log", ".hydra", "figures", "layers.jsonl", "train", "validation", "fit")  # not replaced when written
 
 
 @dataclass(frozen=True)
@@ -102,15 +102,11 @@ def _recorded_config(result: dict[str, Any]) -> Config:
     return parse(config)
 
 
-def recorded_data(directory: Path) -> str | None:
-    """The digest of the data that a run was trained on; None where its record has none, as older ones."""
-    return (read_result(directory) or {}).get("data") or None
-
-
-def check_data(directory: Path, digest: str) -> None:
-    """Raise UserError if a run was trained on other data than those of this digest."""
-    if (there := recorded_data(directory)) not in (None, digest):
-        raise UserError(f"{directory} was trained on other data ({there} there, {digest} here): their bytes differ")
+def check_data(directory: Path, digest: str, fact: str = "data") -> None:
+    """Raise UserError if a run was trained on other "data" than those of this digest, or by another "teacher"."""
+    if (there := (read_result(directory) or {}).get(fact) or None) not in (None, digest):
+        other = "on other data" if fact == "data" else f"by another {fact}"
+        raise UserError(f"{directory} was trained {other} ({there} there, {digest} here): their bytes differ")
 
 
 def check_directory(

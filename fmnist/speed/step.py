@@ -89,10 +89,10 @@ class TapedStep(Step):
         chunks = list(self.chunks(batch))
         sizes = [chunk.x.shape[-2] for chunk in chunks]
         tape = Tape(kernels, self.optimizer.flat.data.dtype, self.totals, self.arenas, sizes, self.capture)
-        for number, (x, labels, pixels, mix) in enumerate(chunks):
-            tape.start(number, x, pixels if kernels.of_pixels else None)
-            output, back = write(self.model, tape, x)
-            back(write_loss(self.criterion, tape, output, x, labels, tape.rows, mix))
+        for number, chunk in enumerate(chunks):
+            tape.start(number, chunk.x, chunk.pixels if kernels.of_pixels else None)
+            output, back = write(self.model, tape, chunk.x)
+            back(write_loss(self.criterion, tape, output, chunk.x, chunk.labels, tape.rows, **chunk.others))
             for frozen in (p.grad for p in self.model.parameters() if p.grad is not None and not p.requires_grad):
                 tape(frozen.zero_)
             tape.end(update.instructions if update and number == len(chunks) - 1 else ())

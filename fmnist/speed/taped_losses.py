@@ -29,19 +29,19 @@ aten = torch.ops.aten
 
 @singledispatch
 def loss_rule(
-    criterion: Criterion, tape: Tape, output: Tensor, x: Tensor, labels: Tensor, batch: int, mix: Mix | None = None
+    criterion: Criterion, tape: Tape, output: Tensor, x: Tensor, labels: Tensor, batch: int, **others: Any
 ) -> Any:
-    """Write, for these rows of a batch, the gradient of its mean loss by their output, and their metrics.
+    """Write, for these rows of a batch, the gradient of its mean loss by their output, and their metrics. others: see
+    `Batch.others`.
 
     This is for criteria and losses that have no rule: autograd does them when the tape is replayed.
     """
     g = tape.like(output)
-    mixed: dict[str, Any] = {} if mix is None else {"mix": mix}
 
     def loss() -> None:
         with torch.enable_grad():
             z = output.detach().requires_grad_()
-            metrics = criterion.metrics(z, x, labels, training=True, **mixed)
+            metrics = criterion.metrics(z, x, labels, training=True, **others)
             g.copy_(torch.autograd.grad(metrics["loss"].sum() / batch, z)[0])
         tape.totals.add(metrics)
 
@@ -49,28 +49,31 @@ def loss_rule(
     return g
 
 
-def write_loss(criterion: Criterion, *given: Any) -> Any:
+def write_loss(criterion: Criterion, *given: Any, **others: Any) -> Any:
     """Write the gradient of a loss by its rule. given: the arguments of `loss_rule` after the first."""
-    return rule_of(loss_rule, type(criterion), "metrics")(criterion, *given)
+    return rule_of(loss_rule, type(criterion), "metrics")(criterion, *given, **others)
 
 
 @loss_rule.register
 def _(
     criterion: Classification, tape: Tape, output: Tensor, x: Tensor, labels: Tensor, batch: int,
-    mix: Mix | None = None,
+    mix: Mix | None = None, soft: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     if criterion.loss is not cross_entropy:
-        by_autograd: Tensor = loss_rule.dispatch(object)(criterion, tape, output, x, labels, batch, mix)
+        mixed = {} if mix is None else {"mix": mix}
+        by_autograd: Tensor = loss_rule.dispatch(object)(criterion, tape, output, x, labels, batch, **mixed)
         return by_autograd
     # All on (K, classes, batch), in which the tensors are contiguous.
     runs, rows, classes = output.shape
     log_p, g = (tape.new(*output.shape) for _ in range(2))
     tape(aten._log_softmax.out, output.mT, -2, False, out=log_p.mT)
-    targets = (labels,) if mix is None else (labels, *mix)
-    tape.later(
-        lambda kept, own, *mixed: criterion.metrics(kept, x, own, training=True, mix=mixed or None),
-        log_p, *targets,  # the logits but for a constant
-    )  # fmt: skip
+    targets = (labels, *(mix or ()), *(() if soft is None else (soft.mT,)))
+
+    def metrics(kept: Tensor, own: Tensor, *others: Tensor) -> dict[str, Tensor]:
+        mixed = (others[0], others[1]) if mix is not None else None
+        return criterion.metrics(kept, x, own, True, mixed, None if soft is None else others[-1].mT)
+
+    tape.later(metrics, log_p, *targets)  # the logits but for a constant
     tape(torch.exp, log_p, out=g)
     weight = torch.full((runs, 1, rows), -1.0, dtype=g.dtype, device=g.device)
     if criterion.label_smoothing is not None:
@@ -92,6 +95,16 @@ def _(
         tape(torch.sub, weight, own, out=rest)
         take(own, labels)
         take(rest, other)
+    if soft is not None:
+        share, temperature = criterion.teacher
+        with tape.scratch():
+            away = tape.like(output)  # from the teacher: softmax(logits / T) - q, which T makes the gradient
+            tape(torch.mul, log_p, 1 / temperature, out=away)
+            tape(aten._softmax.out, away.mT, -2, False, out=away.mT)
+            tape(away.sub_, soft)
+            tape(away.mul_, share[..., None] * temperature)
+            tape(g.mul_, 1 - share[..., None])
+            tape(g.add_, away)
     tape(g.mul_, 1 / batch)
     return g
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ from torch import Tensor
 from fmnist import UserError
 from fmnist.config.parse import check_machine
 from fmnist.config.schema import Config
-from fmnist.data.dataset import Dataset, load
+from fmnist.data.dataset import Dataset, load, taught
 from fmnist.nn.models import Parts, build
 from fmnist.nn.noise import Noise
 from fmnist.record import checkpoint
-from fmnist.record.result import check_data, of_run, read_result, recorded_data
+from fmnist.record.result import check_data, of_run, read_result
 from fmnist.train.stack import Stack, check_weights
 
 
@@ -36,9 +36,11 @@ def assemble(
     the place of theirs. Raises UserError for a mistake in the data, or in what the configs ask of them."""
     common = configs[0]
     device = pick_device(common.device)
-    older = any(checkpoint.find(directory) and not recorded_data(directory) for directory in directories)
+    older = any(checkpoint.find(each) and not (read_result(each) or {}).get("data") for each in directories)
     dataset = data or load(**asdict(common.data), only=common.anomaly.normal, numbered=older)
     dataset = dataset.to(device)
+    if common.teacher and not (saved or data):
+        dataset = taught(dataset, common)
     last = len(dataset.train.labels) % (common.batch_size or len(dataset.train.labels) + 1)
     if common.norm == "batch" and last == 1:
         raise UserError(f"batch_size must not leave a last batch of 1 row with batch_norm, got {common.batch_size}")
@@ -50,8 +52,8 @@ def assemble(
 
 
 def weights_of(directory: Path, which: str) -> tuple[Path, dict[str, Tensor]]:
-    """The weights of a run, "last", "best" or "average", and their file. Raises UserError where there are none."""
-    name = "best" if which == "best" else "last"
+    """The weights of a run, "last", "best", "average" or "snapshot-N", and their file. UserError where it has none."""
+    name = "last" if which == "average" else which
     if not (file := checkpoint.find(directory, name)):
         raise UserError(f"no weights in {directory}: {name}.safetensors is missing")
     state = checkpoint.load(file)
@@ -70,7 +72,7 @@ def restore(directory: Path | str, weights: str | None = None, data: str | None 
     if data or stand_in or (config.data.name == "fashion" and not os.path.isdir(config.data.dir or "")):
         config.data.dir = data
     try:
-        check_machine(config)
+        check_machine(replace(config, teacher=None))
     except UserError as error:
         raise UserError(f"{error}: --data DIR says where the data of {directory} lie now") from None
     saved = weights_of(directory, weights or config.select)

@@ -53,6 +53,7 @@ class Run:
         self.exploded = False  # whether a line has said that its loss is very large
         self.epoch = 0
         if state := last_state(self.config, directory):
+            check_data(directory, stack.dataset.teacher, "teacher")
             with checkpoint.judging(directory / "last.safetensors"):
                 self.epoch, self.best, self.seconds = int(state["epoch"]), state["best"], float(state["seconds"])
                 if self.best:
@@ -64,8 +65,9 @@ class Run:
                 stack.step.go_on_with(state["kernels"])
                 if self._out_of_patience():
                     self.final = state
-        facts = {"machine": machine(stack.optimizer.flat.data.device), "kernels": stack.step.settings()}
+        facts: dict[str, Any] = {"machine": machine(stack.optimizer.flat.data.device), "kernels": stack.step.settings()}
         facts["images"] = {name: getattr(stack.dataset, name) for name in ("height", "width", "names")}
+        facts["teacher"] = stack.dataset.teacher or None
         self.record = Record(self.config, directory, self.epoch, log, **facts, data=stack.dataset.digest or None)
         self.record.save(seconds=self.seconds, best=self._best())
 
@@ -118,6 +120,9 @@ class Run:
         if measured:
             self.record.add(epoch, metrics)
             self._judge(metrics)
+        if self.config.cycles and not epoch % (cycle := self.config.epochs // self.config.cycles):
+            state = {"epoch": epoch, "weights": self.tested_weights()}
+            checkpoint.save(self.directory / f"snapshot-{epoch // cycle}.safetensors", state)
         if self._out_of_patience():
             self.record.say(f"epoch {epoch}: no better validation for {self.config.patience} epochs, stopped")
             self.stop()

@@ -72,12 +72,13 @@ class Stack:
         """Train for one pass; the means of its training metrics by tag, one per run."""
         self.start_noise(epoch)
         self._anneal(epoch)
-        total = self.feed.count * self.common.epochs
+        cycles = [self.feed.count * c.epochs // (c.cycles or 1) for c in self.configs]  # their steps
         clip = [c.grad_clip for c in self.configs]
         self.step.totals.reset()
         batches = self.feed.epoch(epoch, self.common.at(epoch).augment)
         for number, batch in enumerate(batches, start=(epoch - 1) * self.feed.count):
-            self.step(batch, [schedule(c.schedule, c.lr, number, total) for c in self.configs], clip)
+            asked = zip(self.configs, cycles, strict=True)
+            self.step(batch, [schedule(c.schedule, c.lr, number % steps, steps) for c, steps in asked], clip)
             if self.average is not None:
                 self.average.update(number + 1)
         rows = len(self.feed.labels)

@@ -1,17 +1,21 @@
 """What trained models say of each image of a split, on the CPU."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fmnist import UserError
 from fmnist.data.dataset import Split
 from fmnist.nn.losses import Classification
 from fmnist.nn.step import outputs
+from fmnist.program.progress import progress
 from fmnist.view.measure import Seen
+from fmnist.view.views import Views
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,26 @@ def answers(stack: Seen, part: str, split: Split, pictures: bool = False) -> lis
                 own[run] if own is not None and not criterion else None)
         for run in runs
     ]  # fmt: skip
+
+
+@torch.no_grad()
+def over_views(stack: Seen, split: Split, views: Views) -> list[Answers]:
+    """What each run of a stack of classifiers says of a split by the mean of its probabilities over views of each
+    image. The logits, float64, are the logarithms of these means; there are no metrics. Raises UserError for another
+    model."""
+    if not isinstance(criterion := stack.criterion, Classification):
+        raise UserError(f"views are for classifiers, and {stack.common.model.name} is none")
+    each = views.of(stack.dataset.height, stack.dataset.width)
+    total: Tensor | None = None
+    with progress(len(each), 0, "view") as bar:
+        for view in each:
+            x = stack.input(replace(split, images=view(split.images)))
+            chunks = outputs(stack.model, criterion, x, split.labels, stack.common.precision)
+            log_p = torch.cat([criterion.logits(output) for output, *_ in chunks], -2).double().log_softmax(-1)
+            total = log_p if total is None else torch.logaddexp(total, log_p)
+            bar.update()
+    assert total is not None
+    return [Answers(split.labels.cpu(), {}, own) for own in (total - math.log(len(each))).cpu()]
 
 
 def _pixels(output: Any) -> Tensor:

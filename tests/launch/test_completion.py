@@ -58,7 +58,7 @@ def test_commands_and_their_options_are_read_in_their_source():
     assert {"fmnist.evaluate", "fmnist.report", "fmnist.data"} < {*commands()}
     assert of("python -m fmnist.ev") == {"fmnist.evaluate"}
     assert {"--help", "--weights", "--json"} < of("python -m fmnist.evaluate outputs/mine --")
-    assert of("python -m fmnist.evaluate outputs/mine --weights ") == {"last", "best", "average"}
+    assert of("python -m fmnist.evaluate outputs/mine --weights ") == {"last", "best", "average", "snapshot-"}
     assert of("python -m fmnist.evaluate ") == of("python -m fmnist.evaluate RUN --data ") == set()  # file names
     assert (of("python -m fmnist.extend "), of("python -m fmnist.extend RUN ")) == (set(), {"epochs="})
     assert "--size" in of("python -m fmnist.data --s")

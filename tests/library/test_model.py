@@ -215,7 +215,7 @@ def test_an_older_run_on_fashion_mnist_has_its_size_and_names(trained, tmp_path)
 
 def test_mistakes_are_one_line(trained, tmp_path):
     refuses(lambda: load(tmp_path), "no run found in", str(tmp_path))
-    refuses(lambda: load(trained("mlp"), "first"), "weights must be last, best or average, got 'first'")
+    refuses(lambda: load(trained("mlp"), "first"), "weights must be last, best, average or snapshot-N, got 'first'")
     refuses(lambda: load(trained("mlp"), "average"), "it was trained with ema=null")
 
 
