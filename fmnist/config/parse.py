@@ -227,8 +227,7 @@ def _not_for(config: Config) -> list[tuple[str, Any, str]]:
     of, found = kind(config.model.name), []
     if of.classifies:
         normal = None if config.anomaly.normal is None else str(config.anomaly.normal)
-        given = [("noise", config.noise), ("mask", config.mask), ("anomaly.normal", normal)]
-        found += [(name, value, "it is for autoencoders") for name, value in given]
+        found.append(("anomaly.normal", normal, "it is for autoencoders"))
     else:
         found.append(("augment.mixup", config.augment.get("mixup"), "it is for classifiers"))
     if len(of.widths(config.model, 1, 1)) == 2:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fmnist.config.schema import Config, kind
 from fmnist.nn.layers import Activation, BatchNorm, Dropout, DropPath, LayerNorm, Linear
 from fmnist.nn.models import VAE, Autoencoder, Parts, build
-from fmnist.nn.noise import Noise
+from fmnist.nn.noise import Corrupt, Noise
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "gelu": nn.GELU, "silu": nn.SiLU, "sigmoid": nn.Sigmoid,
@@ -63,9 +63,10 @@ def _(layer: Activation) -> nn.Module:
     return ACTIVATIONS[layer.name]() if layer.name in ACTIVATIONS else layer
 
 
-@plain.register
-def _(layer: DropPath) -> nn.Module:
-    return nn.Identity()  # torch.nn has none
+@plain.register(Corrupt)
+@plain.register(DropPath)
+def _(layer: nn.Module) -> nn.Module:
+    return nn.Identity()  # torch.nn has none, and they are for training
 
 
 @plain.register

@@ -96,7 +96,7 @@ class HogMLP(nn.Sequential):
         described = Hog(inputs, cells, orientations)
         widths = [inputs + features(cells, orientations, described.side), *hidden]
         layers = [layer for i, o in zip(widths, hidden, strict=False) for layer in parts.hidden(i, o)]
-        super().__init__(described, *layers, parts.linear(widths[-1], outputs))
+        super().__init__(*parts.corrupt(training_only=True), described, *layers, parts.linear(widths[-1], outputs))
 
 
 def _widths(model: HogConfig, inputs: int, classes: int) -> list[int]:

@@ -55,11 +55,12 @@ class Parts:
         """A linear layer: inputs -> outputs."""
         return Linear(inputs, outputs, self.runs, **self.factory)
 
-    def corrupt(self) -> list[nn.Module]:
-        """What stands before a denoising autoencoder; nothing where noise and mask are off."""
+    def corrupt(self, training_only: bool = False) -> list[nn.Module]:
+        """What stands before a denoising autoencoder or, in training, a classifier; nothing where noise and mask are
+        off."""
         if self.noise_deviation is None and self.mask is None:
             return []
-        return [Corrupt(self.noise_deviation, self.mask, self.noise)]
+        return [Corrupt(self.noise_deviation, self.mask, self.noise, training_only)]
 
     def hidden(self, inputs: int, outputs: int, skip: bool = True, activation: str | None = None) -> list[nn.Module]:
         """One hidden layer: product, normalisation, activation, gate, dropout; with a skip connection around it."""
@@ -87,7 +88,7 @@ class MLP(nn.Sequential):
     def __init__(self, parts: Parts, inputs: int, outputs: int, hidden: Sequence[int] = ()) -> None:
         widths = [inputs, *hidden]
         layers = [layer for i, o in pairwise(widths) for layer in parts.hidden(i, o)]
-        super().__init__(*layers, parts.linear(widths[-1], outputs))
+        super().__init__(*parts.corrupt(training_only=True), *layers, parts.linear(widths[-1], outputs))
 
 
 class Deep(nn.Sequential):
@@ -95,7 +96,7 @@ class Deep(nn.Sequential):
     so that all others are identities and skips cost no parameter."""
 
     def __init__(self, parts: Parts, inputs: int, outputs: int, width: int, depth: int) -> None:
-        layers = parts.hidden(inputs, width, skip=False)
+        layers = parts.corrupt(training_only=True) + parts.hidden(inputs, width, skip=False)
         for _ in range(depth - 1):
             layers += parts.hidden(width, width)
         super().__init__(*layers, parts.linear(width, outputs))

@@ -57,15 +57,21 @@ class Corrupt(nn.Module):
     to 0; in training and in evaluation.
 
     deviation and share: the noise's standard deviation and the probability of a pixel being zeroed, one per run or
-    None. x (batch, features) or (K, batch, features) -> (K, batch, features).
+    None. x (batch, features) or (K, batch, features) -> (K, batch, features). training_only: in evaluation x stays as
+    it is, and in training the pixels that are kept are divided by 1 - share: dropout of the input.
     """
 
-    def __init__(self, deviation: Sequence[float] | None, share: Sequence[float] | None, noise: Noise) -> None:
+    def __init__(
+        self, deviation: Sequence[float] | None, share: Sequence[float] | None, noise: Noise,
+        training_only: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.deviation, self.share, self.noise = deviation, share, noise
+        self.deviation, self.share, self.noise, self.training_only = deviation, share, noise, training_only
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
+        if self.training_only and not self.training:
+            return x
         shape = (len(self.noise.generators), *x.shape[-2:])
         y = x.expand(shape)
         if self.deviation is not None:
@@ -76,8 +82,8 @@ class Corrupt(nn.Module):
         if self.share is not None:
             kept = torch.empty(shape, dtype=x.dtype, device=x.device)
             self.noise.keep_mask(kept, [1 - share for share in self.share])
-            y = y * (kept != 0)
+            y = y * (kept if self.training_only else kept != 0)
         return y
 
     def extra_repr(self) -> str:
-        return f"noise {self.deviation}, mask {self.share}"
+        return f"noise {self.deviation}, mask {self.share}" + ", in training" * self.training_only

@@ -90,7 +90,6 @@ def refusal(**knobs):
         ({"anneal.dropout": []}, "anneal.dropout must be in [0, 1), got []"),
         ({"anneal.shift": [2.5, 0]}, "anneal.shift must be a whole number of at least 0, got [2.5, 0.0]"),
         ({"anneal.beta": [0, 1]}, "unknown knob anneal.beta: there are dropout, "),
-        ({"anneal.noise": [0.1, 0]}, "noise must be null for model mlp, got 0.1: it is for autoencoders"),
         ({"model": "vae", "anneal.mixup": [1, 0]}, "augment.mixup must be null for model vae, got 1.0"),
         (
             {"anneal.dropout": [0.1, 0.2], "dropout": 0.3},

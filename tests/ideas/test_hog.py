@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers import SMALL, assert_same_run, make_config, refuses
 
+from fmnist.export import export
 from fmnist.ideas.hog import Hog, features
 from fmnist.train import engine
 
@@ -63,6 +64,14 @@ def test_a_stack_is_its_solo_runs(tmp_path):
     for run, config in enumerate(configs):
         engine.fit([config], [tmp_path / "solo" / str(run)])
         assert_same_run(tmp_path / "stack" / str(run), tmp_path / "solo" / str(run), rel=1e-9, abs=1e-9)
+
+
+def test_a_run_is_exported_but_not_as_a_script_of_torch_nn(tmp_path):
+    engine.fit([make_config(**MODEL, **{**SMALL, "precision": "float32"})], [tmp_path / "run"])
+    assert export(tmp_path / "run", "onnx", tmp_path / "model.onnx")  # which has compared what it answers
+    refuses(
+        lambda: export(tmp_path / "run", "torch", tmp_path / "script"), "torch.nn has no layer for Hog", "--to onnx"
+    )
 
 
 def test_images_that_have_no_such_cells_are_refused():

@@ -111,6 +111,14 @@ def test_corrupt_adds_noise_and_drops_pixels_and_nothing_else(device):
     assert torch.equal(x, torch.full_like(x, 0.5))
 
 
+def test_a_classifier_has_noise_on_its_input_in_training_alone(device):
+    x = torch.full((400, 50), 0.5, device=device)
+    layer = Corrupt([0.1], [0.25], started(1, device=device), training_only=True)
+    assert layer(x).mean().item() == pytest.approx(0.5, abs=0.01)  # what is kept stands for what is not
+    assert (layer(x) == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+    assert layer.eval()(x) is x
+
+
 def test_corruption_of_a_stack_is_that_of_its_solos(device):
     seeds, deviation, share = (4, 5, 4), (0.5, 0.1, 0.5), (0.5, 0.0, 0.5)
     x = torch.rand(33, 7, device=device)

@@ -213,7 +213,6 @@ def test_holes_are_measured():
     ({"model": "vae", "loss": "mse"}, "loss must be one of bce for model vae"),
     ({"model": "vae", "model.beta": -1}, "model.beta must be at least 0, got -1"),
     ({"model": "autoencoder", "model.code": "softmax"}, "model.code must be one of relu"),
-    ({"model": "mlp", "noise": 0.1}, "noise must be null for model mlp, got 0.1"),
     ({"model": "mlp", "anomaly.normal": 1}, "anomaly.normal must be null for model mlp, got 1"),
 ])  # fmt: skip
 def test_mistakes_are_refused_by_name(knobs, message):

@@ -28,6 +28,7 @@ READ = {
     "augmented": {"model.hidden": [20], **AUGMENTED},
     "stratified": {"model.hidden": [20], "data.split_by": "stratified", "data.split_seed": 3},
     "no validation": {"model.hidden": [20], "data.split": 1.0},
+    "noisy classifier": {"model.hidden": [20], "mask": 0.2, "noise": 0.1},
     "noise": {"model": "autoencoder", "model.hidden": [20, 6], "noise": 0.3},
     "mask": {"model": "autoencoder", "model.hidden": [20, 6], "mask": 0.3, "noise": 0.1, "loss": "bce"},
     "one class, noise, best": {**KINDS["one class"], "noise": 0.2, "loss": "mse", "select": "best", "lr": 0.1},

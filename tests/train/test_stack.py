@@ -19,6 +19,7 @@ STACKS = {
     "one shared order": [{"seed": 0, "order_seed": 7}, {"seed": 1, "order_seed": 7}],
     "learning rates": [{"lr": 1e-2}, {"lr": 1e-3}],
     "dropout": [{"dropout": 0.5}, {"dropout": 0.0}, {"dropout": 0.2}],
+    "noisy input": [{"mask": 0.5, "noise": 0.1}, {"mask": 0.0, "noise": 0.3}],
     "smoothing": [{"label_smoothing": 0.1}, {"label_smoothing": 0.0}],
     "schedules": [{"schedule": "cosine"}, {"schedule": "one_cycle"}, {"schedule": "constant"}],
     # the gradient of a bias before batch norm is rounding alone, and decay with a small eps would make steps of it

@@ -15,6 +15,7 @@ ALSO = {
     "full batch": {"model.hidden": [20], "batch_size": None, "loss": "report_rows"},
     "report": {"model.hidden": [20], "loss": "report", "init": "report", "optim": "sgd", "lr": 1e-3},
     "augmented": {"model.hidden": [20], **AUGMENTED, "optim": "muon", "ema": 0.9, "select": "average"},
+    "noisy": {"model.hidden": [20], "noise": 0.2, "mask": 0.2},
     "brier": {"model.hidden": [20], "loss": "brier", "model.activation": "silu", "optim": "lion", "lr": 1e-3},
     "denoising": {"model": "autoencoder", "model.hidden": [20, 6], "noise": 0.2, "mask": 0.2, "norm": "batch"},
 }
