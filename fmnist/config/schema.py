@@ -296,7 +296,7 @@ class Config(Knobs):
         return then
 
     def at(self, epoch: int) -> "Config":
-        """The same run as it is in an epoch. `anneal` has points at equal distances, with straight lines between them."""
+        """The same run in an epoch. `anneal` has points at equal distances, with straight lines between them."""
 
         def value(values: list[float]) -> float:
             place = (len(values) - 1) * ((epoch - 1) / (self.epochs - 1) if epoch < self.epochs else 1)
