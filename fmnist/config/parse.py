@@ -60,13 +60,11 @@ def parse(given: Any) -> Config:
         inner, kind = plain.get(name) or {}, list if name == "anneal" else int | float | str
         if not isinstance(inner, dict) or not all(isinstance(value, kind | None) for value in inner.values()):
             raise UserError(f"{name} must be knobs with a {'list' if kind is list else 'value'} each, got {inner!r}")
-        plain[name] = inner
-    plain["anneal"] = {name: values for name, values in plain["anneal"].items() if values is not None}
+        plain[name] = {key: value for key, value in inner.items() if value is not None or kind is not list}
     anomaly = _typed(AnomalyConfig, plain.pop("anomaly"), "anomaly.")
     config = Config(**vars(_typed(Knobs, plain, "", also=(*GROUPS, "anomaly"))), **groups, anomaly=anomaly)
     _check_augment(config)
-    _check_anneal(config)
-    config = config.annealed(lambda values: values[-1])  # what evaluation sees
+    config = _annealed(config)
     _check_combination(config)
     return config
 
@@ -124,8 +122,8 @@ def _typed(schema: type, plain: dict[Any, Any], prefix: str, also: tuple[str, ..
     return typed
 
 
-def _check_anneal(config: Config) -> None:
-    """Check the lists of `anneal`. A knob that is set as well must have the last value."""
+def _annealed(config: Config) -> Config:
+    """The config with the last values of `anneal`, which evaluation sees. A knob that is set as well must have them."""
     held = [(f, part) for part in (config, config.model) for f in fields(part) if f.name in ANNEALED]
     knobs = {f.name: (f.metadata["allowed"], getattr(part, f.name), f.default) for f, part in held}
     for name, values in config.anneal.items():
@@ -136,6 +134,7 @@ def _check_anneal(config: Config) -> None:
             _check(f"anneal.{name}", value, allowed, values)
         if given not in (default, values[-1]):
             raise UserError(f"{name} must be left out, or be {values[-1]:g} as the last of anneal.{name}, got {given}")
+    return config.annealed(lambda values: values[-1])
 
 
 def _check(name: str, element: Any, allowed: str | Collection[str] | None, value: Any) -> None:

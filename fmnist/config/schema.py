@@ -296,14 +296,12 @@ class Config(Knobs):
         return then
 
     def at(self, epoch: int) -> "Config":
-        """The same run with the values of an epoch: in the first one the first of `anneal`, in the last one the last;
-        between them they lie on straight lines through points at equal distances."""
+        """The same run in an epoch. `anneal` has points at equal distances, with straight lines between them."""
 
         def value(values: list[float]) -> float:
-            place = (epoch - 1) / (self.epochs - 1) * (len(values) - 1) if epoch < self.epochs else len(values) - 1
-            before = math.floor(place)
-            after = min(before + 1, len(values) - 1)
-            return values[before] + (values[after] - values[before]) * (place - before)
+            place = (len(values) - 1) * ((epoch - 1) / (self.epochs - 1) if epoch < self.epochs else 1)
+            before, after = values[math.floor(place)], values[math.ceil(place)]
+            return before + (after - before) * (place % 1)
 
         return self.annealed(value)
 

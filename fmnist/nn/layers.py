@@ -115,21 +115,16 @@ class Dropout(nn.Module):
             return x
         features, batch = 1 if self.whole else x.shape[-1], x.shape[-2]
         mask = torch.empty(len(self.p), features, batch, dtype=x.dtype, device=x.device)  # feature-major, like x
-        self.fill(mask)
+        self.noise.keep_mask(mask, [1 - self.share * p for p in self.p], self.rescale)
         own = len(self.p) * batch == x[..., 0].numel()  # else runs share x
         return x * (mask.mT.view(*x.shape[:-1], features) if own else mask.mT)
-
-    def fill(self, mask: Tensor) -> None:
-        """Draw a mask (runs, features, batch)."""
-        self.noise.keep_mask(mask, [1 - self.share * p for p in self.p], self.rescale)
 
     def extra_repr(self) -> str:
         return f"p={list(self.p)}" + ("" if self.rescale else ", not rescaled")
 
 
 class DropPath(Dropout):
-    """Stochastic depth (Huang et al. 2016), at the end of F in a residual block: dropout of F(x) as a whole, for each
-    example, with the probability `share` * p; the share of block l of L is l / L."""
+    """Stochastic depth (Huang et al. 2016): dropout of all that F(x) is of an example; block l of L has share l / L."""
 
     whole = True
 

@@ -64,12 +64,10 @@ class Parts:
 
     def hidden(self, inputs: int, outputs: int, skip: bool = True, activation: str | None = None) -> list[nn.Module]:
         """One hidden layer: product, normalisation, activation, gate, dropout; with a skip connection around it."""
-        layers: list[nn.Module] = [self.linear(inputs, outputs)]
-        if self.norm is not None:
-            layers.append(NORMS[self.norm](outputs, self.runs, **self.factory))
+        norm = [] if self.norm is None else [NORMS[self.norm](outputs, self.runs, **self.factory)]
         act, gate = (nn.Identity() if name in (None, "identity") else Activation(name)
                      for name in (activation or self.activation, self.gate))  # fmt: skip
-        layers.append(act)
+        layers: list[nn.Module] = [self.linear(inputs, outputs), *norm, act]
         if self.gate is not None:
             layers = [Gated(nn.Sequential(*layers), nn.Sequential(self.linear(inputs, outputs), gate))]
         if self.dropout is not None:
