@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"config", "record", "program"},
     "launch": {"config", "mirror", "record", "sources", "data", "train", "report", "program"},
     "finished": {"config", "record", "sources", "data", "nn", "view", "train", "launch", "report", "program"},
-    "library": {"config", "record", "sources", "data", "nn", "train", "launch", "program"},
+    "library": {"config", "record", "sources", "data", "nn", "view", "train", "launch", "program"},
     "replication": {"config", "record", "report", "program"},
     "bench": {"sources", "data", "record", "report", "launch", "program"},
     "ideas": {"config", "data", "nn", "speed", "view"},

@@ -164,7 +164,8 @@ def text(found: dict[str, Any]) -> str:
     rows = [
         [name, *(number(own[part][each]) for part in parts for each in SHOWN)] for name, own in found["scores"].items()
     ]
-    blocks = [printable(f"{len(names)} runs{where}; n = {counts}"), Table(["average of", *heads], rows).text()]
+    what = "snapshots" if found["members"][0].endswith(".safetensors") else "runs"
+    blocks = [printable(f"{len(names)} {what}{where}; n = {counts}"), Table(["average of", *heads], rows).text()]
     if found["contributions"]:
         head = "what each member adds, on the validation images; without it: what the average of all others gains"
         blocks.append(f"{head}\n{_contributions(found, names)}")

@@ -42,7 +42,8 @@ def small(*overrides):
         given.model.iwae_samples = 2
     batch = min(given.batch_size or ROWS, ROWS)
     steps = STEPS * MORE.get(given.model.name, 1)
-    given.epochs = math.ceil(steps / math.ceil(ROWS * given.data.split / batch))
+    cycles = given.cycles or 1
+    given.epochs = math.ceil(steps / math.ceil(ROWS * given.data.split / batch) / cycles) * cycles
     given.eval_every = given.epochs
     return parse(given)
 

@@ -54,6 +54,9 @@ def taught(dataset: Any, config: Any) -> Any:
     teacher = read(Path(file).expanduser())
     if teacher.data != dataset.digest:
         raise UserError(f"teacher={file} is of other data ({teacher.data} there, {dataset.digest} here)")
+    rows, classes = teacher.probabilities.shape
+    if classes != dataset.classes or rows < 1 + max(int(part.places.max()) for part in (train, held_out) if part):
+        raise UserError(f"teacher={file} is damaged: {rows:,} rows of {classes} classes are not those of the data")
     if held_out and (known := int(teacher.trained[held_out.places].sum())):
         raise UserError(f"teacher={file} was trained on {known:,} of the {len(held_out.labels):,} validation rows, and "
                         "would give them away: data.split=1 trains without any")  # fmt: skip
@@ -88,4 +91,9 @@ def _whole(teacher: Teacher) -> bool:
 
     p, trained = teacher.probabilities, teacher.trained
     kinds = p.dtype == torch.float32 and trained.dtype == torch.bool and isinstance(teacher.data, str)
-    return kinds and p.shape[:1] == trained.shape and bool((p >= 0).all() and ((p.sum(-1) - 1).abs() < 1e-3).all())
+    return (
+        kinds
+        and p.dim() == 2
+        and p.shape[:1] == trained.shape
+        and bool((p >= 0).all() and ((p.sum(-1) - 1).abs() < 1e-3).all())
+    )

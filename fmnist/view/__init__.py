@@ -2,6 +2,7 @@
 
 metrics      metrics of a whole set of predictions or codes
 answers      what models say of each image
+views        fixed views of images, over which probabilities are averaged
 calibration  what the probabilities of a classifier are worth
 measure      what is measured once, after training
 opening      the first line of a run's log

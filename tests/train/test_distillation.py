@@ -164,6 +164,11 @@ def test_a_teacher_of_other_data_or_none_at_all_is_refused(taught, tmp_path):
     for wrong in (torch.ones(5, 10), torch.full((5, 10), torch.nan), torch.eye(10)[:5] * -1, torch.zeros(5)):
         Teacher(tmp_path / "wrong", wrong, torch.zeros(5, dtype=torch.bool), "", {}).write()
         refuses(starts(tmp_path / "wrong"), "is damaged or no teacher")
+    for shape in ((60_000, 9), (599, 10)):
+        part = read(taught[1])
+        probabilities = torch.full(shape, 1 / shape[1])
+        replace(part, path=tmp_path / "part", probabilities=probabilities, trained=part.trained[: shape[0]]).write()
+        refuses(starts(tmp_path / "part"), "is damaged", f"{shape[0]:,} rows of {shape[1]} classes")
     refuses(lambda: make_config(loss="brier", teacher="x"), "teacher must be null unless loss=cross_entropy")
     refuses(lambda: make_config("autoencoder", teacher="x"), "teacher must be null unless loss=cross_entropy")
     refuses(lambda: make_config(teacher_weight=2), "teacher_weight must be in [0, 1], got 2")
