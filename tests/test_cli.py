@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from forking import Zygote, zygote
 from helpers import rows_of, run_cli
 from sweeping import until
 
@@ -43,26 +44,45 @@ REFUSED = {
 HEAVY = {"torch", "numpy", "tensorboard", "torchvision", "matplotlib", "sklearn", "scipy", "optuna", "submitit"}
 
 
-def with_imports(*arguments, cwd):
-    """The command, what it said on stderr, and the packages that it imported."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPROFILEIMPORTTIME", "1")
-        done = run_cli(*arguments, cwd=cwd)
-    lines = done.stderr.splitlines()
-    said = [line for line in lines if line and not line.startswith("import time:")]
-    return done, said, {line.split("|")[2].strip().split(".")[0] for line in lines if line.count("|") == 2}
+TELLING = """
+import atexit, os, runpy, sys
+from pathlib import Path
+
+def tell():
+    Path(os.environ["IMPORTED"]).write_text(" ".join({name.split(".")[0] for name in sys.modules}), encoding="utf-8")
+
+atexit.register(tell)
+sys.argv[0] = TRAIN
+runpy.run_path(TRAIN, run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def with_imports(tmp_path_factory):
+    """Runs a command; the packages that are imported at its end. It is forked from a process that has imported what
+    train.py imports before it knows what is typed, and nothing else."""
+    folder = tmp_path_factory.mktemp("telling")
+    (folder / "telling.py").write_text(TELLING.replace("TRAIN", repr(str(ROOT / "train.py"))), encoding="utf-8")
+    zygote = Zygote(os.environ | {"IMPORTED": str(folder / "imported")}, modules=["train"])
+
+    def run(*arguments, cwd):
+        done = zygote.run(folder / "telling.py", *arguments, cwd=cwd)
+        return done, {*(folder / "imported").read_text(encoding="utf-8").split()}
+
+    yield run
+    zygote.close()
 
 
 @pytest.mark.parametrize("mistake", REFUSED)
-def test_a_mistake_is_a_line_or_two_imports_nothing_heavy_and_leaves_nothing_behind(mistake, tmp_path):
-    done, said, imported = with_imports("model=mlp2", mistake, cwd=tmp_path)
+def test_a_mistake_is_a_line_or_two_imports_nothing_heavy_and_leaves_nothing_behind(mistake, with_imports, tmp_path):
+    done, imported = with_imports("model=mlp2", mistake, cwd=tmp_path)
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert not list(tmp_path.iterdir())
     assert "hydra" in imported
     assert not imported & HEAVY
     assert done.returncode == 2
-    (line,) = said
+    (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
     assert REFUSED[mistake] in line
 
@@ -89,8 +109,8 @@ finally:
 @pytest.mark.parametrize(("arguments", "times"), [(("--help",), 0), (("dropout=1.5",), 2), ((*QUICK, "epochs=1"), 2)])
 def test_hydra_composes_no_more_often_than_by_itself(arguments, times, tmp_path):
     # Hydra composes a run twice: to find out that it is no sweep, and to run it
-    code = COUNTING.replace("TRAIN", repr(str(ROOT / "train.py")))
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    (tmp_path / "counting.py").write_text(COUNTING.replace("TRAIN", repr(str(ROOT / "train.py"))), encoding="utf-8")
+    done = zygote().run(tmp_path / "counting.py", *arguments, cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == f"composed {times}", done.stderr
 
 
@@ -102,8 +122,8 @@ def test_a_device_that_is_not_here_is_refused(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_help_is_a_manual_and_imports_nothing_heavy(tmp_path):
-    done, _, imported = with_imports("--help", cwd=tmp_path)
+def test_help_is_a_manual_and_imports_nothing_heavy(with_imports, tmp_path):
+    done, imported = with_imports("--help", cwd=tmp_path)
     assert done.returncode == 0
     assert not imported & HEAVY
     assert run_cli("--help", "--resolve", cwd=tmp_path).stdout == done.stdout  # by Hydra, which takes all its flags

@@ -1,0 +1,64 @@
+"""Commands that are forked from a process which has imported what takes most of their time: see zygote.py."""
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+AT_FIRST = dict(os.environ)
+
+
+class Zygote:
+    """The process that forks. environment: the one that it has. root: of the project whose commands these are. modules:
+    that it imports, if not all that a run needs."""
+
+    def __init__(self, environment: Mapping[str, str], root: Path = ROOT, modules: Sequence[str] = ()) -> None:
+        line = [sys.executable, str(Path(__file__).with_name("zygote.py")), str(root), *modules]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8"}
+        self.process = subprocess.Popen(line, env=environment, cwd=root, **pipes)  # type: ignore[call-overload]
+        assert self.process.stdout.readline() == "ready\n"
+
+    def ask(self, **request: Any) -> Any:
+        """Its answer to a request."""
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+        if not (answer := self.process.stdout.readline()):
+            raise RuntimeError("the process that forks commands has ended")
+        return json.loads(answer)
+
+    def run(self, script: Path, *arguments: str, cwd: Path, timeout: float = 300) -> "subprocess.CompletedProcess[str]":
+        """`python SCRIPT ARGUMENTS`, with this process's environment."""
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder) / "out", Path(folder) / "err"
+            status = self.ask(script=str(script), arguments=arguments, folder=str(cwd), environment=dict(os.environ),
+                              output=str(out), error=str(err), seconds=timeout)  # fmt: skip
+            if status is None:
+                raise subprocess.TimeoutExpired([str(script), *arguments], timeout)
+            texts = (file.read_text(encoding="utf-8") for file in (out, err))
+            return subprocess.CompletedProcess([str(script), *arguments], status, *texts)
+
+    def close(self) -> None:
+        """End it."""
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait()
+
+
+@cache
+def zygote() -> Zygote:
+    """That of this project, until this process ends."""
+    found = Zygote(AT_FIRST)
+    atexit.register(found.close)
+    return found
+
+
+def as_at_first() -> bool:
+    """Whether what is imported now would find the environment that it found when this process began."""
+    before, now = ({k: v for k, v in each.items() if k != "PYTEST_CURRENT_TEST"} for each in (AT_FIRST, os.environ))
+    return before == now
