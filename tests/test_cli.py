@@ -45,11 +45,11 @@ HEAVY = {"torch", "numpy", "tensorboard", "torchvision", "matplotlib", "sklearn"
 
 
 TELLING = """
-import atexit, os, runpy, sys
+import atexit, runpy, sys
 from pathlib import Path
 
 def tell():
-    Path(os.environ["IMPORTED"]).write_text(" ".join({name.split(".")[0] for name in sys.modules}), encoding="utf-8")
+    Path(IMPORTED).write_text(" ".join({name.split(".")[0] for name in sys.modules}), encoding="utf-8")
 
 atexit.register(tell)
 sys.argv[0] = TRAIN
@@ -61,13 +61,14 @@ runpy.run_path(TRAIN, run_name="__main__")
 def with_imports(tmp_path_factory):
     """Runs a command; the packages that are imported at its end. It is forked from a process that has imported what
     train.py imports before it knows what is typed, and nothing else."""
-    folder = tmp_path_factory.mktemp("telling")
-    (folder / "telling.py").write_text(TELLING.replace("TRAIN", repr(str(ROOT / "train.py"))), encoding="utf-8")
-    zygote = Zygote(os.environ | {"IMPORTED": str(folder / "imported")}, modules=["train"])
+    imported = tmp_path_factory.mktemp("telling") / "imported"
+    lines = TELLING.replace("TRAIN", repr(str(ROOT / "train.py"))).replace("IMPORTED", repr(str(imported)))
+    zygote = Zygote(os.environ, modules=["train"])
 
     def run(*arguments, cwd):
-        done = zygote.run(folder / "telling.py", *arguments, cwd=cwd)
-        return done, {*(folder / "imported").read_text(encoding="utf-8").split()}
+        imported.unlink(missing_ok=True)
+        done = zygote.run(lines, *arguments, cwd=cwd)
+        return done, {*imported.read_text(encoding="utf-8").split()}
 
     yield run
     zygote.close()
@@ -109,8 +110,7 @@ finally:
 @pytest.mark.parametrize(("arguments", "times"), [(("--help",), 0), (("dropout=1.5",), 2), ((*QUICK, "epochs=1"), 2)])
 def test_hydra_composes_no_more_often_than_by_itself(arguments, times, tmp_path):
     # Hydra composes a run twice: to find out that it is no sweep, and to run it
-    (tmp_path / "counting.py").write_text(COUNTING.replace("TRAIN", repr(str(ROOT / "train.py"))), encoding="utf-8")
-    done = zygote().run(tmp_path / "counting.py", *arguments, cwd=tmp_path)
+    done = zygote().run(COUNTING.replace("TRAIN", repr(str(ROOT / "train.py"))), *arguments, cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == f"composed {times}", done.stderr
 
 

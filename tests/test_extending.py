@@ -63,8 +63,7 @@ def in_copy(zygote, project):
     """Runs some lines with the packages of the copy."""
 
     def run(code, *arguments):
-        (project / "lines.py").write_text(code, encoding="utf-8")
-        done = zygote.run(project / "lines.py", *arguments, cwd=project)
+        done = zygote.run(code, *arguments, cwd=project)
         assert done.returncode == 0, done.stderr
 
     return run

@@ -32,10 +32,15 @@ class Zygote:
             raise RuntimeError("the process that forks commands has ended")
         return json.loads(answer)
 
-    def run(self, script: Path, *arguments: str, cwd: Path, timeout: float = 300) -> "subprocess.CompletedProcess[str]":
-        """`python SCRIPT ARGUMENTS`, with this process's environment."""
+    def run(
+        self, script: Path | str, *arguments: str, cwd: Path, timeout: float = 300
+    ) -> "subprocess.CompletedProcess[str]":
+        """`python SCRIPT ARGUMENTS`, with this process's environment. A script that is a text is lines of Python."""
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder) / "out", Path(folder) / "err"
+            if isinstance(script, str):
+                (lines := Path(folder) / "lines.py").write_text(script, encoding="utf-8")
+                script = lines
             status = self.ask(script=str(script), arguments=arguments, folder=str(cwd), environment=dict(os.environ),
                               output=str(out), error=str(err), seconds=timeout)  # fmt: skip
             if status is None:
@@ -48,6 +53,11 @@ class Zygote:
         self.process.stdin.close()
         self.process.stdout.close()
         self.process.wait()
+
+
+def module(name: str) -> str:
+    """Lines of Python that are `python -m NAME`."""
+    return f"import runpy\nrunpy.run_module({name!r}, run_name='__main__', alter_sys=True)\n"
 
 
 @cache

@@ -82,7 +82,7 @@ def run(request: dict[str, Any]) -> int | None:
 
 def warm_up() -> None:
     """Import all, and compose a config once: Hydra's grammar learns what it has parsed. Children share the memory."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "sweep"), str(Path(__file__).parent)]
+    sys.path[:0] = [str(ROOT), str(ROOT / "sweep"), str(Path(__file__).parent), str(Path(__file__).parents[1])]
     for module in sys.argv[2:] or MODULES:
         importlib.import_module(module)
     from hydra import compose, initialize_config_dir
