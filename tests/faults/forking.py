@@ -13,6 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 AT_FIRST = dict(os.environ)
+NOT_READ = ("PYTEST_CURRENT_TEST", "KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK")  # the last two are scikit-learn's
 
 
 class Zygote:
@@ -70,5 +71,5 @@ def zygote() -> Zygote:
 
 def as_at_first() -> bool:
     """Whether what is imported now would find the environment that it found when this process began."""
-    before, now = ({k: v for k, v in each.items() if k != "PYTEST_CURRENT_TEST"} for each in (AT_FIRST, os.environ))
+    before, now = ({k: v for k, v in each.items() if k not in NOT_READ} for each in (AT_FIRST, os.environ))
     return before == now
