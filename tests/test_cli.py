@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from forking import Zygote, zygote
 from helpers import rows_of, run_cli
 from sweeping import until
 
@@ -34,7 +35,7 @@ REFUSED = {
     "+model.hiden=[1]": "did you mean model.hidden?",
     # What Hydra cannot compose.
     "modle=mlp2": "unknown knob modle: did you mean model?",
-    "model=mlp9": "model must be one of autoencoder, deep, linear, mlp, mlp1, mlp2, vae, got mlp9",
+    "model=mlp9": "model must be one of autoencoder, deep, hog, linear, mlp, mlp1, mlp2, vae, got mlp9",
     "optim.momentum=0.1": "optim.momentum: the optim that is chosen has no such knob; optim=muon and optim=sgd can",
     "optim.betsa=[0,0]": "unknown knob optim.betsa: did you mean optim.betas?",
     "hydra.run.dri=x": "unknown knob hydra.run.dri: did you mean hydra.run.dir?",
@@ -43,26 +44,46 @@ REFUSED = {
 HEAVY = {"torch", "numpy", "tensorboard", "torchvision", "matplotlib", "sklearn", "scipy", "optuna", "submitit"}
 
 
-def with_imports(*arguments, cwd):
-    """The command, what it said on stderr, and the packages that it imported."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPROFILEIMPORTTIME", "1")
-        done = run_cli(*arguments, cwd=cwd)
-    lines = done.stderr.splitlines()
-    said = [line for line in lines if line and not line.startswith("import time:")]
-    return done, said, {line.split("|")[2].strip().split(".")[0] for line in lines if line.count("|") == 2}
+TELLING = """
+import atexit, runpy, sys
+from pathlib import Path
+
+def tell():
+    Path(IMPORTED).write_text(" ".join({name.split(".")[0] for name in sys.modules}), encoding="utf-8")
+
+atexit.register(tell)
+sys.argv[0] = TRAIN
+runpy.run_path(TRAIN, run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def with_imports(tmp_path_factory):
+    """Runs a command; the packages that are imported at its end. It is forked from a process that has imported what
+    train.py imports before it knows what is typed, and nothing else."""
+    imported = tmp_path_factory.mktemp("telling") / "imported"
+    lines = TELLING.replace("TRAIN", repr(str(ROOT / "train.py"))).replace("IMPORTED", repr(str(imported)))
+    zygote = Zygote(os.environ, modules=["train"])
+
+    def run(*arguments, cwd):
+        imported.unlink(missing_ok=True)
+        done = zygote.run(lines, *arguments, cwd=cwd)
+        return done, {*imported.read_text(encoding="utf-8").split()}
+
+    yield run
+    zygote.close()
 
 
 @pytest.mark.parametrize("mistake", REFUSED)
-def test_a_mistake_is_a_line_or_two_imports_nothing_heavy_and_leaves_nothing_behind(mistake, tmp_path):
-    done, said, imported = with_imports("model=mlp2", mistake, cwd=tmp_path)
+def test_a_mistake_is_a_line_or_two_imports_nothing_heavy_and_leaves_nothing_behind(mistake, with_imports, tmp_path):
+    done, imported = with_imports("model=mlp2", mistake, cwd=tmp_path)
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert not list(tmp_path.iterdir())
     assert "hydra" in imported
     assert not imported & HEAVY
     assert done.returncode == 2
-    (line,) = said
+    (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
     assert REFUSED[mistake] in line
 
@@ -89,8 +110,7 @@ finally:
 @pytest.mark.parametrize(("arguments", "times"), [(("--help",), 0), (("dropout=1.5",), 2), ((*QUICK, "epochs=1"), 2)])
 def test_hydra_composes_no_more_often_than_by_itself(arguments, times, tmp_path):
     # Hydra composes a run twice: to find out that it is no sweep, and to run it
-    code = COUNTING.replace("TRAIN", repr(str(ROOT / "train.py")))
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    done = zygote().run(COUNTING.replace("TRAIN", repr(str(ROOT / "train.py"))), *arguments, cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == f"composed {times}", done.stderr
 
 
@@ -102,8 +122,8 @@ def test_a_device_that_is_not_here_is_refused(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_help_is_a_manual_and_imports_nothing_heavy(tmp_path):
-    done, _, imported = with_imports("--help", cwd=tmp_path)
+def test_help_is_a_manual_and_imports_nothing_heavy(with_imports, tmp_path):
+    done, imported = with_imports("--help", cwd=tmp_path)
     assert done.returncode == 0
     assert not imported & HEAVY
     assert run_cli("--help", "--resolve", cwd=tmp_path).stdout == done.stdout  # by Hydra, which takes all its flags

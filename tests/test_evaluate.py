@@ -3,12 +3,11 @@
 import io
 import json
 import os
-import subprocess
-import sys
 from statistics import mean, stdev
 
 import pytest
 import torch
+from forking import module, zygote
 from helpers import MODELS, SMALL, make_config, said
 from report.made_up import change, change_config, write_run
 from sklearn import metrics as reference
@@ -64,15 +63,9 @@ def test_all_that_is_told_of_the_test_images_is_of_the_same_input(tmp_path, monk
     assert torch.tensor(found["confusion"]).trace() / 600 == pytest.approx(found["test/accuracy"])
 
 
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "fmnist.evaluate", *arguments], cwd=ROOT, capture_output=True, text=True
-    )
-
-
 def test_the_command_prints_json_or_one_line_of_error(tmp_path, monkeypatch, capsys):
     engine.fit([make_config(**MODELS["mlp"], **SMALL)], [tmp_path])
-    done = command(str(tmp_path), "--json")
+    done = zygote().run(module("fmnist.evaluate"), str(tmp_path), "--json", cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["test/accuracy"] == evaluate(tmp_path)["test/accuracy"]
     for mistake, line in {
@@ -101,11 +94,8 @@ def test_a_metric_that_is_not_defined_is_null_in_json_and_undefined_for_a_person
 
 def test_a_reader_who_has_seen_enough_hears_nothing(tmp_path):
     engine.fit([make_config(**MODELS["mlp"], **SMALL)], [tmp_path])
-    reader, writer = os.pipe()
-    os.close(reader)  # as `head` does once it has its lines
-    done = subprocess.run([sys.executable, "-m", "fmnist.evaluate", str(tmp_path)], cwd=ROOT, stdout=writer,
-                          stderr=subprocess.PIPE, text=True)  # fmt: skip
-    os.close(writer)
+    piped = "import os\nreader, writer = os.pipe()\nos.close(reader)\nos.dup2(writer, 1)\n"  # as `head` leaves it
+    done = zygote().run(piped + module("fmnist.evaluate"), str(tmp_path), cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
 
 

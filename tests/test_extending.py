@@ -1,6 +1,7 @@
 """docs/extending.md, followed to the letter in a copy of the project: each idea is one file, and trains at once."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import pytest
 import torch
 from documented import copied
+from forking import Zygote
 from helpers import rows_of
 
 from fmnist import ROOT
@@ -43,50 +45,51 @@ def project(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def alone(project):
+def zygote(project):
+    """Forks commands of the copy from a process that has imported what takes most of their time."""
+    found = Zygote(os.environ, project)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def typed(zygote, project):
+    """`python train.py ...` in the copy."""
+    return lambda *arguments: zygote.run(project / "train.py", *arguments, cwd=project)
+
+
+@pytest.fixture(scope="module")
+def in_copy(zygote, project):
+    """Runs some lines with the packages of the copy."""
+
+    def run(code, *arguments):
+        done = zygote.run(code, *arguments, cwd=project)
+        assert done.returncode == 0, done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def alone(project, typed):
     """The command of each idea, as it stands on the page but for its size: the directories of the runs by title."""
     found = {title: project / "outputs" / title.replace(" ", "_") / "alone" for title in IDEAS}
-    lines = [[*command_of(IDEAS[title]), *QUICK, f"hydra.run.dir={directory}"] for title, directory in found.items()]
-    in_copy(project, COMMANDS, json.dumps(lines))
+    for title, directory in found.items():
+        done = typed(*command_of(IDEAS[title]), *QUICK, f"hydra.run.dir={directory}")
+        assert done.returncode == 0, done.stderr
     return found
 
 
-# As `python train.py ...`, each in a fork of a process that has imported what takes most of the time.
-COMMANDS = """
-import importlib, json, os, runpy, sys
-from fmnist.launch.forkserver import COMMON
-for module in COMMON:
-    importlib.import_module(module)
-for arguments in json.loads(sys.argv[1]):
-    child = os.fork()
-    if not child:
-        sys.argv = ["train.py", *arguments]
-        runpy.run_path("train.py", run_name="__main__")
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, arguments
-"""
-
-
-def typed(project, *arguments):
-    """`python train.py ...` in the copy, started."""
-    line = [sys.executable, "train.py", *arguments]
-    return subprocess.Popen(line, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
-
-
-def in_copy(project, code, *arguments):
-    """Run some lines with the packages of the copy."""
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=project, capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
-
-
 AGAIN = """
-import sys
+import os, sys
 from dataclasses import replace
 from pathlib import Path
 from fmnist.record.result import of_run
+from fmnist.sources.fetch import read_ahead
 from fmnist.train.engine import fit
+os.fsync = lambda descriptor: None
+read_ahead("fashion", None, keep=True)
 for directory in map(Path, sys.argv[1:]):
-    config = of_run(directory)
+    config = replace(of_run(directory), figures=False)
     for part in (0.5, None):
         fit([replace(config, until=part)], [directory.parent / "resumed"])
     fit([config, replace(config, seed=1)], [directory.parent / name for name in ("stacked", "other")])
@@ -94,9 +97,9 @@ for directory in map(Path, sys.argv[1:]):
 
 
 @pytest.fixture(scope="module")
-def again(project, alone):
+def again(in_copy, alone):
     """Each idea once more: stopped in the middle and resumed, and in a stack of two."""
-    in_copy(project, AGAIN, *map(str, alone.values()))
+    in_copy(AGAIN, *map(str, alone.values()))
     return alone
 
 
@@ -135,13 +138,12 @@ def test_an_idea_trains_alone_in_a_stack_and_resumed(title, again):
         assert one == pytest.approx(other, rel=1e-7, abs=1e-9)
 
 
-def test_ideas_train_in_a_sweep_in_stacks_of_workers(project):
+def test_ideas_train_in_a_sweep_in_stacks_of_workers(project, typed):
     ideas = {"model.activation": "relu,sine", "loss": "cross_entropy,focal", "norm": "rms", "optim": "signsgd"}
     knobs = [f"{name}={values}" for name, values in ideas.items()]
-    sweep = typed(project, "-m", "model=mlp1", *knobs, "+augment.upside_down=0.5", "seed=0,1", "lr=1e-4", *QUICK,
+    sweep = typed("-m", "model=mlp1", *knobs, "+augment.upside_down=0.5", "seed=0,1", "lr=1e-4", *QUICK,
                   "hydra.launcher.workers=2", "hydra.sweep.dir=outputs/sweep")  # fmt: skip
-    out, err = sweep.communicate()
-    assert sweep.returncode == 0, out + err
+    assert sweep.returncode == 0, sweep.stdout + sweep.stderr
     results = [json.loads(file.read_text(encoding="utf-8")) for file in project.glob("outputs/sweep/*/result.json")]
     assert [result["status"] for result in results] == ["done"] * 8
     asked = {(result["config"]["model"]["activation"], result["config"]["loss"]) for result in results}
@@ -157,13 +159,12 @@ def test_the_projects_own_tests_of_its_tables_pass_with_more_ideas(project):
     assert done.returncode == 0, done.stdout
 
 
-def test_a_name_that_no_idea_has_is_one_line(project):
-    process = typed(project, "model.activation=cosine")
-    out, err = process.communicate()
-    assert (process.returncode, out) == (2, "")
-    assert err.startswith("error: model.activation must be one of relu,")
-    assert "sine, got 'cosine'" in err
-    assert len(err.splitlines()) == 1
+def test_a_name_that_no_idea_has_is_one_line(typed):
+    done = typed("model.activation=cosine")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: model.activation must be one of relu,")
+    assert "sine, got 'cosine'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_metrics_are_in_the_record(alone):
@@ -195,5 +196,5 @@ for change in ({"model": {"name": "mlp", "hidden": [9], "activation": "sine"}}, 
 """
 
 
-def test_the_gradients_of_ideas_are_those_of_autograd(project):
-    in_copy(project, CHECK)
+def test_the_gradients_of_ideas_are_those_of_autograd(in_copy):
+    in_copy(CHECK)

@@ -6,6 +6,7 @@ Each learns from the pixels of all 60,000 training images, by one documented con
 
 import argparse
 import json
+import os
 import queue
 import subprocess
 import tempfile
@@ -18,7 +19,7 @@ from typing import Any
 from fmnist import ROOT
 from fmnist.bench import entrants
 from fmnist.bench.entrants import EntrantError, Peer, command_line, deadline, reason
-from fmnist.launch.machine import available
+from fmnist.launch.machine import available, set_threads
 from fmnist.program.progress import Screen, duration
 from fmnist.report.tables import Table
 
@@ -62,11 +63,13 @@ def learn(name: str, asked: argparse.Namespace) -> dict[str, Any]:
                            "take fewer by --rows")  # fmt: skip
     work = argparse.Namespace(**vars(asked) | {"rows": rows})
     script = entrants.SCRIPTS / f"{learner.peer.script}.py"
+    environment = dict(os.environ)
+    set_threads(environment)  # beside other work threads that wait awake for one another take several times as long
     line = [str(learner.peer.python), str(script), *command_line([], None, work), *learner.peer.arguments]
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
         subprocess.Popen(line, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
-                         encoding="utf-8", start_new_session=True) as process,
+                         encoding="utf-8", start_new_session=True, env=environment) as process,
         deadline(process, LIMIT),
     ):  # fmt: skip
         said = _followed(name, process)

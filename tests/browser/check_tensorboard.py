@@ -48,7 +48,7 @@ def outputs(tmp_path_factory):
     """A sweep of two models, two seeds, with dropout and without, and a single run."""
     folder = tmp_path_factory.mktemp("browser")
     for words in ((*SWEEP, "hydra.sweep.dir=sweep"), (*SOLO, "hydra.run.dir=solo")):
-        done = run_cli(*words, *COMMON, cwd=folder)
+        done = run_cli(*words, *COMMON, cwd=folder, fresh=True)
         assert done.returncode == 0, done.stderr
     return folder
 

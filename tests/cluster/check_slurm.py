@@ -48,7 +48,7 @@ def jobs(launcher, *more, epochs=2000):
 def undisturbed(tmp_path_factory):
     """What becomes of the two jobs when nothing happens to them."""
     cwd = tmp_path_factory.mktemp("undisturbed")
-    assert run_cli(*jobs("basic"), cwd=cwd).returncode == 0
+    assert run_cli(*jobs("basic"), cwd=cwd, fresh=True).returncode == 0
     return [of_run(cwd / "sweep" / name) for name in ("3", "2000")]
 
 
@@ -113,7 +113,7 @@ def test_a_sweep_is_what_hydras_own_launcher_makes_of_it_and_uses_both_nodes(exp
 
 def test_stacks_are_trained_by_both_nodes(expected, tmp_path):
     asked = ("hydra/launcher=stacked_slurm", "hydra.launcher.workers=2", f"hydra.sweep.dir={tmp_path / 'sweep'}")
-    done = run_cli("-m", *JOBS, *asked, *SLURM, cwd=tmp_path)
+    done = run_cli("-m", *JOBS, *asked, *SLURM, cwd=tmp_path, fresh=True)
     assert done.returncode == 1, done.stderr
     assert "1 of 3 jobs failed" in done.stdout
     runs = [of_run(tmp_path / "sweep" / str(number)) for number in range(3)]
@@ -132,7 +132,7 @@ def test_a_killed_job_ends_the_sweep_by_name_and_the_same_command_finishes_it(la
     assert status(tmp_path / "sweep" / "3") == "done"
     assert status(tmp_path / "sweep" / "2000") == ("running" if launcher == "submitit_slurm" else "interrupted")
 
-    again = run_cli(*jobs(launcher, *SLURM), cwd=tmp_path)
+    again = run_cli(*jobs(launcher, *SLURM), cwd=tmp_path, fresh=True)
     assert again.returncode == 0, again.stderr
     assert "going on after epoch" in (tmp_path / "sweep" / "2000" / "train.log").read_text()
     assert [of_run(tmp_path / "sweep" / name) for name in ("3", "2000")] == undisturbed
@@ -164,7 +164,7 @@ def test_an_array_that_outlives_its_command_is_not_submitted_twice(tmp_path):
     with begun(tmp_path, *command) as (driver, process):
         job = job_of(process)
         driver.kill()
-    again = run_cli(*command, cwd=tmp_path)
+    again = run_cli(*command, cwd=tmp_path, fresh=True)
     assert again.returncode == 1
     array = re.search(r"ArrayJobId=(\d+)", scontrol("show", "job", job))[1]
     assert f"SLURM job {array} still trains this sweep: wait for it, or scancel {array}" in again.stderr

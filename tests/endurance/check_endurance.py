@@ -185,7 +185,7 @@ def test_1_000_runs_are_compared_and_each_file_is_read_once_or_twice(program, sw
 def test_24_workers_on_few_cores_train_24_runs(tmp_path):
     with timed("24 workers"):
         done = run_cli("-m", *WORK, "seed=range(0,24)", "hydra.launcher.workers=24", "hydra.launcher.stack=1",
-                       f"hydra.sweep.dir={tmp_path / 's'}", timeout=900)  # fmt: skip
+                       f"hydra.sweep.dir={tmp_path / 's'}", timeout=900, fresh=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "24 workers" in done.stdout
     assert [*status_of(tmp_path / "s").values()] == ["done"] * 24

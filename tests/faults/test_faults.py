@@ -111,6 +111,7 @@ def tortured(library, tmp_path_factory):
     found.close()
 
 
+@pytest.mark.long
 def test_after_a_fault_in_a_call_of_a_run_the_same_command_ends_as_if_nothing_had_been(tortured):
     at, straight = tortured
     tally = torture.Tally()
@@ -121,6 +122,7 @@ def test_after_a_fault_in_a_call_of_a_run_the_same_command_ends_as_if_nothing_ha
     assert not tally.found, "\n".join(tally.found)
 
 
+@pytest.mark.long
 def test_after_a_loss_of_power_the_same_command_ends_as_if_nothing_had_been(tortured):
     at, straight = tortured
     tally = torture.Tally()

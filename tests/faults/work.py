@@ -1,6 +1,5 @@
 """The commands whose calls fail, and how they are run."""
 
-import json
 import os
 import random
 import shutil
@@ -10,13 +9,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from calls import Watch
+from forking import Zygote
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN, STACK = str(ROOT / "train.py"), str(Path(__file__).with_name("stack.py"))
-HERE = Path(__file__).parent
 PATIENCE = 120.0  # seconds after which a command hangs
 KNOBS = ("data=idx", "model=mlp1", "model.hidden=[4]", "epochs=3", "batch_size=16", "save_every=0")
 
@@ -61,20 +59,11 @@ class Runner:
     def __init__(self, library: Path, data: Path) -> None:
         self.data = data
         self.environment = os.environ | {"LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8"}
-        self.zygote = subprocess.Popen([sys.executable, str(HERE / "zygote.py")], env=self.environment, **pipes)  # type: ignore[call-overload]
-        assert self.zygote.stdout.readline() == "ready\n"
-
-    def _ask(self, **request: Any) -> Any:
-        print(json.dumps(request), file=self.zygote.stdin, flush=True)
-        answer = self.zygote.stdout.readline()
-        if not answer:
-            raise RuntimeError("the process that forks commands has ended")
-        return json.loads(answer)
+        self.zygote = Zygote(self.environment)
 
     def normal(self, folder: Path) -> dict[str, str]:
         """See normal.normal."""
-        found: dict[str, str] = self._ask(normal=str(folder))
+        found: dict[str, str] = self.zygote.ask(normal=str(folder))
         return found
 
     def run(
@@ -86,8 +75,8 @@ class Runner:
         output = folder.with_name(f"{folder.name}.out")
         output.write_bytes(b"")  # a command may be killed before it has opened it
         if work.solo:
-            status = self._ask(script=work.script, arguments=arguments, folder=str(folder), environment=armed or {},
-                               output=str(output), seconds=seconds)  # fmt: skip
+            status = self.zygote.ask(script=work.script, arguments=arguments, folder=str(folder),
+                                     environment=armed or {}, output=str(output), seconds=seconds)  # fmt: skip
         else:
             status = self._command([sys.executable, work.script, *arguments], folder, armed or {}, output, seconds)
         text = output.read_text(encoding="utf-8", errors="replace")
@@ -119,9 +108,7 @@ class Runner:
 
     def close(self) -> None:
         """End the process that forks commands."""
-        self.zygote.stdin.close()
-        self.zygote.stdout.close()
-        self.zygote.wait()
+        self.zygote.close()
 
 
 def told(status: int | None, output: str) -> list[str]:

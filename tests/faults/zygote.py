@@ -5,6 +5,9 @@ and answers each with a line:
 
     {"script", "arguments", "folder", "environment", "output", "seconds"}   the status, minus a signal; null: it hung
     {"normal": folder}                                                      what fmnist.normal makes of it
+
+Its arguments are the folder of the project, and the modules that it imports instead of all. "environment" is what is
+added to its own. "error": where what is printed as an error goes, if not to the output.
 """
 
 import atexit
@@ -20,7 +23,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(sys.argv[1] if __name__ == "__main__" else __file__)
 MODULES = (  # what a run imports
     "train", "hydra", "fmnist.launch.forkserver", "fmnist.launch.callbacks", "fmnist.train.engine",
     "tensorboard.plugins.hparams.summary_v2", "torch.utils.tensorboard.summary", "hydra_plugins.stacked",
@@ -32,7 +35,8 @@ def child(request: dict[str, Any]) -> int:
     """Be the command: its status. As the interpreter does it, exit handlers are called."""
     os.setsid()
     null, output = os.open(os.devnull, os.O_RDONLY), os.open(request["output"], os.O_WRONLY | os.O_CREAT, 0o666)
-    for descriptor, source in ((0, null), (1, output), (2, output)):
+    error = os.open(request["error"], os.O_WRONLY | os.O_CREAT, 0o666) if "error" in request else output
+    for descriptor, source in ((0, null), (1, output), (2, error)):
         os.dup2(source, descriptor)
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     os.chdir(request["folder"])
@@ -78,8 +82,8 @@ def run(request: dict[str, Any]) -> int | None:
 
 def warm_up() -> None:
     """Import all, and compose a config once: Hydra's grammar learns what it has parsed. Children share the memory."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "sweep"), str(Path(__file__).parent)]
-    for module in MODULES:
+    sys.path[:0] = [str(ROOT), str(ROOT / "sweep"), str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    for module in sys.argv[2:] or MODULES:
         importlib.import_module(module)
     from hydra import compose, initialize_config_dir
 
@@ -91,16 +95,21 @@ def warm_up() -> None:
     gc.disable()  # a child lives for a fraction of a second
 
 
+def normal(folder: str) -> dict[str, str]:
+    """See normal.normal, which imports torch."""
+    from normal import normal as of_folder
+
+    return of_folder(Path(folder))
+
+
 def main() -> None:
     """Answer requests until there are no more."""
     warm_up()
-    from normal import normal
-
     answers, sys.stdout = sys.stdout, sys.stderr  # nobody else may write there
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        answer: Any = normal(Path(request["normal"])) if "normal" in request else run(request)
+        answer: Any = normal(request["normal"]) if "normal" in request else run(request)
         print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -11,6 +11,7 @@ from fmnist.replication.claims import CLAIMS
 from fmnist.report.tables import Raw, Table
 
 
+@pytest.mark.long  # all of docs/report/ is drawn
 def test_the_committed_pages_are_what_their_records_say(tmp_path, monkeypatch):
     for picture in pages.PAGES.glob("*.png"):
         (tmp_path / picture.name).write_bytes(picture.read_bytes())

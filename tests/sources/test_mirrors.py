@@ -49,6 +49,7 @@ def test_mirrors_are_read_by_torchvision_without_a_word(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.long  # torchvision is imported for it, as for the next
 def test_a_mirror_without_the_files_says_so_in_one_line(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (empty := small.parent / "empty").mkdir()
     with serving(functools.partial(Quiet, directory=str(empty))) as address:
@@ -59,6 +60,7 @@ def test_a_mirror_without_the_files_says_so_in_one_line(small: Path, monkeypatch
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.long
 def test_a_mirror_that_hangs_is_left(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
 

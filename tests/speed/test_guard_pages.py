@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from forking import module, zygote
 from speed.guards import PLACES, TRIED
 
 from fmnist import ROOT
@@ -42,5 +43,5 @@ def test_a_byte_beside_such_a_buffer_ends_the_process_and_all_of_the_buffer_may_
 def test_a_native_function_touches_nothing_beside_its_buffers(name, place):
     if FOUND[name]() is None:
         pytest.skip("this processor lacks what it needs, or it is not compiled")
-    done = python("-m", "speed.guards", name, place)
+    done = zygote().run(module("speed.guards"), name, place, cwd=ROOT)
     assert done.returncode == 0, f"{done.stdout.splitlines()[-1:]}: {done.stderr}"

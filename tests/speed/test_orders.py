@@ -1,6 +1,6 @@
 """A rule relies on nothing that it has not kept: layers in any order step on the tape as they do by autograd.
 
-FMNIST_ORDERS says how many orders are tried (`make fuzz-layers` tries 10,000).
+FMNIST_ORDERS says how many orders are tried (`make fuzz-layers` tries 10,000, `make test-long` 300).
 """
 
 import os
@@ -21,7 +21,7 @@ from fmnist.speed import native
 from fmnist.speed.kernels import Kernels
 from fmnist.speed.step import TapedStep
 
-ORDERS = int(os.environ.get("FMNIST_ORDERS", "150"))
+ORDERS = int(os.environ.get("FMNIST_ORDERS", "50"))
 INPUTS = 4
 ROUNDING = 1e-11  # of a gradient, relative to its largest number
 FLOAT32 = 1e-5  # the same in float32
@@ -133,6 +133,7 @@ TRIED = settings(
     max_examples=ORDERS, derandomize=ORDERS <= 1000, database=None, suppress_health_check=list(HealthCheck),
     report_multiple_bugs=False,
 )  # fmt: skip
+MORE = settings(TRIED, max_examples=300, derandomize=True)
 ORDER = given(
     order=specs(2), runs=st.integers(1, 3), shared=st.booleans(), chunk=st.sampled_from([1000, 1000, 4, 7]),
     rows=st.integers(2, 12), loss=st.sampled_from(["cross_entropy", "brier", "report", "report_rows"]),
@@ -166,11 +167,33 @@ def test_layers_in_any_order_step_as_autograd_does(order, runs, shared, chunk, r
     assert_steps_as_autograd_does(order, runs, shared, chunk, rows, loss)
 
 
-@pytest.mark.skipif(native.library() is None, reason="not compiled for this processor")
+@pytest.mark.long
+@MORE
+@ORDER
+def test_layers_in_many_orders_step_as_autograd_does(order, runs, shared, chunk, rows, loss):
+    assert_steps_as_autograd_does(order, runs, shared, chunk, rows, loss)
+
+
+COMPILED = pytest.mark.skipif(native.library() is None, reason="not compiled for this processor")
+
+
+@COMPILED
 @known(("residual", [("gelu",)], True))  # in float32
 @TRIED
 @ORDER
 def test_layers_in_any_order_step_by_programs_as_without(order, runs, shared, chunk, rows, loss):
+    assert_steps_by_programs_as_without(order, runs, shared, chunk, rows, loss)
+
+
+@pytest.mark.long
+@COMPILED
+@MORE
+@ORDER
+def test_layers_in_many_orders_step_by_programs_as_without(order, runs, shared, chunk, rows, loss):
+    assert_steps_by_programs_as_without(order, runs, shared, chunk, rows, loss)
+
+
+def assert_steps_by_programs_as_without(order, runs, shared, chunk, rows, loss):
     """In float32, where the native library does what it knows, in an order of its own."""
     axes, found = () if shared else (runs,), []
     for programs in (False, True):

@@ -34,7 +34,7 @@ def searched(tmp_path_factory):
     """A small search that is never killed, in a folder whose path has to be quoted."""
     where = tmp_path_factory.mktemp("search") / "My Drive (é)"
     where.mkdir()
-    done = run_cli(*REAL, "hydra.sweep.dir=straight", cwd=where)
+    done = run_cli(*REAL, "hydra.sweep.dir=straight", cwd=where, fresh=True)
     return where, done
 
 
@@ -121,7 +121,7 @@ def test_killed_for_real_and_started_again(searched):
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (where / "killed" / FILE).read_text(encoding="utf-8").count("\n") == lines // 2
     assert not (where / "killed" / "best.yaml").exists()
-    done = run_cli(*REAL, "hydra.sweep.dir=killed", cwd=where)
+    done = run_cli(*REAL, "hydra.sweep.dir=killed", cwd=where, fresh=True)
     assert done.returncode == 0, done.stderr
     assert trials_in(where / "killed", REAL[4:]) == trials_in(where / "straight", REAL[4:])
 
@@ -131,7 +131,7 @@ def test_a_search_over_seeds_and_knobs_of_one_choice(tmp_path):
     done = run_cli(*REAL[:3], "hydra.sweeper.n_trials=4", "hydra.sweeper.prune_at=[0.5]", "hydra.launcher.workers=1",
                    "seed=0,1", "optim=adam,sgd",
                    "optim.momentum=interval(0.1,0.9)", "lr=interval(1e-3,1e-2)", "data.limit=300", "epochs=2",
-                   "model=mlp1", "model.hidden=[8]", "hydra.sweep.dir=seeds", cwd=tmp_path)  # fmt: skip
+                   "model=mlp1", "model.hidden=[8]", "hydra.sweep.dir=seeds", cwd=tmp_path, fresh=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stdout + done.stderr
     found = comparisons(read([tmp_path / "seeds"]))

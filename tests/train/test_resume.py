@@ -126,7 +126,7 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, monkeypatch):
         engine.fit([config], [tmp_path])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_interrupt_ends_the_epoch_saves_and_says_how_to_go_on(number, tmp_path):
     command = [sys.executable, str(ROOT / "train.py"), "data.limit=6000", "model.hidden=[20]", "epochs=2000",
                "log_every=1", f"hydra.run.dir={tmp_path}/run"]  # fmt: skip
