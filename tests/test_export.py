@@ -52,6 +52,8 @@ CASES = {
     "paths": {"model": "deep", "model.depth": 5, "skip": True, "drop_path": 0.3, "norm": "batch"},
     "gated autoencoder": {**AE, "gate": "gelu", "norm": "layer", "skip": True},
     "vae": {"model": "vae", **NARROW},
+    "vamp": {"model": "vamp", **NARROW, "gate": "sigmoid", "noise": 0.1},
+    "two levels": {"model": "two_levels", **NARROW, "model.prior": "vamp", "model.pseudo_inputs": 5, "mask": 0.1},
     "vae, batch": {"model": "vae", **NARROW, ACTIVATION: "gelu", "norm": "batch", "skip": True, "model.latent": 2},
 }
 FRESH = """
@@ -93,9 +95,13 @@ def leave(directory, **knobs):
 def own(stack):
     """What the run's own layers answer to its test images, by name."""
     model, x = stack.model.eval(), as_input(stack.dataset.test.images, stack.dtype)
-    if stack.common.model.name == "vae":
+    if stack.common.model.name in ("vae", "vamp"):
         mean, log_variance = model.encoder(x).chunk(2, -1)
         found = {"mean": mean, "log_variance": log_variance, "reconstruction": model.decode(mean).sigmoid()}
+    elif stack.common.model.name == "two_levels":
+        mean2, _ = model.q2(x).chunk(2, -1)
+        code = torch.cat([mean2, model.q1(x, mean2).chunk(2, -1)[0]], -1)
+        found = {"code": code, "reconstruction": model.decode(code).sigmoid()}
     elif stack.common.model.name == "autoencoder":
         code = model.encoder(x)
         found = {"code": code, "reconstruction": model.decode(code).sigmoid()}
@@ -148,7 +154,14 @@ def test_onnx_answers_as_the_run_does(runs, name):
     assert json.loads(texts["class_names"])[9] == "Ankle boot"
 
 
+def test_a_network_that_torch_nn_lacks_has_no_script(runs, tmp_path):
+    directory, _ = runs["two levels"]
+    refuses(lambda: export(directory, "torch", tmp_path), "torch.nn has no layer for TwoLevels", "--to onnx")
+    assert not any(tmp_path.iterdir())
+
+
 def test_the_scripts_answer_as_the_runs_do_where_fmnist_cannot_be_imported(runs, tmp_path):
+    runs = {name: run for name, run in runs.items() if name != "two levels"}
     folders = [tmp_path / str(number) for number in range(len(runs))]
     for (directory, stack), folder in zip(runs.values(), folders, strict=True):
         export(directory, "torch", folder)

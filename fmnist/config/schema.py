@@ -97,6 +97,7 @@ class DataConfig:
     split_by: str = knob("tail", ("tail", "stratified"))
     split_seed: int = knob(0, AT_LEAST_0)
     limit: int | None = knob(None, COUNT)
+    binarise: bool | None = None
 
 
 @dataclass
@@ -310,7 +311,8 @@ class Config(Knobs):
 BEFORE = {f.name: f.metadata["before"] for f in fields(Knobs) if f.metadata.get("before") is not None}
 # The run of a config in which these are unset is what it was before there were any: then they are not hashed. A knob of
 # a group stands here as "model.NAME".
-LATER = ("debug", "drop_path", "gate", "anneal", "cycles", "teacher", "teacher_weight", "teacher_temperature")
+LATER = ("debug", "drop_path", "gate", "data.binarise", "anneal", "cycles", "teacher", "teacher_weight",
+         "teacher_temperature")  # fmt: skip
 # These say how and where a run is carried out, not what it computes.
 NOT_HASHED = ("device", "log_every", "save_every", "until", "figures", "histograms", "profile")
 # These stand among the knobs, but are about the command: they are no part of a config.

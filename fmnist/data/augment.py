@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fmnist.data.dataset import derive
+from fmnist.data.dataset import binarised, derive
 
 DRAWS = 4
 Strengths = Mapping[str, float | None]  # by name; None and 0 are off
@@ -51,18 +51,19 @@ AUGMENT: dict[str, Callable[[Tensor, float, Tensor], Tensor]] = {"shift": shift,
 class Augmenter:
     """The augmentations of runs that share an order. (order_seed, epoch) decides them: a resumed run needs no state.
 
-    size: height and width. A row's numbers belong to its place in the order of the epoch, not to the rows with which it
-    is gathered.
+    size: height and width. binarise: whether pixels are binarised, too. A row's numbers belong to its place in the order
+    of the epoch, not to the rows with which it is gathered.
     """
 
-    def __init__(self, size: tuple[int, int], order_seed: int) -> None:
-        self.size, self.seed = size, order_seed
+    def __init__(self, size: tuple[int, int], order_seed: int, binarise: bool = False) -> None:
+        self.size, self.seed, self.binarise = size, order_seed, binarise
 
     def start(self, epoch: int, rows: int, batches: int, device: torch.device, asked: Strengths) -> None:
         """Draw the numbers of an epoch of so many rows and batches. asked: done in this order; "mixup" comes last."""
         self.asked = {name: strength for name, strength in asked.items() if strength and name != "mixup"}
         self.drawn = {name: torch.rand(rows, DRAWS, generator=self._generator(name, epoch)).to(device)
                       for name in self.asked}  # fmt: skip
+        self.bits = self._generator("binarise", epoch)
         self.shares = torch.ones(batches, device=device)
         if alpha := asked.get("mixup"):
             generator, size = self._generator("mixup", epoch), (2, batches)
@@ -76,11 +77,11 @@ class Augmenter:
         return torch.Generator().manual_seed(derive(self.seed, "augment", name, epoch))
 
     def change(self, pixels: Tensor, place: slice) -> Tensor:
-        """Augment the images (rows, pixels) at these places of the order."""
+        """Augment the images (rows, pixels) at these places of the order, which are asked for one after another."""
         images = pixels.view(-1, *self.size)
         for name, strength in self.asked.items():
             images = AUGMENT[name](images, strength, self.drawn[name][place])
-        return images.reshape(pixels.shape)
+        return (binarised(images, self.bits) if self.binarise else images).reshape(pixels.shape)
 
     def mix(self, pixels: Tensor, labels: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
         """Mix each image of some batches with the next one of its batch (Zhang et al. 2018): pixels (batches, rows,
@@ -92,6 +93,6 @@ class Augmenter:
         return mixed.to(torch.uint8), labels.roll(1, 1), share.expand(labels.shape)
 
 
-def augmenters(asked: Strengths, size: tuple[int, int], order_seeds: Sequence[int]) -> list[Augmenter]:
+def augmenters(asked: Strengths, size: tuple[int, int], orders: Sequence[int], binarise: bool) -> list[Augmenter]:
     """One augmenter for each order; [] where no augmentation is on."""
-    return [Augmenter(size, seed) for seed in order_seeds] if any(asked.values()) else []
+    return [Augmenter(size, seed, binarise) for seed in orders] if binarise or any(asked.values()) else []

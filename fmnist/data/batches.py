@@ -55,6 +55,8 @@ class Batches:
     ) -> None:  # fmt: skip
         part = dataset.train
         self.images, self.labels, self.soft, self.dtype = part.images, part.labels, part.soft, dtype
+        if dataset.grey is not None:  # each epoch makes its own of them
+            self.images = dataset.grey.train.images
         shared = all(seed == order_seeds[0] for seed in order_seeds)
         self.seeds = list(order_seeds[:1] if shared else order_seeds)
         self.runs = () if shared else (len(order_seeds),)
@@ -62,7 +64,7 @@ class Batches:
         self.size = min(batch_size or rows, rows)
         self.count = -(-rows // self.size)  # batches
         self.asked = augment or {}
-        self.augmenters = augmenters(self.asked, (dataset.height, dataset.width), self.seeds)
+        self.augmenters = augmenters(self.asked, (dataset.height, dataset.width), self.seeds, bool(dataset.grey))
         self.full = None
         if not self.shuffled and not self.augmenters:
             x = part.images if dtype == torch.uint8 else as_input(part.images, dtype)

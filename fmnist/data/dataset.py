@@ -1,6 +1,7 @@
 """A data set as uint8 tensors: read, and split into training, validation and test rows."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -44,15 +45,23 @@ class Dataset:
     digest: str = ""
     remarks: tuple[str, ...] = ()
     teacher: str = ""
+    grey: "Dataset | None" = None  # the same before its pixels were binarised
 
     def to(self, device: torch.device | str) -> "Dataset":
-        validation = self.validation and self.validation.to(device)
-        return replace(self, train=self.train.to(device), validation=validation, test=self.test.to(device))
+        return self._each(lambda part: part.to(device), self.grey and self.grey.to(device))
+
+    def binarised(self) -> "Dataset":
+        """The same with its pixels binarised, by the same numbers each time."""
+        return self._each(lambda part: replace(part, images=binarised(part.images)), self)
+
+    def _each(self, change: Callable[[Split], Split], grey: "Dataset | None") -> "Dataset":
+        validation = self.validation and change(self.validation)
+        return replace(self, train=change(self.train), validation=validation, test=change(self.test), grey=grey)
 
 
 def load(
     *, name: str, dir: str | None, split: float, split_by: str, split_seed: int, limit: int | None,
-    only: int | None = None, numbered: bool = False,
+    only: int | None = None, numbered: bool = False, binarise: bool | None = None,
 ) -> Dataset:  # fmt: skip
     """Read, verify and split a data set.
 
@@ -64,7 +73,7 @@ def load(
     split_seed, rows in the file's order).
     limit: use only that many first rows of the training file (before it is split) and of the test file.
     only: keep just this class among the training and validation rows; the test rows stay whole.
-    numbered: see `Source.numbered`.
+    numbered: see `Source.numbered`. binarise: see `Dataset.binarised`.
     Errors: UserError with one line that names the file or the knob.
     """
     source = fetch.files(name, dir).numbered() if numbered else fetch.files(name, dir)
@@ -79,8 +88,9 @@ def load(
     if only is not None:
         train, validation = (_of_class(part, only, len(source.names)) for part in (train, validation))
     classes = len(source.names), source.names, source.labels
-    return Dataset(train, validation if split < 1 else None, test, height, width, *classes, source.digest,
-                   source.remarks + remarks)  # fmt: skip
+    dataset = Dataset(train, validation if split < 1 else None, test, height, width, *classes, source.digest,
+                      source.remarks + remarks)  # fmt: skip
+    return dataset.binarised() if binarise else dataset
 
 
 def derive(seed: int, *what: str | int) -> int:
@@ -92,6 +102,14 @@ def derive(seed: int, *what: str | int) -> int:
 def as_input(images: Tensor, dtype: torch.dtype) -> Tensor:
     """uint8 pixels (rows, features) -> [0, 1] in dtype, divided by 255 as in the report."""
     return images.to(dtype).div_(255)
+
+
+def binarised(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """uint8 pixels of any shape, each made 0 or 255; 255 with its grey level / 255 as the probability (Salakhutdinov &
+    Murray 2008). The generator, of the CPU, draws them one after another; None: the same ones each time."""
+    generator = generator or torch.Generator().manual_seed(derive(0, "binarise"))
+    drawn = torch.empty(images.shape, dtype=torch.uint8).random_(0, 255, generator=generator)  # 0 to 254
+    return (images > drawn.to(images.device)).to(torch.uint8).mul_(255)
 
 
 def values(file: File) -> Tensor:

@@ -114,7 +114,7 @@ def ask(
             if isinstance(stack, UserError):
                 found[places[0]] = stack
             else:
-                dataset = of(stack.dataset)
+                dataset = stack.dataset = of(stack.dataset)
                 parts = {"validation": dataset.validation, "test": dataset.test}
                 said = {part: answers(stack, part, split, pictures) for part, split in parts.items() if split}
                 seen = {part: over_views(stack, split, views) for part, split in parts.items() if split and views}

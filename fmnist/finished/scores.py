@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from math import isfinite, isnan, nan
 from pathlib import Path
 from statistics import fmean
@@ -11,10 +12,13 @@ from fmnist import UserError
 from fmnist.config.schema import kind
 from fmnist.finished.load import Asked, ask
 from fmnist.finished.pairs import not_comparable, tested
+from fmnist.program.progress import progress
 from fmnist.report.comparison import Comparison, Configuration, Result, comparisons, find, read
 from fmnist.report.summary import not_counted, why
+from fmnist.train.stack import Stack
 from fmnist.view.answers import Answers
 from fmnist.view.calibration import reliability, scores, temperature
+from fmnist.view.measure import bound
 from fmnist.view.metrics import by_class, f1
 
 OVER_VIEWS = ("accuracy", "log_loss", "ece")  # scores of several runs over views
@@ -57,20 +61,33 @@ def numbers(asked: Asked) -> dict[str, float]:
     return own | {"temperature": found["temperature"], "ece_at_temperature": after} | viewed
 
 
-def several(directories: Sequence[Path], again: bool = False, **options: Any) -> dict[str, Any]:
+def several(
+    directories: Sequence[Path], again: bool = False, samples: int | None = None, **options: Any
+) -> dict[str, Any]:
     """Finished runs, measured again by their own configs, data and weights, and compared with the first one that is
     named.
 
     options: see `ask`. again: whether they ask for other numbers than the recorded ones; if not, these stand for a run
-    that cannot be measured. Gives "groups" of runs that can be compared: see `_group`; and the runs that are
-    "not_counted". Raises UserError where no run is finished.
+    that cannot be measured. samples: of the importance-weighted bound of variational autoencoders. Gives "groups" of
+    runs that can be compared: see `_group`; and the runs that are "not_counted". Raises UserError where no run is
+    finished.
     """
     found = read(directories)
     others = not_counted(found)
     done = [run for run in found if run.status == "done"]
     if not done:
         raise UserError(f"no run is finished: {'; '.join(map(why, others))}")
-    asked = dict(zip((run.directory for run in done), ask([run.directory for run in done], **options), strict=True))
+    places, bounds = [run.directory for run in done], dict[Path, dict[str, float]]()
+
+    def measure(place: int, stack: Stack, run: int) -> None:
+        if samples and run == 0:  # of all runs of the stack at once
+            stack_bounds.update(bound(stack, stack.dataset.test, samples, partial(progress, unit="sample")))
+        bounds[places[place]] = {name: values[run] for name, values in stack_bounds.items()}
+
+    stack_bounds: dict[str, list[float]] = {}
+    asked = dict(zip(places, ask(places, each=measure, **options), strict=True))
+    if samples and not any(bounds.values()):
+        raise UserError("--samples is for variational autoencoders, and no run is one that can be measured")
     said = {place: each for place, each in asked.items() if isinstance(each, Asked)}
     notes = {place: str(each) for place, each in asked.items() if isinstance(each, UserError)}
     if again:
@@ -78,17 +95,17 @@ def several(directories: Sequence[Path], again: bool = False, **options: Any) ->
             raise UserError(next(iter(notes.values())))
         others += [{"run": str(place), "status": "not measured", "error": note} for place, note in notes.items()]
         done = [run for run in done if run.directory in said]
-    measured = [_measured(run, said.get(run.directory), again) for run in done]
+    measured = [_measured(run, said.get(run.directory), bounds.get(run.directory, {}), again) for run in done]
     baseline = find(directories[:1])[0].resolve()
     groups = [_group(comparison, said, notes, baseline) for comparison in comparisons(measured)]
     return {"groups": groups, "not_counted": others}
 
 
-def _measured(run: Result, asked: Asked | None, again: bool) -> Result:
+def _measured(run: Result, asked: Asked | None, bounds: dict[str, float], again: bool) -> Result:
     """The run with the test metrics that were measured; recorded ones stay where there are no others."""
     stale = {"test/loss"} if kind(run.knobs["model.name"]).classifies else set()  # its log loss says more
     stale |= {tag for tag in run.metrics if tag.startswith("test/") and again}
-    own = {} if asked is None else {f"test/{name}": value for name, value in numbers(asked).items()}
+    own = {} if asked is None else {f"test/{name}": value for name, value in (numbers(asked) | bounds).items()}
     kept = {tag: value for tag, value in run.metrics.items() if tag not in stale}
     return replace(run, metrics=kept | {tag: value for tag, value in own.items() if isfinite(value)})
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from fmnist import UserError
+from fmnist.formats.network import one_gaussian
 from fmnist.formats.weights import as_texts
 from fmnist.nn.layers import Gated, Residual
-from fmnist.nn.models import VAE, Autoencoder
+from fmnist.nn.models import Autoencoder
 from fmnist.program.files import replacing
 
 INPUT, OPSET, IR = "images", 20, 10  # IR: the version of the file's format, which goes with the opset
@@ -123,7 +124,7 @@ def _answers(network: nn.Module, nodes: Nodes, images: str, classifies: bool) ->
     if classifies:
         logits = rule(network, nodes, images)
         return {"logits": logits, "probabilities": nodes.add("Softmax", logits, axis=-1)}
-    if isinstance(network, VAE):
+    if one_gaussian(network):
         mean, log_variance = nodes.add("Split", rule(network.encoder, nodes, images), outputs=2, axis=-1, num_outputs=2)
         found, code = {"mean": mean, "log_variance": log_variance}, mean
     elif isinstance(network, Autoencoder):

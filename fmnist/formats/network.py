@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import singledispatch
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -76,11 +77,13 @@ def _(layer: Dropout) -> nn.Module:
 
 def answers(config: Config, model: nn.Module) -> Callable[[Tensor], dict[str, Tensor]]:
     """What a model gives for images (n, pixels), as a function of them: by name, each (*runs, n, ...). It is the same
-    whenever it is asked: no noise is added to the images, and a VAE decodes the mean and no sample.
+    whenever it is asked: no noise is added to the images from now on, and a VAE decodes the mean and no sample.
 
     A classifier: "logits" and "probabilities". An autoencoder: "code" and "reconstruction", a VAE: "mean",
-    "log_variance" and "reconstruction"; images (n, pixels) in [0, 1].
+    "log_variance" and "reconstruction"; images (n, pixels) in [0, 1]. A VAE of several levels is as an autoencoder.
     """
+    if hasattr(model, "corrupt"):
+        model.corrupt = nn.Sequential()
 
     def classified(images: Tensor) -> dict[str, Tensor]:
         logits = model(images)
@@ -88,12 +91,12 @@ def answers(config: Config, model: nn.Module) -> Callable[[Tensor], dict[str, Te
 
     def varied(images: Tensor) -> dict[str, Tensor]:
         assert isinstance(model, VAE)
-        mean, log_variance = model.encoder(images).chunk(2, -1)
+        mean, log_variance = model.posterior(images)
         return {"mean": mean, "log_variance": log_variance, "reconstruction": model.decode(mean).sigmoid()}
 
     def coded(images: Tensor) -> dict[str, Tensor]:
-        assert isinstance(model, Autoencoder)
-        code = model.encoder(images)
+        assert isinstance(model, Autoencoder | VAE)
+        code = model.encode(images)
         return {"code": code, "reconstruction": model.decode(code).sigmoid()}
 
     def reconstructed(images: Tensor) -> dict[str, Tensor]:
@@ -101,7 +104,12 @@ def answers(config: Config, model: nn.Module) -> Callable[[Tensor], dict[str, Te
 
     if kind(config.model.name).classifies:
         return classified
-    return varied if isinstance(model, VAE) else coded if isinstance(model, Autoencoder) else reconstructed
+    return varied if one_gaussian(model) else coded if isinstance(model, Autoencoder | VAE) else reconstructed
+
+
+def one_gaussian(model: nn.Module) -> TypeGuard[VAE]:
+    """Whether a model is a VAE whose encoder gives mean and log variance of a single Gaussian."""
+    return isinstance(model, VAE) and type(model).posterior is VAE.posterior
 
 
 @torch.no_grad()

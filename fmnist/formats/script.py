@@ -7,8 +7,9 @@ from typing import Any
 from torch import nn
 
 from fmnist import UserError
+from fmnist.formats.network import one_gaussian
 from fmnist.nn.layers import Gated, Residual
-from fmnist.nn.models import VAE, Autoencoder
+from fmnist.nn.models import Autoencoder
 
 # The arguments of torch.nn's layers as one writes them; those that are left out have torch's own defaults.
 ARGUMENTS: dict[type[nn.Module], Callable[[Any], str]] = {
@@ -70,24 +71,32 @@ class VAE(nn.Module):
 '''
 
 
+PSEUDO_INPUTS = (
+    "# the prior is the mean of q(z|u) over these images u, cut to [0, 1]\n"
+    'model.pseudo_inputs = nn.ParameterDict({{"images": torch.zeros({size})}})\n'
+)
+
+
 def script(network: nn.Module, says: str, classes: Sequence[str], weights: str, dtype: str) -> str:
     """A file that defines `model`, and CLASSES where there are any. says: its docstring. classes: their names. weights:
     the name of the safetensors file beside it. dtype: of its numbers, as "float32". Raises UserError where a layer is
     not one of torch.nn's."""
     has = {type(layer) for layer in network.modules()}
     needed = (RESIDUAL if Residual in has else "") + (GATED if Gated in has else "")
-    if isinstance(network, Autoencoder | VAE):
-        needed += VARIATIONAL if isinstance(network, VAE) else AUTOENCODER
-        name = "VAE" if isinstance(network, VAE) else "Autoencoder"
+    if one_gaussian(network) or isinstance(network, Autoencoder):
+        needed += AUTOENCODER if isinstance(network, Autoencoder) else VARIATIONAL
+        name = "Autoencoder" if isinstance(network, Autoencoder) else "VAE"
         made = f"{name}(\n    {_code(network.encoder, 4)},\n    {_code(network.decoder, 4)},\n)"
     else:
         made = _code(network)
-    other = dtype != "float32"
+    learnt = getattr(network, "pseudo_inputs", None)
+    given = "" if learnt is None else PSEUDO_INPUTS.format(size=f"{[*learnt.images.shape]}, dtype=torch.{dtype}")
+    other, tensors = dtype != "float32", dtype != "float32" or given
     names = f"CLASSES = {tuple(classes)!r}\n" if classes else ""
     return (
-        f'"""{says}"""\n\nfrom pathlib import Path\n\n{"import torch" if other else ""}{chr(10) if other else ""}'
+        f'"""{says}"""\n\nfrom pathlib import Path\n\n{"import torch" if tensors else ""}{chr(10) if tensors else ""}'
         f"from safetensors.torch import load_file\nfrom torch import nn\n{needed}{chr(10) if needed else ''}\n"
-        f"{names}model = {made}{f'.to(torch.{dtype})' if other else ''}\n"
+        f"{names}model = {made}{f'.to(torch.{dtype})' if other else ''}\n{given}"
         f'model.load_state_dict(load_file(Path(__file__).with_name("{weights}")))\nmodel.eval()\n'
     )
 

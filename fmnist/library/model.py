@@ -17,6 +17,7 @@ from fmnist import UserError
 from fmnist.config.schema import Config, kind
 from fmnist.data.dataset import Dataset, Split, as_input, derive
 from fmnist.library.images import rows
+from fmnist.nn.layers import Linear
 from fmnist.nn.losses import Classification
 from fmnist.nn.models import Parts, build
 from fmnist.nn.noise import Noise
@@ -133,7 +134,7 @@ class Model:
     def sample(self, n: int, seed: int = 0, like: Any = None) -> np.ndarray:
         """New images, (n, height, width) in [0, 1]: of a variational autoencoder decoded from its prior. like: images;
         then codes are drawn from the Gaussian that fits theirs. A plain autoencoder has no prior and needs them."""
-        prior = hasattr(self._autoencoder("draws no images"), "posterior")
+        model = self._autoencoder("draws no images")
         own = derive(seed, "samples")
         if like is not None:
             known = self.codes(like).astype(np.float64)
@@ -141,10 +142,13 @@ class Model:
                 raise UserError(f"like must be two images or more, got {len(known)}")
             spread = np.atleast_2d(np.cov(known.T))
             return self.decode(np.random.default_rng(own).multivariate_normal(known.mean(0), spread, size=n))
-        if not prior:
+        if not hasattr(model, "from_prior"):
             raise UserError(f"{self.directory}: a plain autoencoder has no prior to sample from: like=IMAGES sets one")
-        width = self.codes(np.zeros((0, self.height, self.width))).shape[1]
-        return self.decode(torch.randn(n, width, generator=torch.Generator().manual_seed(own)))
+        generator = torch.Generator().manual_seed(own)
+        with evaluating(model):
+            normal = torch.randn(n, model.width, generator=generator).to(**self._factory())
+            codes = model.from_prior(normal, generator)
+        return self.decode(codes.view(-1, model.width).cpu())
 
     def __reduce__(self) -> tuple[Any, ...]:
         """It is pickled, and copied, as its config and weights; neither data nor buffers of training come along."""
@@ -246,5 +250,5 @@ def _fit(recorded: Any, inputs: int, classes: int) -> bool:
 def _ends(config: Config, kept: dict[str, Tensor]) -> tuple[int, int]:
     """How many numbers the first layer takes and the last one gives, by the shapes of a run's weights."""
     model = build(config.model, Parts.of([config], Noise(1), device="meta"), 1, 1)
-    matrices = [kept[name] for name, weight in model.state_dict().items() if weight.dim() == 3]
-    return matrices[0].shape[1], matrices[-1].shape[0]
+    linear = [kept[f"{name}.weight"] for name, layer in model.named_modules() if isinstance(layer, Linear)]
+    return linear[0].shape[1], linear[-1].shape[0]

@@ -230,7 +230,8 @@ class Reconstruction(Criterion):
 class NegativeELBO(Criterion):
     """What a VAE is trained and measured by: -log p(x|z) + beta KL(q(z|x) || p(z)), in nats per image.
 
-    beta: a number or one per run (Higgins et al. 2017; 1 is the evidence lower bound).
+    output.divergence() is the KL term, or estimates it. beta: a number or one per run (Higgins et al. 2017; 1 is the
+    evidence lower bound).
     """
 
     @classmethod
@@ -244,7 +245,7 @@ class NegativeELBO(Criterion):
 
     def metrics(self, output: Any, x: Tensor, labels: Tensor, training: bool = False) -> dict[str, Tensor]:
         """Per example, (*runs, batch): "loss", its terms "nll" and "kl", and their sum, "negative_elbo"."""
-        nll, divergence = bernoulli(output.logits, x), kl(output.mean, output.log_variance)
+        nll, divergence = bernoulli(output.logits, x), output.divergence()
         return {"loss": nll + self.beta * divergence, "nll": nll, "kl": divergence, "negative_elbo": nll + divergence}
 
     def evaluation_only(self, output: Any, x: Tensor, labels: Tensor) -> dict[str, Tensor]:

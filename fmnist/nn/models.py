@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fmnist.config.schema import Config, imported, kind
 from fmnist.nn.layers import Activation, BatchNorm, Dropout, DropPath, Gated, LayerNorm, Linear, Residual
+from fmnist.nn.losses import kl
 from fmnist.nn.noise import Corrupt, Noise
 
 NORMS: dict[str, Callable[..., nn.Module]] = {"batch": BatchNorm, "layer": LayerNorm}
@@ -138,16 +139,21 @@ class Encoded(NamedTuple):
     mean: Tensor
     log_variance: Tensor
 
+    def divergence(self) -> Tensor:
+        """KL(q(z|x) || N(0, 1)), (*runs, batch)."""
+        return kl(self.mean, self.log_variance)
+
 
 class VAE(nn.Module):
     """Variational autoencoder (Kingma & Welling 2014): Gaussian q(z|x), Bernoulli p(x|z) with a logit per pixel.
 
-    x (*runs, batch, inputs) -> Encoded. z is sampled, mean + deviation * noise, in training and in evaluation.
+    x (*runs, batch, inputs) -> Encoded. z is sampled, mean + deviation * noise, in training and in evaluation. A model
+    with another q or p(z) is a subclass; `width` is the length of its codes, and tuples of tensors stand for q and p.
     """
 
     def __init__(self, parts: Parts, inputs: int, outputs: int, hidden: Sequence[int], latent: int) -> None:
         super().__init__()
-        self.noise = parts.noise
+        self.noise, self.width = parts.noise, latent
         self.corrupt = nn.Sequential(*parts.corrupt())
         down, up = [inputs, *hidden], [latent, *reversed(hidden)]
         encode = [m for i, o in pairwise(down) for m in parts.hidden(i, o)]
@@ -155,10 +161,23 @@ class VAE(nn.Module):
         decode = [m for i, o in pairwise(up) for m in parts.hidden(i, o)]
         self.decoder = nn.Sequential(*decode, parts.linear(up[-1], inputs))
 
-    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of q(z|x), each (*runs, batch, latent)."""
+    def posterior(self, x: Tensor) -> tuple[Tensor, ...]:
+        """q(z|x), tensors (*runs, batch, n): mean and log variance."""
         mean, log_variance = self.encoder(self.corrupt(x)).chunk(2, -1)
         return mean, log_variance
+
+    def prior(self) -> tuple[Tensor, ...]:
+        """p(z), tensors (*runs, ...): none for N(0, 1)."""
+        return ()
+
+    def draw(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...], normal: Tensor) -> tuple[Tensor, Tensor]:
+        """z ~ q(z|x), made of standard normal numbers of its shape (*runs, batch, width); log q(z|x) - log p(z)."""
+        z = q[0] + (q[1] / 2).exp() * normal
+        return z, (z.square() - normal.square() - q[1]).sum(-1) / 2
+
+    def from_prior(self, normal: Tensor, generator: torch.Generator) -> Tensor:
+        """z ~ p(z), made of standard normal numbers (n, width) and the generator's: (n, width) or (*runs, n, width)."""
+        return normal
 
     def encode(self, x: Tensor) -> Tensor:
         """The mean of q(z|x)."""
@@ -169,16 +188,15 @@ class VAE(nn.Module):
         logits: Tensor = self.decoder(code)
         return logits
 
-    def sample(self, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """z ~ q(z|x), reparametrised: its gradient reaches mean and log variance."""
-        drawn = torch.empty(mean.shape, dtype=mean.dtype, device=mean.device)
-        by_run = drawn.view(len(self.noise.generators), *mean.shape[-2:])
-        self.noise.normal(by_run)
-        return mean + (log_variance / 2).exp() * drawn
+    def normal(self, q: tuple[Tensor, ...]) -> Tensor:
+        """Standard normal numbers for `draw`."""
+        drawn = q[0].new_empty(*q[0].shape[:-1], self.width)
+        self.noise.normal(drawn.view(len(self.noise.generators), *drawn.shape[-2:]))
+        return drawn
 
-    def forward(self, x: Tensor) -> Encoded:
-        mean, log_variance = self.posterior(x)
-        return Encoded(self.decode(self.sample(mean, log_variance)), mean, log_variance)
+    def forward(self, x: Tensor) -> Any:
+        q = self.posterior(x)
+        return Encoded(self.decode(self.draw(q, (), self.normal(q))[0]), *q)
 
 
 def build(model: Any, parts: Parts, inputs: int, outputs: int) -> nn.Module:

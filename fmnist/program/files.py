@@ -49,6 +49,13 @@ def replacing(path: Path, mode: str = "w", writer: str = "") -> Iterator[IO[Any]
             raise
 
 
+def cache() -> Path | None:
+    """The project's part of the user's cache folder, which may not be there yet; None without a home."""
+    folder = os.environ.get("XDG_CACHE_HOME", "")
+    folder = folder if os.path.isabs(folder) else os.path.expanduser("~/.cache")
+    return Path(folder, "fmnist") if os.path.isabs(folder) else None
+
+
 def sync_folder(folder: Path) -> None:
     """Make sure that the new name is on the disk, where the folder can be read and its file system can do that."""
     with suppress(OSError):

@@ -223,3 +223,11 @@ def progress(total: int, start: int = 0, unit: str = "epoch") -> Iterator[Bar]:
     bar = Bar(total, start, unit)
     with bar.screen:
         yield bar
+
+
+@contextmanager
+def lines(total: int, unit: str, say: Callable[[str], Any]) -> Iterator[Bar]:
+    """The same where nothing is to be drawn: `say` is given a line a minute."""
+    bar = Bar(total, 0, unit)
+    bar.screen.say = say
+    yield bar

@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from fmnist.program.files import replacing
+from fmnist.program.files import cache, replacing
 
 LEAST = 1_000_000  # bytes of a file whose sum is kept: less is summed in a millisecond
 MOST = 1000  # files that are kept, the newest
@@ -67,9 +67,8 @@ def _stamp(status: os.stat_result) -> list[int]:
 
 def place() -> Path | None:
     """Where sums are kept; None without a cache folder."""
-    folder = os.environ.get("XDG_CACHE_HOME", "")
-    folder = folder if os.path.isabs(folder) else os.path.expanduser("~/.cache")
-    return Path(folder, "fmnist", "sums.json") if os.path.isabs(folder) else None
+    folder = cache()
+    return folder and folder / "sums.json"
 
 
 @functools.cache

@@ -6,8 +6,9 @@ pass needs: whatever is not kept may be overwritten by the next layer.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import singledispatch
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -33,38 +34,63 @@ def rule(module: nn.Module, tape: Tape, x: Tensor) -> tuple[Any, Back]:
     the tape is written: a copy of it gives the shape of its output, so that its statistics and all generators are left
     alone.
     """
-    inner, add = not tape.constant(x), tape.add
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    with torch.no_grad(), torch.random.fork_rng([x.device] if x.is_cuda else []):
-        y = tape.new(*copy.deepcopy(module)(torch.zeros_like(x)).shape)
-    dx = tape.like(x) if inner else None
-    held: dict[str, Tensor] = {}
+    y, back = by_formula(module, tape, x)
+    return y, lambda g: back(g)[0]
+
+
+def by_formula(f: Callable[..., Any], tape: Tape, *given: Tensor) -> tuple[Any, Callable[[Any], list[Tensor | None]]]:
+    """Write f of some tensors: a module, or a function that draws nothing; its output is a tensor or a tuple of them.
+    Returns the output, and what writes the backward pass: from its gradient, alike, to those of the given tensors, None
+    for constant ones. Autograd differentiates f when the tape is replayed."""
+    wanted, add = [not tape.constant(x) for x in given], tape.add
+    parameters = [p for p in f.parameters() if p.requires_grad] if isinstance(f, nn.Module) else []
+    with torch.no_grad(), torch.random.fork_rng([x.device for x in given[:1] if x.is_cuda]):
+        shown = copy.deepcopy(f)(*map(torch.zeros_like, given))
+    y = like_parts(shown, [tape.new(*part.shape) for part in parts(shown)])
+    gradients = [tape.like(x) if needed else None for x, needed in zip(given, wanted, strict=True)]
+    held: dict[str, list[Tensor]] = {}
 
     def forward() -> None:
         with torch.enable_grad():
-            held["x"] = x.detach().requires_grad_(inner)
-            held["y"] = module(held["x"].clone())  # it may write over its input
-        y.copy_(held["y"])
+            held["x"] = [x.detach().requires_grad_(needed) for x, needed in zip(given, wanted, strict=True)]
+            held["y"] = parts(f(*(x.clone() for x in held["x"])))  # it may write over its input
+        for kept, part in zip(parts(y), held["y"], strict=True):
+            kept.copy_(part)
 
-    def backward(g: Tensor) -> None:
-        wanted = [*parameters, held["x"]] if inner else parameters
-        passes = held["y"].requires_grad
-        gradients = torch.autograd.grad(held["y"], wanted, g, allow_unused=True) if passes else [None] * len(wanted)
-        for p, gradient in zip(parameters, gradients, strict=False):
+    def backward(*g: Tensor) -> None:
+        inner = [x for x in held["x"] if x.requires_grad]
+        passing = [number for number, part in enumerate(held["y"]) if part.requires_grad]
+        outer, incoming = [held["y"][number] for number in passing], [g[number] for number in passing]
+        found = torch.autograd.grad(outer, [*parameters, *inner], incoming, allow_unused=True) if passing else ()
+        by_parameter, by_input = found[: len(parameters)], found[len(parameters) :]
+        for p, gradient in zip_longest(parameters, by_parameter):
             assert p.grad is not None
             used = torch.zeros_like(p) if gradient is None else gradient
             p.grad.add_(used) if add else p.grad.copy_(used)
-        if dx is not None:
-            dx.zero_() if gradients[-1] is None else dx.copy_(gradients[-1])
+        for buffer, gradient in zip_longest([own for own in gradients if own is not None], by_input):
+            buffer.zero_() if gradient is None else buffer.copy_(gradient)
 
-    def back(g: Tensor) -> Tensor | None:
-        if parameters or inner:
-            tape(backward, g)
-        return dx
+    def back(g: Any) -> list[Tensor | None]:
+        if parameters or any(wanted):
+            tape(backward, *parts(g))
+        return gradients
 
-    tape.keep(x)
+    for x in given:
+        tape.keep(x)
     tape(forward)
     return y, back
+
+
+def parts(output: Any) -> list[Tensor]:
+    """The tensors of an output: itself, or those of a tuple."""
+    return [*output] if isinstance(output, tuple) else [output]
+
+
+def like_parts(output: Any, tensors: Sequence[Tensor]) -> Any:
+    """An output of the same kind, of other tensors."""
+    if not isinstance(output, tuple):
+        return tensors[0]
+    return type(output)(*tensors) if hasattr(output, "_fields") else tuple(tensors)
 
 
 def rule_of(rules: Any, kind: type, method: str) -> Callable[..., Any]:

@@ -22,31 +22,32 @@ from fmnist.nn.losses import (
 )
 from fmnist.nn.models import Encoded
 from fmnist.speed.tape import Tape
-from fmnist.speed.taped import rule_of
+from fmnist.speed.taped import like_parts, parts, rule_of
 
 aten = torch.ops.aten
 
 
 @singledispatch
 def loss_rule(
-    criterion: Criterion, tape: Tape, output: Tensor, x: Tensor, labels: Tensor, batch: int, **others: Any
+    criterion: Criterion, tape: Tape, output: Any, x: Tensor, labels: Tensor, batch: int, **others: Any
 ) -> Any:
     """Write, for these rows of a batch, the gradient of its mean loss by their output, and their metrics. others: see
     `Batch.others`.
 
     This is for criteria and losses that have no rule: autograd does them when the tape is replayed.
     """
-    g = tape.like(output)
+    g = [tape.like(part) for part in parts(output)]
 
     def loss() -> None:
         with torch.enable_grad():
-            z = output.detach().requires_grad_()
-            metrics = criterion.metrics(z, x, labels, training=True, **others)
-            g.copy_(torch.autograd.grad(metrics["loss"].sum() / batch, z)[0])
+            z = [part.detach().requires_grad_() for part in parts(output)]
+            metrics = criterion.metrics(like_parts(output, z), x, labels, training=True, **others)
+            for buffer, gradient in zip(g, torch.autograd.grad(metrics["loss"].sum() / batch, z), strict=True):
+                buffer.copy_(gradient)
         tape.totals.add(metrics)
 
     tape(loss)
-    return g
+    return like_parts(output, g)
 
 
 def write_loss(criterion: Criterion, *given: Any, **others: Any) -> Any:
@@ -154,10 +155,10 @@ def _bernoulli(tape: Tape, logits: Tensor, x: Tensor, work: Tensor) -> list[Tens
 
 @loss_rule.register
 def _(
-    criterion: NegativeELBO, tape: Tape, output: Encoded, x: Tensor, labels: Tensor, batch: int,
+    criterion: NegativeELBO, tape: Tape, output: Any, x: Tensor, labels: Tensor, batch: int,
     mix: Mix | None = None,
-) -> Encoded:  # fmt: skip
-    logits, mean, log_variance = output
+) -> Any:  # fmt: skip
+    logits = output.logits
     g = tape.like(logits)
     with tape.scratch():
         nll = _bernoulli(tape, logits, x, tape.like(logits))
@@ -167,22 +168,38 @@ def _(
     tape(torch.sigmoid, logits, out=g)
     tape(g.sub_, x)
     tape(g.mul_, 1 / batch)
+    if isinstance(output, Encoded):
+        return Encoded(g, *_closed_form(criterion, tape, output, batch))
+    _, log_ratio = output
+    d_ratio = tape.like(log_ratio)
+    _weighed(criterion, tape, tape.summed(log_ratio), 1)
+    tape(d_ratio.fill_, 1 / batch)
+    tape(d_ratio.mul_, criterion.beta)
+    return type(output)(g, d_ratio)
+
+
+def _weighed(criterion: NegativeELBO, tape: Tape, divergence: Tensor, factor: float) -> None:
+    """Add the divergence of a batch, times a factor, to the totals of the metrics that have it."""
+    weight = torch.as_tensor(criterion.beta, dtype=divergence.dtype, device=divergence.device).flatten()
+    weighted = torch.empty_like(weight)
+    tape.derive(torch.mul, weight, factor, out=weighted)
+    for tag, share in (("loss", weighted), ("kl", factor), ("negative_elbo", factor)):
+        tape.metric(tag, divergence, share)
+
+
+def _closed_form(criterion: NegativeELBO, tape: Tape, output: Encoded, batch: int) -> tuple[Tensor, Tensor]:
+    """The divergence (mean^2 + exp(log variance) - 1 - log variance) / 2: its gradient by mean and log variance."""
+    _, mean, log_variance = output
     d_mean, d_log_variance = tape.like(mean), tape.like(mean)
     beta = criterion.beta[..., None] if isinstance(criterion.beta, Tensor) else criterion.beta
-    # kl = (mean^2 + exp(log variance) - 1 - log variance) / 2
     tape(torch.mul, mean, mean, out=d_mean)
     tape(torch.exp, log_variance, out=d_log_variance)
     tape(d_log_variance.sub_, 1)
     tape(d_mean.add_, d_log_variance)
     tape(d_mean.sub_, log_variance)
-    divergence = tape.summed(d_mean)
-    weight = torch.as_tensor(criterion.beta, dtype=mean.dtype, device=mean.device).flatten()
-    half = torch.empty_like(weight)
-    tape.derive(torch.div, weight, 2, out=half)
-    for tag, share in (("loss", half), ("kl", 0.5), ("negative_elbo", 0.5)):
-        tape.metric(tag, divergence, share)
+    _weighed(criterion, tape, tape.summed(d_mean), 0.5)
     tape(torch.mul, mean, beta, out=d_mean)
     tape(d_mean.mul_, 1 / batch)
     tape(d_log_variance.mul_, beta)
     tape(d_log_variance.mul_, 0.5 / batch)
-    return Encoded(g, d_mean, d_log_variance)
+    return d_mean, d_log_variance

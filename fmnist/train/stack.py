@@ -41,6 +41,8 @@ class Stack:
         for run, c in enumerate(configs):
             generator = torch.Generator().manual_seed(derive(c.seed, "weights"))
             initialise(self.model, run, c.init, c.init_scale, generator, common.skip_scale)
+            for start_from in filter(None, (getattr(layer, "start_from", None) for layer in self.model.modules())):
+                start_from((dataset.grey or dataset).train.images, run, generator)
         self.criterion: Criterion = imported(kind(common.model.name).criterion).of(strongest, factory)
         flat = Flat(self.model)
         self.optimizer = Optimizer(common.optim.name, flat, [asdict(c.optim) for c in configs])

@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -15,9 +16,11 @@ from torch import Tensor, nn
 
 from fmnist.config.schema import Config
 from fmnist.data.dataset import Dataset, Split, as_input
-from fmnist.nn.losses import Criterion, bernoulli
+from fmnist.nn.losses import Criterion
 from fmnist.nn.models import VAE, Autoencoder
 from fmnist.nn.step import MEASURED, evaluating, outputs
+from fmnist.program.progress import lines
+from fmnist.view.bounds import Bars, negative_iwae
 from fmnist.view.metrics import auroc, holes
 
 log = logging.getLogger("train")
@@ -47,30 +50,16 @@ def codes(stack: Seen, split: Split) -> Tensor:
         return torch.cat([stack.model.encode(as_input(chunk, stack.dtype)) for chunk in chunks], -2)
 
 
-def negative_iwae(model: VAE, x: Tensor, samples: int) -> Tensor:
-    """-log (1/S) sum_s p(x, z_s) / q(z_s|x), the importance-weighted bound (Burda et al. 2016), mean over x (rows,
-    features), in nats: (K,). It is never above the negative ELBO, and nearer to -log p(x) the more samples it has."""
-    total = torch.zeros((), device=x.device)
-    with evaluating(model):
-        for chunk in torch.split(x, 2 * MEASURED):
-            mean, log_variance = model.posterior(chunk)
-            weights = []
-            for _ in range(samples):
-                z = model.sample(mean, log_variance)
-                log_q = -((z - mean).square() / log_variance.exp() + log_variance).sum(-1) / 2  # both without the
-                log_p = -z.square().sum(-1) / 2  # constant log(2 pi) / 2 per number, which cancels
-                weights.append(-bernoulli(model.decode(z), chunk) + log_p - log_q)
-            total = total - (torch.stack(weights).logsumexp(0) - math.log(samples)).sum(-1, dtype=torch.float64)
-    return total / len(x)
+IN_LOG = partial(lines, unit="sample", say=log.info)
 
 
-def bound(stack: Seen, split: Split) -> dict[str, list[float]]:
-    """The importance-weighted bound of a variational autoencoder."""
-    samples = getattr(stack.common.model, "iwae_samples", None)
+def bound(stack: Seen, split: Split, samples: int | None = None, bar: Bars = IN_LOG) -> dict[str, list[float]]:
+    """The importance-weighted bound of a variational autoencoder. samples: None for those of its config. bar: see
+    `negative_iwae`."""
+    samples = samples or getattr(stack.common.model, "iwae_samples", None)
     if not samples or not isinstance(stack.model, VAE):
         return {}
-    stack.start_noise("iwae")
-    return {"negative_iwae": negative_iwae(stack.model, stack.input(split), samples).tolist()}
+    return {"negative_iwae": negative_iwae(stack, stack.input(split), samples, bar)}
 
 
 def empty_space(stack: Seen, split: Split) -> dict[str, list[float]]:

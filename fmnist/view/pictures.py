@@ -106,7 +106,9 @@ class Artist:
 
     def samples(self) -> Figure:
         """Images decoded from the prior."""
-        z = torch.randn(8 * 16, self.width, generator=self.generator)
+        normal = torch.randn(8 * 16, self.width, generator=self.generator)
+        model = cast(VAE, self.model)
+        z = self._call(lambda normal: model.from_prior(normal, self.generator), normal)
         return self._grid(self.decode(z), 16, "decoded from the prior")
 
     def interpolation(self) -> Figure:

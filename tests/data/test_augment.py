@@ -80,7 +80,7 @@ def test_no_draw_is_out_of_range():
 def test_names_are_those_of_the_schema_and_any_other_is_an_error():
     load_ideas()
     assert {*AUGMENT, "mixup"} == set(schema.AUGMENTATIONS)
-    (made,) = augmenters({"nonsense": 1.0}, (2, 2), [0])
+    (made,) = augmenters({"nonsense": 1.0}, (2, 2), [0], False)
     made.start(1, 3, 1, CPU, {"nonsense": 1.0})
     with pytest.raises(KeyError, match="nonsense"):
         made.change(torch.zeros(3, 4, dtype=torch.uint8), slice(0, 3))
@@ -195,7 +195,7 @@ def test_augmentations_of_one_epoch_draw_numbers_of_their_own():
 @pytest.mark.parametrize("off", [{}, {"shift": None, "flip": 0.0, "cutout": None, "mixup": 0.0}], ids=str)
 @pytest.mark.parametrize("batch_size", [None, 8])
 def test_no_strength_is_off(off, batch_size):
-    assert augmenters(off, (4, 4), [0]) == []
+    assert augmenters(off, (4, 4), [0], False) == []
     plain, found = (Batches(numbered(30), batch_size, [1], torch.uint8, asked) for asked in (None, off))
     (pixels, labels), _ = whole(found, 1)
     assert torch.equal(pixels, whole(plain, 1)[0][0])

@@ -1,0 +1,129 @@
+"""The VampPrior (Tomczak & Welling 2018): p(z) is the mean of q(z|u) over pseudo-inputs u, images that are learnt."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fmnist.config import schema
+from fmnist.config.schema import AT_LEAST_0, COUNT, autoencoder, knob
+from fmnist.nn.models import VAE, Parts
+
+JITTER = 0.01  # deviation of the noise on pseudo-inputs at the start, as in the authors' code
+
+
+@dataclass
+class VampConfig:
+    """A VAE with the VampPrior. pseudo_inputs: how many."""
+
+    name: str = "vamp"
+    hidden: list[int] = knob([300, 300], COUNT)
+    latent: int = knob(40, COUNT)
+    pseudo_inputs: int = knob(500, "[1, 100000]")
+    activation: str = knob("relu", schema.ACTIVATIONS)
+    beta: float = knob(1.0, AT_LEAST_0, per_run=True)
+    iwae_samples: int | None = knob(None, "[1, 10000]")
+
+
+class Sampled(NamedTuple):
+    """The output of a VAE whose divergence has no closed form: logits of the image decoded from a sample z; log q(z|x)
+    - log p(z) at that sample, which estimates it, (*runs, batch)."""
+
+    logits: Tensor
+    log_ratio: Tensor
+
+    def divergence(self) -> Tensor:
+        """See NegativeELBO."""
+        return self.log_ratio
+
+
+class SampledVAE(VAE):
+    """A VAE whose bound is estimated at its sample alone; x (*runs, batch, inputs) -> Sampled."""
+
+    def forward(self, x: Tensor) -> Any:
+        q = self.posterior(x)
+        z, log_ratio = self.draw(q, self.prior(), self.normal(q))
+        return Sampled(self.decode(z), log_ratio)
+
+
+def log_normal(z: Tensor, mean: Tensor | float, log_variance: Tensor | float) -> Tensor:
+    """log N(z; mean, variance) summed over the latent numbers, without log(2 pi) / 2 for each: it cancels in ratios."""
+    log_variance = torch.as_tensor(log_variance, dtype=z.dtype, device=z.device)
+    return -((z - mean).square() * (-log_variance).exp() + log_variance).sum(-1) / 2
+
+
+def log_mixture(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """log of the mean of N(z; mean_k, variance_k) over k, with the same constant left out: z (*runs, batch, n), mean
+    and log variance (*runs, K, n) -> (*runs, batch)."""
+    with torch.autocast(z.device.type, enabled=False):  # sums of large terms: bfloat16 would leave nothing of them
+        z, mean, log_variance = (part.float() if part.dtype == torch.bfloat16 else part
+                                 for part in (z, mean, log_variance))  # fmt: skip
+        precision = (-log_variance).exp()
+        # (z - m)^2 / v = z^2 / v - 2 z m / v + m^2 / v: a product, and no tensor of batch x K x n numbers
+        square = torch.cat([z.square(), z], -1) @ torch.cat([precision, -2 * mean * precision], -1).mT
+        own = (mean.square() * precision + log_variance).sum(-1)
+        return (-(square + own[..., None, :]) / 2).logsumexp(-1) - math.log(mean.shape[-2])
+
+
+def log_prior(z: Tensor, p: tuple[Tensor, ...]) -> Tensor:
+    """log p(z), with the same constant left out. p: mean and log variance of a mixture; nothing for N(0, 1)."""
+    return log_mixture(z, *p) if p else -z.square().sum(-1) / 2
+
+
+class PseudoInputs(nn.Module):
+    """Images (*runs, count, inputs) that are learnt, kept in [0, 1] by a hard clip as in the authors' code."""
+
+    def __init__(self, count: int, inputs: int, parts: Parts) -> None:
+        super().__init__()
+        self.images = nn.Parameter(torch.zeros(*parts.runs, count, inputs, **parts.factory))
+
+    def forward(self) -> Tensor:
+        return self.images.clamp(0, 1)
+
+    @torch.no_grad()
+    def start_from(self, images: Tensor, run: int, generator: torch.Generator) -> None:
+        """Become training images, chosen at random, with a little noise: images (n, inputs) uint8. See Stack."""
+        own = self.images[run]
+        chosen = torch.randint(len(images), (len(own),), generator=generator).to(images.device)
+        noise = torch.randn(own.shape, generator=generator, dtype=torch.float64).to(own)
+        own.copy_(images[chosen].to(own) / 255 + JITTER * noise)
+
+
+def mixed(p: tuple[Tensor, ...], normal: Tensor, generator: torch.Generator) -> Tensor:
+    """Samples of a mixture of K normals (*runs, K, n), made of standard normal numbers (m, n): (*runs, m, n)."""
+    mean, log_variance = p
+    chosen = torch.randint(mean.shape[-2], (len(normal),), generator=generator).to(mean.device)
+    return mean[..., chosen, :] + (log_variance[..., chosen, :] / 2).exp() * normal
+
+
+class VampVAE(SampledVAE):
+    """A VAE with the VampPrior; x (*runs, batch, inputs) -> Sampled."""
+
+    def __init__(
+        self, parts: Parts, inputs: int, outputs: int, hidden: Sequence[int], latent: int, pseudo_inputs: int
+    ) -> None:
+        super().__init__(parts, inputs, outputs, hidden, latent)
+        self.pseudo_inputs = PseudoInputs(pseudo_inputs, inputs, parts)
+
+    def prior(self) -> tuple[Tensor, ...]:
+        """Mean and log variance of each component, (*runs, pseudo-inputs, latent)."""
+        mean, log_variance = self.encoder(self.pseudo_inputs()).chunk(2, -1)
+        return mean, log_variance
+
+    def draw(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...], normal: Tensor) -> tuple[Tensor, Tensor]:
+        """See VAE."""
+        z = q[0] + (q[1] / 2).exp() * normal
+        return z, -(normal.square() + q[1]).sum(-1) / 2 - log_prior(z, p)
+
+    def from_prior(self, normal: Tensor, generator: torch.Generator) -> Tensor:
+        """See VAE."""
+        return mixed(self.prior(), normal, generator)
+
+
+schema.MODELS["vamp"] = autoencoder(
+    VampConfig, "fmnist.ideas.vamp:VampVAE", "fmnist.nn.losses:NegativeELBO", ("bce",), ("loss", "nll", "kl"),
+    lambda model: [*model.hidden, 2 * model.latent],
+)  # fmt: skip
