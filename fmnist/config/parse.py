@@ -223,12 +223,11 @@ def _check_combination(config: Config) -> None:
 
 def _not_for(config: Config) -> list[tuple[str, Any, str]]:
     """The knobs, with their values, that this kind of model cannot use, and why."""
-    of, found = kind(config.model.name), []
+    of = kind(config.model.name)
+    normal = None if config.anomaly.normal is None else str(config.anomaly.normal)
+    found: list[tuple[str, Any, str]] = [("augment.mixup", config.augment.get("mixup"), "it is for classifiers")]
     if of.classifies:
-        normal = None if config.anomaly.normal is None else str(config.anomaly.normal)
-        found.append(("anomaly.normal", normal, "it is for autoencoders"))
-    else:
-        found.append(("augment.mixup", config.augment.get("mixup"), "it is for classifiers"))
+        found = [("anomaly.normal", normal, "it is for autoencoders")]
     if len(of.widths(config.model, 1, 1)) == 2:
         given = [(name, getattr(config, name)) for name in ("dropout", "norm", "skip", "drop_path", "gate")]
         given.append(("watch", config.watch if config.watch == "inputs" else None))

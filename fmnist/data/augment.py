@@ -51,8 +51,8 @@ AUGMENT: dict[str, Callable[[Tensor, float, Tensor], Tensor]] = {"shift": shift,
 class Augmenter:
     """The augmentations of runs that share an order. (order_seed, epoch) decides them: a resumed run needs no state.
 
-    size: height and width. binarise: whether pixels are binarised, too. A row's numbers belong to its place in the order
-    of the epoch, not to the rows with which it is gathered.
+    size: height and width. binarise: whether pixels are binarised, too. A row's numbers belong to its place in the
+    order of the epoch, not to the rows with which it is gathered.
     """
 
     def __init__(self, size: tuple[int, int], order_seed: int, binarise: bool = False) -> None:

@@ -5,6 +5,7 @@ answers      what models say of each image
 views        fixed views of images, over which probabilities are averaged
 calibration  what the probabilities of a classifier are worth
 measure      what is measured once, after training
+bounds       the importance-weighted bound of a variational autoencoder
 opening      the first line of a run's log
 debug        the training step of debug=true, which checks each number
 watch        what can be watched while a model trains
