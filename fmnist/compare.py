@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import fmnist.launch.threads  # noqa: F401 - before torch
+
 from fmnist import UserError
 from fmnist.finished.load import Asked, ask
 from fmnist.finished.pairs import not_comparable, tested, together

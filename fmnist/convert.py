@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import fmnist.launch.threads  # noqa: F401 - before torch
+
 import torch
 from torch import Tensor
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import fmnist.launch.threads  # noqa: F401 - before torch
+
 from torch import Tensor
 
 from fmnist import UserError

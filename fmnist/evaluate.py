@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fmnist.launch.threads  # noqa: F401 - before torch
+
 from fmnist import UserError
 from fmnist.data.dataset import Dataset, Split, binarised, values
 from fmnist.finished.scores import quality, several

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import fmnist.launch.threads  # noqa: F401 - before torch
+
 import torch
 from torch import Tensor, nn
 

@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
+import fmnist.launch.threads  # noqa: F401 - before torch
+
 from fmnist import UserError
 from fmnist.config.parse import check_machine, config_hash, parse
 from fmnist.config.schema import Config
 from fmnist.finished.averaged import STATUS as AVERAGED
 from fmnist.launch.groups import groups
 from fmnist.launch.locks import alone, check_free
-from fmnist.launch.machine import set_threads
 from fmnist.launch.progress import Progress
 from fmnist.launch.worker import train_group
 from fmnist.program.arguments import typed_path
@@ -149,7 +150,6 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print how each run has ended as JSON, once all have")
     arguments = parser.parse_args()
     directories = find(arguments.runs)
-    set_threads()
     outcomes = extend(directories, arguments.epochs, (lambda _: None) if arguments.json else print)
     if arguments.json:
         print(as_json({str(directory): asdict(own) for directory, own in zip(directories, outcomes, strict=True)}))

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import fmnist.launch.threads  # noqa: F401 - before torch
+
 from matplotlib.figure import Figure
 
 from fmnist import UserError

@@ -56,6 +56,17 @@ def test_only_train_ideas_and_a_command_import_speed_and_nothing_imports_the_cli
     assert not {a for a, b in arrows if b in house.CLIENTS}
 
 
+@pytest.mark.parametrize("name", [name for name in MODULES if not house.package(name)])
+def test_a_command_that_imports_torch_at_once_first_says_how_its_threads_wait(name):
+    """A library of threads reads that when it is loaded: later it is too late."""
+    body = ast.parse(MODULES[name].read_text(encoding="utf-8")).body
+    found = [each.module if isinstance(each, ast.ImportFrom) else each.names[0].name
+             for each in body if isinstance(each, ast.Import | ast.ImportFrom)]  # fmt: skip
+    torch = [place for place, other in enumerate(found) if str(other).partition(".")[0] == "torch"
+             or house.package(str(other)) in ("data", "nn", "speed", "train", "finished", "formats")]  # fmt: skip
+    assert not torch or "fmnist.launch.threads" in found[: torch[0]]
+
+
 def test_nothing_imports_a_command():
     """What a command and other modules need is a module of a package."""
     commands = {name for name in MODULES if name.endswith(".__main__")} | {

@@ -3,6 +3,7 @@
 groups     which runs train together
 costs      work and memory of a config
 machine    the cores and the memory that this process may use
+threads    how long threads wait awake; commands import it before torch
 locks      one command at a time trains in a directory
 trouble    what went wrong, as data that crosses processes
 plan       how large the stacks, how many the workers

@@ -74,15 +74,17 @@ def test_the_loss_is_a_mixture_of_labels_and_teacher(temperature, smoothing, mix
     {"dropout": 0.3, "batch_norm": True, "augment.shift": 1},
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("order", ["one order", "own orders"])
-def test_the_tape_steps_as_autograd_does(knobs, order, dataset):  # noqa: F811
+def test_the_tape_steps_as_autograd_does(knobs, order, dataset, device):  # noqa: F811
     draw = torch.Generator().manual_seed(0)
     soft = torch.randn(len(dataset.train.labels), 10, generator=draw, dtype=torch.float64).softmax(-1)
     for precision, close in {"float64": {}, "float32": {"rtol": 2e-4, "atol": 5e-6, "epochs": 1}}.items():
         shared = {**CLASSIFIERS[0], "batch_size": 64, "precision": precision, "teacher": "given", **knobs}
         own = [{"teacher_weight": weight, "seed": seed, "order_seed": seed * (order == "own orders")}
                for seed, weight in enumerate((0.7, 0.2))]  # fmt: skip
-        split = replace(dataset.train, soft=soft.to(getattr(torch, precision)))
-        assert_same_steps([make_config(**shared | each) for each in own], replace(dataset, train=split), **close)
+        split = replace(dataset.train, soft=soft.to(device, getattr(torch, precision)))
+        assert_same_steps(
+            [make_config(**shared | each) for each in own], replace(dataset, train=split), device, **close
+        )
 
 
 def test_the_file_has_the_mean_of_the_members_for_all_rows_of_the_training_file(taught):
