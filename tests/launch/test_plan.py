@@ -16,9 +16,17 @@ def test_runs_that_differ_in_per_run_knobs_alone_train_together():
     base = make_config(dropout=0.1, noise=None)
     alike = [{"seed": 1}, {"lr": 0.1}, {"dropout": 0.5}, {"schedule": "cosine"}, {"optim.betas": [0.5, 0.5]},
              {"init_scale": 2.0}, {"patience": None}, {"select": "best"}]  # fmt: skip
+    paths = [make_config(skip=True, drop_path=share) for share in (0.1, 0.5)]
+    assert kind_of(paths[0]) == kind_of(paths[1])
+    annealed = [
+        make_config(seed=seed, **{"anneal.dropout": ends})
+        for seed, ends in enumerate(([0.1, 0.4], [0.1, 0.4], [0, 0.4]))
+    ]
+    assert kind_of(annealed[0]) == kind_of(annealed[1]) != kind_of(annealed[2])
     unlike = [{"dropout": None}, {"batch_size": 64}, {"model.hidden": [300]}, {"epochs": 3}, {"batch_norm": True},
               {"model.activation": "gelu"}, {"optim": "sgd"}, {"data.limit": 100}, {"precision": "float64"},
-              {"grad_clip": 1.0}, {"loss": "report"}, {"device": "cpu"}, {"save_every": 1.0}]  # fmt: skip
+              {"grad_clip": 1.0}, {"loss": "report"}, {"device": "cpu"}, {"save_every": 1.0},
+              {"gate": "relu"}]  # fmt: skip
     for knobs in alike:
         assert kind_of(make_config(**{"dropout": 0.1, **knobs})) == kind_of(base), knobs
     for knobs in unlike:
