@@ -92,6 +92,8 @@ def mistake(error: Any) -> str:
         return f"{found[1]}: the {group} that is chosen has no such knob; {' and '.join(owners)} can have it"
     plain: Any = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))
     known = {*flat(plain), *GROUPS, *(f"{group}.{name}" for file in files.values() for name in file)}
+    if group in ("anneal", "augment"):
+        return f"unknown knob {found[1]}: there are {', '.join(sorted(k for k in known if k.startswith(f'{group}.')))}"
     close = difflib.get_close_matches(found[1], sorted(known), n=1)
     return f"unknown knob {found[1]}: {f'did you mean {close[0]}?' if close else '--help lists those that there are'}"
 
