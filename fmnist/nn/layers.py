@@ -124,7 +124,7 @@ class Dropout(nn.Module):
 
 
 class DropPath(Dropout):
-    """Stochastic depth (Huang et al. 2016): dropout of all that F(x) is of an example; block l of L has share l / L."""
+    """Stochastic depth (Huang et al. 2016): dropout of F(x) as a whole for each example; block l of L has share l/L."""
 
     whole = True
 
