@@ -106,13 +106,15 @@ def test_a_stack_is_its_solos_and_a_run_resumes(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["vamp", "two levels, vamp"])
 def test_what_reads_a_vae_reads_it(name, tmp_path):
-    knobs = {**SMALL, **MODELS[name], "figures": True, "histograms": True, "watch": "gradients", "anomaly.normal": 1,
+    drawn = name != "vamp"
+    knobs = {**SMALL, **MODELS[name], "figures": drawn, "histograms": True, "watch": "gradients", "anomaly.normal": 1,
              "data.limit": 600, "epochs": 1, "noise": 0.1}  # fmt: skip
     (outcome,) = engine.fit([make_config(**knobs)], [tmp_path])
     assert 0 <= outcome.metrics["test/auroc_elbo"] <= 1
-    drawn = {file.stem for file in (tmp_path / "figures").iterdir()}
-    assert drawn == {"reconstructions", "interpolation", "denoised", "samples"}
-    assert events_of(tmp_path).Tags()["images"]
+    if drawn:
+        pictures = {file.stem for file in (tmp_path / "figures").iterdir()}
+        assert pictures == {"reconstructions", "interpolation", "denoised", "samples"}
+        assert events_of(tmp_path).Tags()["images"]
     found = evaluate(tmp_path)
     assert found["test/negative_elbo"] == outcome.metrics["test/negative_elbo"]
     model = load(tmp_path)
