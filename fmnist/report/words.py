@@ -6,6 +6,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from fmnist.config.schema import kind
+
 METRICS = {
     "accuracy": "accuracy (share of images)", "mae": "mean absolute error (grey level, 0 to 1)",
     "mse": "mean squared error (grey level², 0 to 1)", "nll": "negative log likelihood (nats an image)",
@@ -23,6 +25,7 @@ KNOBS = {
     "grad_clip": "largest gradient norm (grad_clip)", "noise": "input noise (standard deviation)",
     "mask": "input mask (share of pixels)", "model.hidden": "hidden widths (model.hidden)",
     "model.depth": "depth (layers, model.depth)", "model.width": "width (units, model.width)",
+    "data.binarise": "binarised images (data.binarise)",
     "data.limit": "images of the training file (data.limit)", "data.split": "share of rows for training (data.split)",
 }  # fmt: skip
 PARTS = {"train": "training", "fit": "training, without noise", "validation": "validation", "test": "test"}
@@ -76,7 +79,8 @@ def natural(path: Path) -> list[tuple[bool, float, str]]:
 def metric_in_words(metric: str, knobs: Mapping[str, Any]) -> str:
     """A metric with its unit. "loss" is the loss that runs with these knobs have, if they all have one."""
     if metric == "loss":
-        loss = "negative_elbo" if knobs.get("model.name") == "vae" else knobs.get("loss")
+        model = knobs.get("model.name")
+        loss = "negative_elbo" if model and "kl" in kind(model).charts else knobs.get("loss")
         return LOSSES.get(str(loss), "loss")
     return METRICS.get(metric, metric.replace("_", " "))
 

@@ -1,6 +1,6 @@
 """Knobs, values and names in words, and in order."""
 
-from fmnist.report.words import counted, in_order, natural, sentence, value_in_words
+from fmnist.report.words import counted, in_order, metric_in_words, natural, sentence, value_in_words
 
 
 def test_values_have_one_way_into_words():
@@ -25,3 +25,10 @@ def test_numbers_in_names_count_as_numbers():
 def test_one_thing_is_one_and_a_sentence_changes_its_first_letter_alone():
     assert [counted(number, "run") for number in (0, 1, 2, 1234)] == ["0 runs", "1 run", "2 runs", "1,234 runs"]
     assert [sentence(text) for text in ("the ELBO", "KL divergence", "é", "")] == ["The ELBO", "KL divergence", "É", ""]
+
+
+def test_the_loss_of_any_variational_autoencoder_is_its_bound():
+    for model in ("vae", "vamp", "two_levels"):
+        assert metric_in_words("loss", {"model.name": model, "loss": "bce"}).startswith("-ELBO")
+    assert metric_in_words("loss", {"model.name": "autoencoder", "loss": "bce"}).startswith("binary cross-entropy")
+    assert metric_in_words("loss", {"loss": "bce"}).startswith("binary cross-entropy")
