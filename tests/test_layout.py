@@ -12,9 +12,10 @@ from fmnist import ROOT
 
 MODULES = house.modules()
 ONLY_IN = {  # library: the modules that may import it
-    "hydra": {"train", "fmnist.config.names", "fmnist.launch.commands", "fmnist.launch.manual",
+    "hydra": {"train", "fmnist.launch.names", "fmnist.launch.commands", "fmnist.launch.manual",
               "fmnist.library.fitting"},
-    "omegaconf": {"fmnist.config.parse", "fmnist.launch.manual", "fmnist.launch.callbacks", "fmnist.library.fitting"},
+    "omegaconf": {"fmnist.config.parse", "fmnist.launch.names", "fmnist.launch.manual", "fmnist.launch.callbacks",
+                  "fmnist.library.fitting"},
     "tensorboard": {"fmnist.mirror.mirror", "fmnist.mirror.summaries", "fmnist.board"},
     "torchvision": {"fmnist.view.pictures"},
     "matplotlib": {"fmnist.view.pictures", "fmnist.view.predictions", "fmnist.figures", "fmnist.report.plots",
@@ -130,7 +131,7 @@ def test_the_core_is_small_and_no_file_is_long():
 
 @pytest.mark.parametrize(("modules", "kept_out"), [
     ("train, fmnist.config.parse", ["torch", "torchvision", "tensorboard", "matplotlib"]),
-    ("fmnist.config.names, fmnist.record.record, fmnist.mirror.mirror, fmnist.sources.fetch", ["torch", "tensorboard"]),
+    ("fmnist.launch.names, fmnist.record.record, fmnist.mirror.mirror, fmnist.sources.fetch", ["torch", "tensorboard"]),
     ("fmnist.launch.worker, fmnist.launch.pool, fmnist.launch.plan, fmnist.launch.callbacks, hydra_plugins.stacked",
      ["torch", "tensorboard"]),
     ("fmnist, fmnist.library.fitting", ["torch", "numpy", "hydra", "sklearn", "PIL", "tqdm"]),

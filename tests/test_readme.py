@@ -14,9 +14,9 @@ from hydra.core.plugins import Plugins
 from training import data_kept, quick_disk  # noqa: F401 - fixtures that serve each test
 
 from fmnist import ROOT
-from fmnist.config.names import job_name, sweep_name
 from fmnist.config.parse import config_hash, parse
 from fmnist.config.schema import kind
+from fmnist.launch.names import job_name, sweep_name
 from fmnist.train import engine
 
 ROWS = 800

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import UserError
-from fmnist.config.names import job_name, sweep_name
+from fmnist.config.annealing import annealed
 from fmnist.config.schema import (
     ANNEALED,
     ASIDE,
@@ -134,7 +134,7 @@ def _annealed(config: Config) -> Config:
             _check(f"anneal.{name}", value, allowed, values)
         if given not in (default, values[-1]):
             raise UserError(f"{name} must be left out, or be {values[-1]:g} as the last of anneal.{name}, got {given}")
-    return config.annealed(lambda values: values[-1])
+    return annealed(config, lambda values: values[-1])
 
 
 def _check(name: str, element: Any, allowed: str | Collection[str] | None, value: Any) -> None:
@@ -191,7 +191,7 @@ def _check_combination(config: Config) -> None:
     if config.teacher is not None and config.loss != "cross_entropy":
         raise UserError(f"teacher must be null unless loss=cross_entropy, got loss={config.loss}")
     _check_norm(config)
-    for name, value, why in _not_for(config.annealed(max)):
+    for name, value, why in _not_for(annealed(config, max)):
         if value:
             raise UserError(f"{name} must be null for model {model.name}, got {value}: {why}")
     if config.data.name == "fashion" and config.anomaly.normal is not None and config.anomaly.normal > 9:
@@ -275,9 +275,3 @@ def flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in plain.items():
         flattened |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flattened
-
-
-# A job's config inherits what the sweep's has cached: so `typed` gives a job the sweep's own overrides.
-OmegaConf.register_new_resolver("typed", lambda overrides: list(overrides), use_cache=True, replace=True)
-OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
-OmegaConf.register_new_resolver("job_name", job_name, replace=True)

@@ -4,7 +4,7 @@ import importlib
 import math
 import pkgutil
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -286,25 +286,6 @@ class Config(Knobs):
         """The epoch after which training ends: the run's last or, with `until`, the recorded one at which it pauses."""
         rows = math.ceil(round((self.until or 1.0) * self.epochs / self.eval_every, 9))
         return min(rows * self.eval_every, self.epochs)
-
-    def annealed(self, pick: Callable[[list[float]], float]) -> "Config":
-        """The same run where each knob that `anneal` moves has one value, as `pick` says; pixels are whole."""
-        then = replace(self, model=replace(self.model), augment={**self.augment})
-        for name, values in self.anneal.items():
-            part = then.augment if name in AUGMENTATIONS else vars(then if hasattr(then, name) else then.model)
-            part[name] = float(round(pick(values))) if AUGMENTATIONS.get(name) == WHOLE else pick(values)
-        then.augment = {name: then.augment[name] for name in AUGMENTATIONS if then.augment.get(name)}
-        return then
-
-    def at(self, epoch: int) -> "Config":
-        """The same run in an epoch. `anneal` has points at equal distances, with straight lines between them."""
-
-        def value(values: list[float]) -> float:
-            place = (len(values) - 1) * ((epoch - 1) / (self.epochs - 1) if epoch < self.epochs else 1)
-            before, after = values[math.floor(place)], values[math.ceil(place)]
-            return before + (after - before) * (place % 1)
-
-        return self.annealed(value)
 
 
 # Knobs that came later, each with the value that says what older runs did.

@@ -13,6 +13,7 @@ runs       what launchers write into the directories of runs
 pool       has worker processes, sends them runs, collects results, replaces those that crash
 forkserver starts these processes; torch is imported once for all of them
 worker     a process that trains stacks
+names      the names of sweeps and runs, made of their overrides
 commands   commands that can be pasted, overrides with the quotes they need
 callbacks  what Hydra calls: refuse a mistake early, dry run, leaderboard
 manual     the text of --help, and which values need quotes

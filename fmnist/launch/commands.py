@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fmnist import ROOT
-from fmnist.config.names import parser
+from fmnist.launch.names import parser
 
 
 def quoted(key: str, value: str) -> str:

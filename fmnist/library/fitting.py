@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist import ROOT, UserError
-from fmnist.config.names import is_swept
 from fmnist.config.parse import check_machine, flat, parse
 from fmnist.config.schema import Config
 from fmnist.launch.callbacks import own
@@ -20,6 +19,7 @@ from fmnist.launch.commands import quoted
 from fmnist.launch.locks import alone, check_free
 from fmnist.launch.machine import set_threads
 from fmnist.launch.manual import mistake
+from fmnist.launch.names import is_swept
 from fmnist.launch.worker import train_group
 from fmnist.program.files import replacing
 from fmnist.record.result import Outcome, check_directory, read_result

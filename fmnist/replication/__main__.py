@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import fill
 
 from fmnist import ROOT, UserError
-from fmnist.config.names import sweep_name
+from fmnist.launch.names import sweep_name
 from fmnist.program.output import run_command
 from fmnist.replication.archive import pack
 from fmnist.replication.claims import CLAIMS

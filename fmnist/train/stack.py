@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fmnist import UserError
+from fmnist.config.annealing import annealed, at
 from fmnist.config.schema import Config, imported, kind, load_ideas
 from fmnist.data.batches import Batches
 from fmnist.data.dataset import Dataset, Split, as_input, derive
@@ -35,7 +36,7 @@ class Stack:
         self.dtype = torch.float64 if common.precision == "float64" else torch.float32
         factory = self.factory = {"dtype": self.dtype, "device": device}
         self.noise = Noise(len(configs), device)
-        strongest = [c.annealed(max) for c in configs]  # what is ever on is there from the start
+        strongest = [annealed(c, max) for c in configs]  # what is ever on is there from the start
         self.parts = Parts.of(strongest, self.noise, **factory)
         self.model = build(common.model, self.parts, dataset.height * dataset.width, dataset.classes)
         for run, c in enumerate(configs):
@@ -59,12 +60,12 @@ class Stack:
         """The batches of training; made when first used, since the step's kernels decide what they hold."""
         dtype = torch.uint8 if self.step.takes_pixels else self.dtype
         seeds = [c.order_seed for c in self.configs]
-        return Batches(self.dataset, self.common.batch_size, seeds, dtype, self.common.annealed(max).augment)
+        return Batches(self.dataset, self.common.batch_size, seeds, dtype, annealed(self.common, max).augment)
 
     def _anneal(self, epoch: int) -> None:
         """Give what `anneal` moves the values of an epoch. Outside of training they are those of the last one."""
         if self.common.anneal:
-            now = [c.at(epoch) for c in self.configs]
+            now = [at(c, epoch) for c in self.configs]
             _take(self.parts, Parts.of(now, self.noise))
             _take(self.criterion, self.criterion.of(now, self.factory))
             if isinstance(self.step, TapedStep):
@@ -77,7 +78,7 @@ class Stack:
         cycles = [self.feed.count * c.epochs // (c.cycles or 1) for c in self.configs]  # their steps
         clip = [c.grad_clip for c in self.configs]
         self.step.totals.reset()
-        batches = self.feed.epoch(epoch, self.common.at(epoch).augment)
+        batches = self.feed.epoch(epoch, at(self.common, epoch).augment)
         for number, batch in enumerate(batches, start=(epoch - 1) * self.feed.count):
             asked = zip(self.configs, cycles, strict=True)
             self.step(batch, [schedule(c.schedule, c.lr, number % steps, steps) for c, steps in asked], clip)

@@ -19,8 +19,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from fmnist import UserError
-from fmnist.config.names import job_name
 from fmnist.launch.locks import alone
+from fmnist.launch.names import job_name
 from fmnist.launch.runs import writing_to
 from fmnist.program.files import replacing
 from fmnist.program.reading import check_plain, contents

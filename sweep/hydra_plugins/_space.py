@@ -16,9 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from fmnist import UserError
-from fmnist.config.names import parser
 from fmnist.config.parse import flat, parse
 from fmnist.config.schema import SEEDS, Config
+from fmnist.launch.names import parser
 
 Values = CategoricalDistribution | FloatDistribution | IntDistribution
 Choices = tuple[tuple[str, Any], ...]  # config groups, each with the file that is chosen

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fmnist import ROOT, UserError
+from fmnist.config.annealing import at
 from fmnist.config.parse import check_machine, config_hash, parse
 from fmnist.config.schema import ASIDE, GROUPS, AnomalyConfig, Knobs, load_ideas
 from fmnist.launch.manual import manual
@@ -128,17 +129,17 @@ def test_augmentations_that_are_off_are_no_part_of_a_config():
 
 def test_annealed_knobs_move_through_their_points_and_are_their_last_value_elsewhere():
     config = make_config("vae", epochs=9, **{"anneal.beta": [0, 1, 1, 1, 1], "anneal.noise": [0.4, 0.2]})
-    assert [config.at(epoch).model.beta for epoch in range(1, 10)] == [0, 0.5, 1, 1, 1, 1, 1, 1, 1]
-    assert [config.at(epoch).noise for epoch in (1, 5, 9, 12)] == pytest.approx([0.4, 0.3, 0.2, 0.2])
+    assert [at(config, epoch).model.beta for epoch in range(1, 10)] == [0, 0.5, 1, 1, 1, 1, 1, 1, 1]
+    assert [at(config, epoch).noise for epoch in (1, 5, 9, 12)] == pytest.approx([0.4, 0.3, 0.2, 0.2])
     assert (config.model.beta, config.noise) == (1, 0.2)
     faded = make_config(epochs=4, **{"anneal.shift": [2, 2, 2, 0], "anneal.mixup": [0, 1], "augment.flip": 0.5})
     assert faded.augment == {"flip": 0.5, "mixup": 1.0}
-    assert [faded.at(epoch).augment.get("shift") for epoch in range(1, 5)] == [2, 2, 2, None]
-    assert faded.at(1).augment == {"shift": 2.0, "flip": 0.5}
-    assert list(faded.at(3).augment) == ["shift", "flip", "mixup"]
+    assert [at(faded, epoch).augment.get("shift") for epoch in range(1, 5)] == [2, 2, 2, None]
+    assert at(faded, 1).augment == {"shift": 2.0, "flip": 0.5}
+    assert list(at(faded, 3).augment) == ["shift", "flip", "mixup"]
     rounded = make_config(epochs=5, **{"anneal.shift": [3, 0]})
-    assert [rounded.at(epoch).augment.get("shift") for epoch in range(1, 6)] == [3, 2, 2, 1, None]
-    assert make_config(epochs=1, **{"anneal.dropout": [0.1, 0.2]}).at(1).dropout == 0.2
+    assert [at(rounded, epoch).augment.get("shift") for epoch in range(1, 6)] == [3, 2, 2, 1, None]
+    assert at(make_config(epochs=1, **{"anneal.dropout": [0.1, 0.2]}), 1).dropout == 0.2
     assert make_config(dropout=0.2, **{"anneal.dropout": [0.1, 0.2]}) == make_config(**{"anneal.dropout": [0.1, 0.2]})
     assert make_config(**{"anneal.dropout": None}) == make_config()
     assert parse(asdict(config)) == config

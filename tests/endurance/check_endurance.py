@@ -19,9 +19,9 @@ from hydra import compose, initialize_config_dir
 from sweeping import status_of
 
 from fmnist import ROOT
-from fmnist.config.names import job_name
 from fmnist.config.parse import config_hash, parse
 from fmnist.evaluate import evaluate
+from fmnist.launch.names import job_name
 from fmnist.record.record import Record
 from fmnist.record.result import write_result
 from fmnist.report.page import report

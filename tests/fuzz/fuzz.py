@@ -144,8 +144,8 @@ def overrides(_: Path) -> Read:
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
 
-    from fmnist.config.names import job_name, parser, sweep_name
     from fmnist.launch.commands import expanded, in_shell, quoted, quoted_anew
+    from fmnist.launch.names import job_name, parser, sweep_name
 
     def one(data: bytes) -> None:
         text = data.replace(b"\0", b"").decode(errors="surrogateescape")  # which ends an argument

@@ -7,6 +7,7 @@ import torch
 from helpers import make_config
 from speed.twins import AUTOENCODERS, CLASSIFIERS, MODELS, assert_same_steps
 
+from fmnist.config.annealing import at
 from fmnist.nn.noise import Noise
 from fmnist.train.stack import Stack
 
@@ -92,7 +93,7 @@ def test_each_epoch_has_the_values_of_a_run_that_has_them_always(dataset):
         stack = Stack([annealed], dataset, torch.device("cpu"))
         start = stack.weights(0)
         for epoch in (1, 3, 4, 2):
-            then = annealed.at(epoch)
+            then = at(annealed, epoch)
             then.anneal = {}
             constant = Stack([then], dataset, torch.device("cpu"))
             constant.load_weights(0, start)

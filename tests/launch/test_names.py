@@ -8,8 +8,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist.config.names import LONGEST, job_name, sweep_name
 from fmnist.launch.commands import quoted
+from fmnist.launch.names import LONGEST, job_name, sweep_name
 
 TYPED = ["model=mlp1", "seed=0,1,2,3", "lr=1e-3,3e-3", "+dropout=0.1,0.5"]
 

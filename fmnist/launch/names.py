@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from fmnist.config.schema import ASIDE, NOT_HASHED
 
 LONGEST = 200  # characters of a name; a file system takes 255 bytes
@@ -78,3 +80,9 @@ def _short(name: str) -> str:
 def _hash(text: str) -> str:
     """A path may have bytes that are no UTF-8."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+
+
+# A job's config inherits what the sweep's has cached: so `typed` gives a job the sweep's own overrides.
+OmegaConf.register_new_resolver("typed", lambda overrides: list(overrides), use_cache=True, replace=True)
+OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
+OmegaConf.register_new_resolver("job_name", job_name, replace=True)
