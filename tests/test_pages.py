@@ -85,7 +85,7 @@ def test_every_knob_is_in_the_table_with_what_the_schema_says():
 
 
 @pytest.mark.parametrize(("knob", "models"), [
-    ("lr", "all"), ("select", "all"), ("dropout", "mlp, deep, autoencoder, vae"), ("noise", "autoencoder, vae"),
+    ("lr", "all"), ("select", "all"), ("dropout", "mlp, deep, autoencoder, vae"), ("noise", "all"),
     ("label_smoothing", "linear, mlp, deep"), ("augment.mixup", "linear, mlp, deep"),
     ("anomaly.normal", "autoencoder, vae"), ("anneal.dropout", "mlp, deep, autoencoder, vae"), ("anneal.beta", "vae"),
     ("drop_path", "mlp, deep, autoencoder, vae"), ("anneal.drop_path", "mlp, deep, autoencoder, vae"),
