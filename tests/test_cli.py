@@ -35,7 +35,8 @@ REFUSED = {
     "+model.hiden=[1]": "did you mean model.hidden?",
     # What Hydra cannot compose.
     "modle=mlp2": "unknown knob modle: did you mean model?",
-    "model=mlp9": "model must be one of autoencoder, deep, hog, linear, mlp, mlp1, mlp2, two_levels, vae, vamp, got mlp9",
+    "model=mlp9": "model must be one of autoencoder, deep, hog, linear, mlp, mlp1, mlp2, two_levels, vae, vamp, got "
+    "mlp9",
     "optim.momentum=0.1": "optim.momentum: the optim that is chosen has no such knob; optim=muon and optim=sgd can",
     "optim.betsa=[0,0]": "unknown knob optim.betsa: did you mean optim.betas?",
     "hydra.run.dri=x": "unknown knob hydra.run.dri: did you mean hydra.run.dir?",
