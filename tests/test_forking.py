@@ -1,10 +1,18 @@
 """A command that is forked ends as one that has imported everything by itself."""
 
+import os
 import subprocess
 
+import forking
 import pytest
 from forking import as_at_first, zygote
 from helpers import run_cli
+
+
+@pytest.fixture(autouse=True)
+def at_first(monkeypatch):
+    """Whatever other tests of this process have left in the environment, it is as it was."""
+    monkeypatch.setattr(forking, "AT_FIRST", dict(os.environ))
 
 
 def test_a_mistake_is_told_alike(tmp_path):
