@@ -22,6 +22,7 @@ def result(directory):
     return json.loads((directory / "result.json").read_text())
 
 
+MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 REFUSED = {
     "+droput=0.5": "did you mean dropout?",
     "dropout=1.5": "dropout must be in [0, 1), got 1.5",
@@ -35,7 +36,7 @@ REFUSED = {
     "+model.hiden=[1]": "did you mean model.hidden?",
     # What Hydra cannot compose.
     "modle=mlp2": "unknown knob modle: did you mean model?",
-    "model=mlp9": "model must be one of autoencoder, deep, hog, linear, mlp, mlp1, mlp2, two_levels, vae, vamp, got mlp9",
+    "model=mlp9": f"model must be one of {', '.join(MODELS)}, got mlp9",
     "optim.momentum=0.1": "optim.momentum: the optim that is chosen has no such knob; optim=muon and optim=sgd can",
     "optim.betsa=[0,0]": "unknown knob optim.betsa: did you mean optim.betas?",
     "hydra.run.dri=x": "unknown knob hydra.run.dri: did you mean hydra.run.dir?",
