@@ -22,6 +22,7 @@ def result(directory):
     return json.loads((directory / "result.json").read_text())
 
 
+MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 REFUSED = {
     "+droput=0.5": "did you mean dropout?",
     "dropout=1.5": "dropout must be in [0, 1), got 1.5",

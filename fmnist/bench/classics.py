@@ -25,6 +25,7 @@ from fmnist.report.tables import Table
 
 LIMIT = 8 * 3600.0  # seconds that a learner may take
 LOOK = 0.5  # seconds between two looks at how far it is
+PHASES = ("choosing", "training", "testing")
 
 
 @dataclass(frozen=True)
@@ -130,21 +131,10 @@ def classics_table(found: dict[str, dict[str, Any]]) -> str:
         rows.append([
             name, f"{own['rows']:,}", f"{own['accuracy']:.4f}",
             *("" if loss is None else f"{loss:.4f}" for loss in (own["log_loss"], validation.get("log_loss"))),
-            *(f"{own['processor'].get(phase, 0.0):,.0f}" for phase in ("choosing", "training", "testing")),
+            *(f"{own['processor'][phase]:,.0f}" if phase in own["processor"] else "" for phase in PHASES),
             f"{sum(own['seconds'].values()):,.0f}", f"{own['bytes'] / 1e6:,.0f}",
         ])  # fmt: skip
-    header = [
-        "",
-        "rows",
-        "test accuracy",
-        "log loss",
-        "on validation",
-        "choosing",
-        "training",
-        "testing",
-        "clock",
-        "MB",
-    ]
+    header = ["", "rows", "test accuracy", "log loss", "on validation", *PHASES, "clock", "MB"]
     tested = next(iter(found.values()))["tested"]
     title = f"trained once on raw pixels, tested once on {tested:,} images; seconds of processor time, and by the clock"
     return "\n".join([title, Table(header, rows).text(), *(_told(name, own) for name, own in ranked)])

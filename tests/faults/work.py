@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calls import Watch
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # this is part of a script too
 from forking import Zygote
 
 ROOT = Path(__file__).resolve().parents[2]

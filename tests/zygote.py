@@ -4,7 +4,7 @@ Torch takes seconds to import, a tiny run a fraction of one. It reads a request 
 and answers each with a line:
 
     {"script", "arguments", "folder", "environment", "output", "seconds"}   the status, minus a signal; null: it hung
-    {"normal": folder}                                                      what fmnist.normal makes of it
+    {"normal": folder}                                                      what faults/normal.py makes of it
 
 Its arguments are the folder of the project, and the modules that it imports instead of all. "environment" is what is
 added to its own. "error": where what is printed as an error goes, if not to the output.
@@ -23,7 +23,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(sys.argv[1] if __name__ == "__main__" else __file__)
+HERE = Path(__file__).parent
+ROOT = Path(sys.argv[1])
 MODULES = (  # what a run imports
     "train", "hydra", "fmnist.launch.forkserver", "fmnist.launch.callbacks", "fmnist.train.engine",
     "tensorboard.plugins.hparams.summary_v2", "torch.utils.tensorboard.summary", "hydra_plugins.stacked",
@@ -82,7 +83,7 @@ def run(request: dict[str, Any]) -> int | None:
 
 def warm_up() -> None:
     """Import all, and compose a config once: Hydra's grammar learns what it has parsed. Children share the memory."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "sweep"), str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    sys.path[:0] = [str(ROOT), str(ROOT / "sweep"), str(HERE), str(HERE / "faults")]
     for module in sys.argv[2:] or MODULES:
         importlib.import_module(module)
     from hydra import compose, initialize_config_dir
@@ -96,7 +97,7 @@ def warm_up() -> None:
 
 
 def normal(folder: str) -> dict[str, str]:
-    """See normal.normal, which imports torch."""
+    """See faults/normal.py, which imports torch."""
     from normal import normal as of_folder
 
     return of_folder(Path(folder))
