@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tomllib
 
+import command_pages
 import documented
-import pages
 import pytest
 from documented import ALL, copied, jobs, of_page
 from hydra import compose, initialize_config_dir
@@ -123,7 +123,7 @@ def check_module(words, monkeypatch):
     module, *arguments = words
     monkeypatch.setattr("sys.argv", [module, *arguments])
     with pytest.raises(SystemExit if "--help" in arguments else Parsed) as ended:
-        pages.main_of(module.removeprefix("fmnist."))()
+        command_pages.main_of(module.removeprefix("fmnist."))()
     assert getattr(ended.value, "code", 0) in (0, None)
 
 

@@ -1,6 +1,5 @@
 """fmnist.export: files for others answer as the run does, for all models and switches, on all 10,000 test images."""
 
-import ast
 import json
 import subprocess
 import sys
@@ -13,15 +12,12 @@ import torch
 from helpers import make_config, refuses, said
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
 from training import data_kept, quick_disk  # noqa: F401 - fixtures that serve each test
 
 from fmnist.config import schema
 from fmnist.config.parse import config_hash
 from fmnist.data.dataset import as_input
 from fmnist.export import WRITERS, Unlike, check, export, main
-from fmnist.formats import graph
-from fmnist.formats.script import script
 from fmnist.nn.layers import ACTIVATIONS, Elementwise
 from fmnist.record import checkpoint
 from fmnist.record.result import write_result
@@ -290,18 +286,3 @@ def test_an_idea_that_no_rule_writes_is_written_by_torchs_exporter(tmp_path, sin
     (file,) = told["files"]
     assert told["differences"]["logits"] <= 1e-5
     assert b"site-packages" not in Path(file).read_bytes()
-
-
-def test_both_ways_to_write_onnx_have_the_same_answers_in_the_same_shapes():
-    """The rules refuse what they do not know, and no more."""
-    known = nn.Sequential(nn.Linear(4, 3), nn.SiLU())
-    assert graph.rule(known, graph.Nodes(known), "images").startswith("mul")
-    with pytest.raises(graph.NoRule):
-        graph.rule(nn.Softplus(), graph.Nodes(known), "images")
-
-
-def test_names_of_classes_stay_names_in_the_script():
-    names = ('"""', "\n", "'", "\\")
-    tree = ast.parse(script(nn.Sequential(nn.Linear(4, 4)), "It.", names, "model.safetensors", "float32"))
-    (value,) = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "CLASSES"]
-    assert ast.literal_eval(value) == names

@@ -3,6 +3,7 @@
 import ast
 import re
 
+import command_pages
 import pages
 import pytest
 
@@ -110,10 +111,10 @@ def test_every_choice_has_a_table_of_its_own_knobs():
 
 def test_every_command_shows_its_help():
     text = pages.commands()
-    for name in pages.command_names():
+    for name in command_pages.command_names():
         section = text.split(f"## `python -m fmnist.{name}`")[1].split("\n## ")[0]
         assert "usage: " in section
-    assert {"evaluate", "report", "data", "extend"} <= set(pages.command_names())
+    assert {"evaluate", "report", "data", "extend"} <= set(command_pages.command_names())
     assert "### `python -m fmnist.data convert`" in text
 
 

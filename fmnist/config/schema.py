@@ -290,13 +290,11 @@ class Config(Knobs):
 
 # Knobs that came later, each with the value that says what older runs did.
 BEFORE = {f.name: f.metadata["before"] for f in fields(Knobs) if f.metadata.get("before") is not None}
-# The run of a config in which these are unset is what it was before there were any: then they are not hashed. A knob of
-# a group stands here as "model.NAME".
-LATER = ("debug", "drop_path", "gate", "data.binarise", "anneal", "cycles", "teacher", "teacher_weight",
-         "teacher_temperature")  # fmt: skip
+# Unset, these are not hashed: the run is what it was before there were any.
+LATER = ("debug", "drop_path", "gate", "data.binarise", "anneal", "cycles",
+         "teacher", "teacher_weight", "teacher_temperature")  # fmt: skip
 # These say how and where a run is carried out, not what it computes.
 NOT_HASHED = ("device", "log_every", "save_every", "until", "figures", "histograms", "profile")
-# These stand among the knobs, but are about the command: they are no part of a config.
-ASIDE = ("dry_run",)
+ASIDE = ("dry_run",)  # these stand among the knobs, but are about the command: they are no part of a config
 # Runs that differ in these alone are one configuration.
 SEEDS = ("seed", "order_seed")

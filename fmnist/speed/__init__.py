@@ -4,6 +4,7 @@ step          the training step, replayed from a tape
 tape          a list of operations over kept buffers
 taped         how each layer and model is written on a tape
 taped_norms   how the normalising layers are written on a tape
+taped_models  how the models that reconstruct images are written on a tape
 taped_losses  how each loss is written on a tape
 kernels       which kernels do the work
 programs      operations of a tape put together into programs of the native library

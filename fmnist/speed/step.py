@@ -12,7 +12,7 @@ from fmnist.nn.layers import Linear
 from fmnist.nn.losses import Classification, Criterion
 from fmnist.nn.optim import Optimizer
 from fmnist.nn.step import Step
-from fmnist.speed import integers, native, taped_norms  # noqa: F401  (taped_norms registers its rules)
+from fmnist.speed import integers, native, taped_models, taped_norms  # noqa: F401  (the last two register rules)
 from fmnist.speed.graphs import capture_on
 from fmnist.speed.kernels import Kernels, choose
 from fmnist.speed.tape import Arenas, Tape
