@@ -90,9 +90,7 @@ def check_new(directory: Path) -> None:
         raise UserError(f"--save must name a new directory: {directory} holds a run")
 
 
-def save(
-    directory: Path, stack: Stack, said: dict[str, Answers], first: Path, members: Sequence[Path]
-) -> None:  # fmt: skip
+def save(directory: Path, stack: Stack, said: dict[str, Answers], first: Path, members: Sequence[Path]) -> None:
     """Write the network as a run that commands can read, with the config of the first run and a list of all members."""
     config = parse(asdict(stack.configs[0]) | {"select": "last", "ema": None, "patience": None})
     result: dict[str, Any] = read_result(first) or {}

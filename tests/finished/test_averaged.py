@@ -35,7 +35,7 @@ def test_the_average_of_weights_is_their_mean_and_is_kept_as_a_run(tmp_path):
         if "running" not in name and "tracked" not in name:
             torch.testing.assert_close(value, (weights[0][name] + weights[1][name]) / 2)
     assert starts(configs) == 1
-    save(tmp_path / "kept", stack, said, directories)
+    save(tmp_path / "kept", stack, said, directories[0], directories)
     found = evaluate(tmp_path / "kept")
     assert found["test/accuracy"] == pytest.approx(said["test"].means()["accuracy"])
     assert found["test/accuracy"] > 0.5  # of runs with one start
