@@ -115,9 +115,13 @@ class Dropout(nn.Module):
             return x
         features, batch = 1 if self.whole else x.shape[-1], x.shape[-2]
         mask = torch.empty(len(self.p), features, batch, dtype=x.dtype, device=x.device)  # feature-major, like x
-        self.noise.keep_mask(mask, [1 - self.share * p for p in self.p], self.rescale)
+        self.keep_mask(mask)
         own = len(self.p) * batch == x[..., 0].numel()  # else runs share x
         return x * (mask.mT.view(*x.shape[:-1], features) if own else mask.mT)
+
+    def keep_mask(self, mask: Tensor) -> None:
+        """Fill a mask (K, features, batch), by the probabilities as they are now."""
+        self.noise.keep_mask(mask, [1 - self.share * p for p in self.p], self.rescale)
 
     def extra_repr(self) -> str:
         return f"p={list(self.p)}" + ("" if self.rescale else ", not rescaled")

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fmnist.nn.layers import Dropout
 from fmnist.nn.noise import Noise
 from fmnist.speed.graphs import Operation
 from fmnist.speed.native import Instruction, Program
@@ -20,7 +21,7 @@ from fmnist.speed.native import Instruction, Program
 Span = tuple[int, int, tuple[int, ...]]  # of memory: from byte to byte, and the steps of what lies there
 WINDOW = 80  # operations among which an order is looked for
 ALONE = (0, 0)  # the kind of an instruction whose outputs threads share out
-OPEN = (Noise.keep_mask, Noise.normal)  # of Python, but they touch no other memory than their arguments
+OPEN = (Dropout.keep_mask, Noise.normal)  # of Python, but they touch no other memory than their arguments
 
 
 @dataclass

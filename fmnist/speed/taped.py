@@ -191,11 +191,7 @@ def _(layer: Dropout, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
         return x, lambda g: g
     mask = tape.new(len(layer.p), x.shape[-2], 1 if layer.whole else x.shape[-1])
     y = tape.new(len(layer.p), *x.shape[-2:])
-
-    def keep_mask() -> None:  # layer.p is read when it is replayed: what is in it may change
-        layer.noise.keep_mask(mask.mT, [1 - layer.share * p for p in layer.p], layer.rescale)
-
-    tape(keep_mask)
+    tape(layer.keep_mask, mask.mT)
     tape(torch.mul, x, mask, out=y)
 
     def back(g: Tensor) -> Tensor:
