@@ -158,8 +158,9 @@ def test_a_file_that_is_none_is_named_and_left_and_the_others_are_converted(what
         torch.save({"weights": os.system}, other)
     else:
         content = (run / "last.pt").read_bytes()
-        place = len(content) // 2
-        damaged = content[:place] + bytes(9) + content[place + 9 :]
+        first = next(iter(convert.load_older(run / "last.pt")["weights"].values()))
+        place = content.index(first.numpy().tobytes()[:64])
+        damaged = content[:place] + bytes(255 - byte for byte in content[place : place + 9]) + content[place + 9 :]
         other.write_bytes(damaged if what == "damaged" else packed({"weights": 1}))
     before = other.read_bytes()
     status, out, err = said(monkeypatch, capsys, convert.main, run.parent)
