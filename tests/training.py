@@ -4,10 +4,12 @@ import json
 
 import pytest
 import torch
+from helpers import Crash, assert_same_run, crash_in
 
 from fmnist.nn.step import Step
 from fmnist.record import checkpoint
 from fmnist.sources.fetch import read_ahead
+from fmnist.train import engine
 from fmnist.train.restore import assemble
 
 
@@ -54,6 +56,21 @@ def assert_all_weights_have_moved(config, directory):
     for name, value in after.items():
         assert value.isfinite().all(), name
         assert not torch.equal(value, before[name].cpu()), name
+
+
+def assert_stacked_and_resumed_alike(configs, folder, monkeypatch, epoch):
+    """The last of some runs is the same in a stack of them, alone, and gone on with after it died in that epoch. What
+    is alone is left in folder / "solo"."""
+    stacked = [folder / f"stack{run}" for run in range(len(configs))]
+    engine.fit(configs, stacked)
+    engine.fit(configs[-1:], [folder / "solo"])
+    assert_same_run(stacked[-1], folder / "solo", rel=1e-6, abs=1e-6)
+    with monkeypatch.context() as patch:
+        crash_in(patch, epoch)
+        with pytest.raises(Crash):
+            engine.fit(configs[-1:], [folder / "resumed"])
+    engine.fit(configs[-1:], [folder / "resumed"])
+    assert_same_run(folder / "solo", folder / "resumed")
 
 
 # Every kind of model and of final metric, as small as it can be; for what else they need see their users.

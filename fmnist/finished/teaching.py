@@ -22,7 +22,7 @@ class Teaching:
     def __init__(self, views: Views | None) -> None:
         self.views, self.count = views, 0
         self.rows: Split | None = None  # all that the training file has
-        self.total = self.trained = torch.zeros(0)
+        self.total = self.trained = torch.zeros(1)
         self.data = ""
 
     def __call__(self, place: int, stack: Stack, run: int) -> None:
@@ -36,7 +36,7 @@ class Teaching:
             raise UserError("the members of a teacher must be trained on the same data: their bytes differ "
                             f"({self.data}, {stack.dataset.digest})")  # fmt: skip
         said = over_views(stack, self.rows, self.views) if self.views else answers(stack, "train", self.rows)
-        self.total = sum((own.probabilities for own in said), self.total if self.count else torch.zeros(1))
+        self.total = sum((own.probabilities for own in said), self.total)
         self.count += len(said)
         self.trained[stack.dataset.train.places] = True
 

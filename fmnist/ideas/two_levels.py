@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fmnist.config import schema
 from fmnist.config.schema import AT_LEAST_0, COUNT, autoencoder, knob
 from fmnist.ideas.vamp import PseudoInputs, SampledVAE, log_normal, log_prior, mixed
-from fmnist.nn.models import Parts
+from fmnist.nn.models import Parts, reparametrised
 
 
 @dataclass
@@ -83,9 +83,9 @@ class TwoLevels(SampledVAE):
         """See VAE."""
         mean2, log_variance2, seen = q
         normal2, normal1 = normal.chunk(2, -1)
-        z2 = mean2 + (log_variance2 / 2).exp() * normal2
+        z2 = reparametrised(mean2, log_variance2, normal2)
         mean1, log_variance1 = self.q1.join(seen, z2).chunk(2, -1)
-        z1 = mean1 + (log_variance1 / 2).exp() * normal1
+        z1 = reparametrised(mean1, log_variance1, normal1)
         log_q = -(normal.square().sum(-1) + log_variance2.sum(-1) + log_variance1.sum(-1)) / 2
         log_p = log_prior(z2, p) + log_normal(z1, *self.p1(z2).chunk(2, -1))
         return torch.cat([z2, z1], -1), log_q - log_p
@@ -96,7 +96,7 @@ class TwoLevels(SampledVAE):
         if p := self.prior():
             z2 = mixed(p, z2, generator)
         mean, log_variance = self.p1(z2).chunk(2, -1)
-        z1 = mean + (log_variance / 2).exp() * normal1
+        z1 = reparametrised(mean, log_variance, normal1)
         return torch.cat([z2.expand(*z1.shape), z1], -1)
 
     def encode(self, x: Tensor) -> Tensor:

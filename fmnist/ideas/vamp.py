@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fmnist.config import schema
 from fmnist.config.schema import AT_LEAST_0, COUNT, autoencoder, knob
-from fmnist.nn.models import VAE, Parts
+from fmnist.nn.models import VAE, Parts, reparametrised
 
 JITTER = 0.01  # deviation of the noise on pseudo-inputs at the start, as in the authors' code
 
@@ -96,7 +96,7 @@ def mixed(p: tuple[Tensor, ...], normal: Tensor, generator: torch.Generator) -> 
     """Samples of a mixture of K normals (*runs, K, n), made of standard normal numbers (m, n): (*runs, m, n)."""
     mean, log_variance = p
     chosen = torch.randint(mean.shape[-2], (len(normal),), generator=generator).to(mean.device)
-    return mean[..., chosen, :] + (log_variance[..., chosen, :] / 2).exp() * normal
+    return reparametrised(mean[..., chosen, :], log_variance[..., chosen, :], normal)
 
 
 class VampVAE(SampledVAE):
@@ -115,7 +115,7 @@ class VampVAE(SampledVAE):
 
     def draw(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...], normal: Tensor) -> tuple[Tensor, Tensor]:
         """See VAE."""
-        z = q[0] + (q[1] / 2).exp() * normal
+        z = reparametrised(q[0], q[1], normal)
         return z, -(normal.square() + q[1]).sum(-1) / 2 - log_prior(z, p)
 
     def from_prior(self, normal: Tensor, generator: torch.Generator) -> Tensor:

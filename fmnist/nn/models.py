@@ -144,6 +144,12 @@ class Encoded(NamedTuple):
         return kl(self.mean, self.log_variance)
 
 
+def reparametrised(mean: Tensor, log_variance: Tensor, normal: Tensor) -> Tensor:
+    """A sample of N(mean, exp(log variance)), made of standard normal numbers: gradients reach both (Kingma & Welling
+    2014)."""
+    return mean + (log_variance / 2).exp() * normal
+
+
 class VAE(nn.Module):
     """Variational autoencoder (Kingma & Welling 2014): Gaussian q(z|x), Bernoulli p(x|z) with a logit per pixel.
 
@@ -172,7 +178,7 @@ class VAE(nn.Module):
 
     def draw(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...], normal: Tensor) -> tuple[Tensor, Tensor]:
         """z ~ q(z|x), made of standard normal numbers of its shape (*runs, batch, width); log q(z|x) - log p(z)."""
-        z = q[0] + (q[1] / 2).exp() * normal
+        z = reparametrised(q[0], q[1], normal)
         return z, (z.square() - normal.square() - q[1]).sum(-1) / 2
 
     def from_prior(self, normal: Tensor, generator: torch.Generator) -> Tensor:
@@ -195,8 +201,8 @@ class VAE(nn.Module):
         return drawn
 
     def forward(self, x: Tensor) -> Any:
-        q = self.posterior(x)
-        return Encoded(self.decode(self.draw(q, (), self.normal(q))[0]), *q)
+        mean, log_variance = q = self.posterior(x)
+        return Encoded(self.decode(reparametrised(mean, log_variance, self.normal(q))), mean, log_variance)
 
 
 def build(model: Any, parts: Parts, inputs: int, outputs: int) -> nn.Module:

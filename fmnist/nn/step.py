@@ -74,6 +74,9 @@ class Step:
     def go_on_with(self, settings: dict[str, Any]) -> None:
         """Use the settings that the run began with, if they work here. To be called before the first step."""
 
+    def renew(self) -> None:
+        """Take over the criterion's values. To be called when they are other ones."""
+
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:

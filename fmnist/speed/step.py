@@ -58,7 +58,7 @@ class TapedStep(Step):
                 layer.of_images = native.product if self.kernels.black else integers.product
 
     def renew(self) -> None:
-        """To be called when the criterion has other values."""
+        """See Step. What tapes have computed of the criterion's values is computed anew."""
         for tape, _ in self.tapes.values():
             tape.renew()
 

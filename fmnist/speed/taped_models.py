@@ -18,7 +18,7 @@ def _(model: Autoencoder, tape: Tape, x: Tensor) -> tuple[Tensor, Back]:
 def _(model: VAE, tape: Tape, x: Tensor) -> tuple[Encoded, Back]:
     both, encoder_back = write(nn.Sequential(model.corrupt, model.encoder), tape, x)
     mean, log_variance = both.chunk(2, -1)
-    drawn = tape.by_row(*mean.shape)  # as VAE.sample draws it
+    drawn = tape.by_row(*mean.shape)  # as VAE.normal draws it
     half, z = tape.like(log_variance), tape.like(log_variance)
     tape(model.noise.normal, drawn)
     tape(torch.div, log_variance, 2, out=half)

@@ -68,8 +68,7 @@ class Stack:
             now = [at(c, epoch) for c in self.configs]
             _take(self.parts, Parts.of(now, self.noise))
             _take(self.criterion, self.criterion.of(now, self.factory))
-            if isinstance(self.step, TapedStep):
-                self.step.renew()
+            self.step.renew()
 
     def train_epoch(self, epoch: int) -> dict[str, list[float]]:
         """Train for one pass; the means of its training metrics by tag, one per run."""

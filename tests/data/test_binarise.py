@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from helpers import SMALL, Crash, assert_same_run, crash_in, make_config
-from training import data_kept, quick_disk  # noqa: F401 - fixtures that serve each test
+from helpers import SMALL, make_config
+from training import assert_stacked_and_resumed_alike, data_kept, quick_disk  # noqa: F401 - two serve each test
 
 from fmnist.config.parse import config_hash
 from fmnist.data.batches import Batches
 from fmnist.data.dataset import binarised, load
-from fmnist.train import engine
 
 ON = {"data.limit": 300, "data.binarise": True}
 
@@ -72,15 +71,7 @@ def test_validation_and_test_images_are_drawn_once_for_all():
 ], ids=str)  # fmt: skip
 def test_any_model_trains_on_them_stacked_and_resumed(knobs, tmp_path, monkeypatch):
     configs = [make_config(**{**SMALL, "figures": False, **ON, **knobs, "seed": seed}) for seed in (0, 1)]
-    engine.fit(configs, [tmp_path / "stack0", tmp_path / "stack1"])
-    engine.fit(configs[1:], [tmp_path / "solo"])
-    assert_same_run(tmp_path / "stack1", tmp_path / "solo", rel=1e-6, abs=1e-6)
-    with monkeypatch.context() as patch:
-        crash_in(patch, 3)
-        with pytest.raises(Crash):
-            engine.fit(configs[1:], [tmp_path / "resumed"])
-    engine.fit(configs[1:], [tmp_path / "resumed"])
-    assert_same_run(tmp_path / "solo", tmp_path / "resumed")
+    assert_stacked_and_resumed_alike(configs, tmp_path, monkeypatch, 3)
 
 
 def test_a_run_without_them_is_the_run_that_it_was():

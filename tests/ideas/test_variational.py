@@ -2,10 +2,15 @@
 
 import pytest
 import torch
-from helpers import SMALL, Crash, assert_same_run, crash_in, events_of, make_config, rows_of
+from helpers import SMALL, events_of, make_config, rows_of
 from speed.twins import assert_same_steps
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
-from training import assert_all_weights_have_moved, data_kept, quick_disk  # noqa: F401 - two serve each test
+from training import (  # noqa: F401 - two serve each test
+    assert_all_weights_have_moved,
+    assert_stacked_and_resumed_alike,
+    data_kept,
+    quick_disk,
+)
 
 from fmnist import load
 from fmnist.data import dataset
@@ -90,16 +95,8 @@ def test_the_tape_steps_as_autograd_does(name, switches, images):
 def test_a_stack_is_its_solos_and_a_run_resumes(name, tmp_path, monkeypatch):
     knobs = {**SMALL, **MODELS[name], "model.iwae_samples": 3, "anneal.beta": [0, 1], "epochs": 2}
     configs = [make_config(**knobs, seed=seed) for seed in (0, 1)]
-    engine.fit(configs, [tmp_path / "stack0", tmp_path / "stack1"])
-    engine.fit(configs[1:], [tmp_path / "solo"])
-    assert_same_run(tmp_path / "stack1", tmp_path / "solo", rel=1e-6, abs=1e-6)
+    assert_stacked_and_resumed_alike(configs, tmp_path, monkeypatch, 2)
     assert_all_weights_have_moved(configs[1], tmp_path / "solo")
-    with monkeypatch.context() as patch:
-        crash_in(patch, 2)
-        with pytest.raises(Crash):
-            engine.fit(configs[1:], [tmp_path / "resumed"])
-    engine.fit(configs[1:], [tmp_path / "resumed"])
-    assert_same_run(tmp_path / "solo", tmp_path / "resumed")
     last = rows_of(tmp_path / "solo")[-1]
     assert last["validation/negative_elbo"] == pytest.approx(last["validation/nll"] + last["validation/kl"])
 
