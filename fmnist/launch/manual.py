@@ -1,6 +1,7 @@
 """What a user is told in Hydra's place: the text of --help, from the files in conf/; quotes; knobs that are none."""
 
 import difflib
+import errno
 import re
 import string
 import sys
@@ -64,6 +65,9 @@ def advising(typed: Sequence[str]) -> Iterator[None]:
                 cause = error.__cause__ if isinstance(error, ValueError) else error
                 if not isinstance(cause, OSError):
                     raise
+                if words := _too_long(cause):
+                    print(f"error: {words}", file=sys.stderr)
+                    raise SystemExit(2) from None
                 with one_line():
                     raise cause from None
 
@@ -76,11 +80,23 @@ def advising(typed: Sequence[str]) -> Iterator[None]:
         utils.run_and_report = report
 
 
+def _too_long(error: OSError) -> str:
+    """What is wrong with a choice whose file has a name that no system takes; "" for any other error."""
+    group, _, name = str(error.filename).removesuffix(".yaml").partition("/hydra/conf/")[2].partition("/")
+    if error.errno != errno.ENAMETOOLONG or group not in GROUPS:
+        return ""
+    return _no_choice(group, sorted(path.stem for path in (CONF / group).glob("*.yaml")), name)
+
+
+def _no_choice(group: str, options: Sequence[str], name: str) -> str:
+    return f"{group} must be one of {', '.join(options)}, got {name}"
+
+
 def mistake(error: Any) -> str:
     """What cannot be composed, and what is allowed instead."""
     if options := getattr(error, "options", None):
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return f"{group} must be one of {', '.join(options)}, got {name}"
+        return _no_choice(group, options, name)
     words = " ".join(str(error).splitlines()[:1])
     found = re.fullmatch(r"Could not override '(.+)'\.", words)
     if not found:

@@ -1,5 +1,6 @@
 """Completion as the shell asks for it: the knobs and names of the schema, the options of the commands; no torch."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -103,7 +104,7 @@ complete -p python
 def test_bash_gets_what_it_puts_in_place_of_the_word(tmp_path):
     (tmp_path / "python").symlink_to(sys.executable)
     done = subprocess.run(
-        ["bash", "--norc", "-c", BASH.replace("python -m", f"{sys.executable} -m", 1)], cwd=ROOT, capture_output=True,
+        ["bash", "--norc", "-c", BASH.replace("python -m", f"{shlex.quote(sys.executable)} -m", 1)], cwd=ROOT, capture_output=True,
         text=True,
     )  # fmt: skip
     first, values, options, other, whole, registered = done.stdout.splitlines()
@@ -115,6 +116,6 @@ def test_bash_gets_what_it_puts_in_place_of_the_word(tmp_path):
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish")
 def test_fish_completes():
-    script = f"{sys.executable} -m fmnist.completion fish | source; complete -C 'python train.py optim=mu'"
+    script = f"{shlex.quote(sys.executable)} -m fmnist.completion fish | source; complete -C 'python train.py optim=mu'"
     done = subprocess.run(["fish", "--no-config", "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert "optim=muon" in done.stdout.splitlines()
