@@ -103,10 +103,8 @@ complete -p python
 
 def test_bash_gets_what_it_puts_in_place_of_the_word(tmp_path):
     (tmp_path / "python").symlink_to(sys.executable)
-    done = subprocess.run(
-        ["bash", "--norc", "-c", BASH.replace("python -m", f"{shlex.quote(sys.executable)} -m", 1)], cwd=ROOT, capture_output=True,
-        text=True,
-    )  # fmt: skip
+    script = BASH.replace("python -m", f"{shlex.quote(sys.executable)} -m", 1)
+    done = subprocess.run(["bash", "--norc", "-c", script], cwd=ROOT, capture_output=True, text=True)
     first, values, options, other, whole, registered = done.stdout.splitlines()
     assert "optim=|" in first
     assert values == "adam,muon|"  # bash takes what follows "=" for a word of its own
