@@ -13,6 +13,7 @@ from typing import Any
 from fmnist import ROOT, UserError
 from fmnist.bench.classics import LEARNERS, in_a_line, learn, missing, split
 from fmnist.bench.entrants import CEILINGS, ON_GPU, PEERS, Peer, processors, reported
+from fmnist.bench.goals import reach
 from fmnist.bench.isa import LEVELS, Processors, bound, flags
 from fmnist.bench.race import LOOSE, LOOSE_DEEP, Cell, startup, time_cell
 from fmnist.bench.show import plot, read, show
@@ -82,12 +83,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Time this project beside its peers: the same model, data and optimizer, in turns within one run.",
         epilog="peers: " + ", ".join(PEERS) + ". `make bench` sets up their environments; those missing are skipped.",
     )
-    works = ("peers", "step", "startup", "models", "stacks", "sweep", "classics")
+    works = ("peers", "step", "startup", "models", "stacks", "sweep", "goals", "classics")
     parser.add_argument("work", nargs="*", metavar="WORK",
                         help="peers (mlp1 and mlp2, all peers), step (where the time of our own step goes), startup "
                         "(from the command to the first step), models (the other models, beside plain PyTorch), stacks "
                         "(many runs at once, time per run, beside one plain run), sweep (whole commands, beside "
-                        "Hydra's), classics (boosted trees, an SVC and a kernel ridge, trained once to their end); "
+                        "Hydra's), goals (commands that are to reach an accuracy, from their start to "
+                        "their exit), classics (boosted trees, an SVC and a kernel ridge, trained once to their end); "
                         "default: peers startup")  # fmt: skip
     parser.add_argument(
         "--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="PEER", help="only these peers"
@@ -167,7 +169,8 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     record: dict[str, Any] = {
         "date": now.isoformat(timespec="seconds"), "commit": commit(), "machine": machine(), "threads": asked.threads,
         "isa": asked.isa, "peak": None, "beside": asked.beside,
-        "device": asked.device, "versions": {}, "cells": [], "steps": [], "startup": {}, "sweeps": [], "classics": {},
+        "device": asked.device, "versions": {}, "cells": [], "steps": [], "startup": {}, "sweeps": [],
+        "goals": {}, "classics": {},
     }  # fmt: skip
     asked.output.mkdir(parents=True, exist_ok=True)
     file = asked.output / f"{now:%Y-%m-%d_%H%M%S}.json"
@@ -179,7 +182,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as running:
         running.enter_context(bound(asked.isa))
         peak = running.enter_context(Processors(asked.isa, asked.threads))
-        record["peak"] = None if asked.work == ["classics"] else peak.gflops(10)
+        record["peak"] = None if set(asked.work) <= {"goals", "classics"} else peak.gflops(10)
         for cell in cells(asked):
             record["cells"].append(time_cell(cell, asked, record["versions"], peak))
             show({"cells": record["cells"][-1:]})
@@ -209,6 +212,10 @@ def time_commands(asked: argparse.Namespace, record: dict[str, Any], keep: Calla
             record["sweeps"].append(time_sweep(sweep, *given))
             show({"sweeps": record["sweeps"][-1:]})
             keep()
+    if "goals" in asked.work:
+        record["goals"] = reach(asked)
+        show({"goals": record["goals"]})
+        keep()
     if "classics" in asked.work:
         train_classics(asked, record, keep)
 
@@ -256,8 +263,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     differs = any(not entrant["agrees"] for table in tables for entrant in table.values())
     if "startup" in asked.work and not asked.show:  # a record does not tell whether starts were asked for
         tables.append(record["startup"])
-    if "classics" in asked.work and not asked.show:
-        tables.append(record["classics"])
+    for work in ("goals", "classics"):
+        if work in asked.work and not asked.show:
+            tables.append(record[work])
     return int(differs or not all(tables))
 
 

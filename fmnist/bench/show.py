@@ -8,6 +8,7 @@ from typing import Any
 
 from fmnist import UserError
 from fmnist.bench.classics import classics_table
+from fmnist.bench.goals import goals_table
 from fmnist.bench.steps import step_table
 from fmnist.bench.sweeps import STACKED
 from fmnist.report.tables import Table
@@ -27,7 +28,7 @@ IN_WORDS = {
 def read(file: Path) -> dict[str, Any]:
     """A record that the bench has written. Errors: UserError for any other file, OSError if it cannot be read."""
     try:
-        record: dict[str, Any] = {"sweeps": [], "startup": {}, "steps": [], "classics": {}} | json.loads(
+        record: dict[str, Any] = {"sweeps": [], "startup": {}, "steps": [], "classics": {}, "goals": {}} | json.loads(
             file.read_text(encoding="utf-8")
         )
         record["cells"]
@@ -42,6 +43,7 @@ def show(record: dict[str, Any]) -> None:
     tables += [step_table(step) for step in record.get("steps", [])]
     tables += [_startup(record["startup"])] if record.get("startup") else []
     tables += [_sweep(sweep) for sweep in record.get("sweeps", [])]
+    tables += [goals_table(record["goals"])] if record.get("goals") else []
     tables += [classics_table(record["classics"])] if record.get("classics") else []
     for table in tables:
         print(table, end="\n\n", flush=True)

@@ -63,10 +63,10 @@ def sweep_command(name: str, sweep: Sweep, runs: int, epochs: int, rows: int) ->
     return [sys.executable, str(ROOT / script), "-m", *given]
 
 
-def timed(line: list[str], folder: Path, runs: int, limit: float) -> tuple[float, float]:
-    """Run a command in an empty folder. Returns its seconds, and the mean objective of the runs that it leaves.
+def run_whole(line: list[str], folder: Path, limit: float) -> tuple[float, int, str]:
+    """Run a command in a folder. Returns its seconds from the start to the exit, its status, and what it printed.
 
-    limit: seconds after which it is killed. Errors: EntrantError if it fails, lasts longer, or leaves too few runs.
+    limit: seconds after which it is killed. Errors: EntrantError if it lasts longer.
     """
     start = time.perf_counter()
     with subprocess.Popen(
@@ -74,12 +74,20 @@ def timed(line: list[str], folder: Path, runs: int, limit: float) -> tuple[float
         start_new_session=True,
     ) as process, deadline(process, limit):  # fmt: skip
         out, errors = process.communicate()
-    seconds = time.perf_counter() - start
+    return time.perf_counter() - start, process.returncode, errors + out
+
+
+def timed(line: list[str], folder: Path, runs: int, limit: float) -> tuple[float, float]:
+    """Run a sweep in an empty folder. Returns its seconds, and the mean objective of the runs that it leaves.
+
+    limit: seconds after which it is killed. Errors: EntrantError if it fails, lasts longer, or leaves too few runs.
+    """
+    seconds, status, printed = run_whole(line, folder, limit)
     files = folder.glob("sweep/*/result.json")
     ended = [json.loads(file.read_text(encoding="utf-8")).get("objective") for file in files]
     results = [objective for objective in ended if objective is not None]  # a run that failed has none
-    if process.returncode or len(results) != runs:
-        raise EntrantError(f"{len(results)} of {runs} runs are done: {reason(errors + out)}")
+    if status or len(results) != runs:
+        raise EntrantError(f"{len(results)} of {runs} runs are done: {reason(printed)}")
     return seconds, mean(results)
 
 

@@ -16,7 +16,7 @@ from fmnist.config.schema import Config
 from fmnist.launch.forkserver import FORKS, ForkServer
 from fmnist.launch.progress import Progress
 from fmnist.launch.runs import correct, give_up, run_log
-from fmnist.launch.trouble import Trouble, Unmeasured, died
+from fmnist.launch.trouble import Trouble, Unmeasured, died, ending
 from fmnist.program.signals import catching
 
 log = logging.getLogger(__name__)
@@ -70,20 +70,30 @@ class Worker:
     """One process; see fmnist.launch.worker for what it does. device: the cuda device that it trains on, if any.
 
     It has a session of its own: Ctrl-C reaches it only as a signal that we send. It ends when this process ends.
+    Where the fork server ends while it is asked, another one is asked once.
     """
 
     def __init__(self, device: int | None, server: ForkServer) -> None:
         self.device = device
         self.task: Task | None = None
+        try:
+            self._start(server)
+        except ChildProcessError:
+            self._start(server)
+
+    def _start(self, server: ForkServer) -> None:
         self.connection, theirs = Pipe()
         with theirs:
-            self.process = server.start(theirs)
+            try:
+                self.process = server.start(theirs)
+            except OSError:  # a worker that was forked all the same ends: nobody holds the other end
+                self.connection.close()
+                raise
 
     def close(self) -> str:
         """Wait until it has ended; how it ended, in words."""
         self.connection.close()
-        status = self.process.wait()
-        return f"signal {-status}" if status < 0 else f"status {status}"
+        return ending(self.process.wait())
 
 
 def _has_driver() -> bool:

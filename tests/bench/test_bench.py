@@ -37,7 +37,7 @@ def test_one_cell_from_the_command_line_to_the_chart(checkout, tmp_path, monkeyp
 
     (file,) = tmp_path.glob("*.json")
     record = json.loads(file.read_text(encoding="utf-8"))
-    later = {"isa", "peak", "beside", "steps", "device", "classics"}
+    later = {"isa", "peak", "beside", "steps", "device", "goals", "classics"}
     assert record.keys() == json.loads(RECORD.read_text(encoding="utf-8")).keys() | later
     assert json.dumps(str(tmp_path)).strip('"') not in file.read_text(encoding="utf-8")  # the checkout is below it
     (cell,) = record["cells"]

@@ -13,7 +13,7 @@ from sweeping import children, until
 from fmnist import ROOT, UserError
 from fmnist.launch import forkserver, pool
 from fmnist.launch.pool import Workers
-from fmnist.launch.trouble import Unmeasured
+from fmnist.launch.trouble import Unmeasured, of_the_machine
 
 CONFIG = make_config(**{"model.hidden": [12], "data.limit": 300})
 
@@ -70,6 +70,27 @@ def test_workers_outlive_the_fork_server_and_another_takes_its_place(workers):
     assert workers.pace([CONFIG], 2, 1) > 0
 
 
+@pytest.mark.parametrize("forked", [False, True])
+def test_where_the_fork_server_is_killed_while_it_is_asked_another_one_is(forked, workers, monkeypatch):
+    ask, orphans = workers.server.ask, []
+
+    def killed(what):
+        monkeypatch.setattr(workers.server, "ask", ask)
+        server = workers.server.process
+        if forked:
+            orphans.append(ask(what))
+        server.kill()
+        server.wait()
+        return ask(what)
+
+    monkeypatch.setattr(workers.server, "ask", killed)
+    assert workers.grow(2) == ""
+    assert workers.pace([CONFIG], 2, 1) > 0
+    assert len(workers.workers) == 2
+    assert len(orphans) == forked
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans), "a worker without a task ends")
+
+
 def test_all_processes_end_with_the_one_that_started_them(tmp_path):
     code = "from fmnist.launch.pool import Workers; made = Workers(); made.grow(2); "
     code += "print(made.server.process.pid, flush=True); input()"
@@ -115,6 +136,7 @@ def test_workers_that_cannot_import_torch_are_a_line(tmp_path, monkeypatch):
     (tmp_path / "torch.py").write_text("raise ImportError\n", encoding="utf-8")
     monkeypatch.setattr(forkserver, "ROOT", tmp_path)
     found = Workers()
-    with pytest.raises(UserError, match=r"^0 of 1 worker .* the process that starts them ended with status 1$"):
+    with pytest.raises(UserError, match=r"^0 of 1 worker .* the process that starts them ended \(status 1\)$") as told:
         found.grow(1)
+    assert of_the_machine(str(told.value))
     found.close()
