@@ -33,7 +33,7 @@ def reach(asked: argparse.Namespace) -> dict[str, dict[str, Any]]:
                     raise EntrantError(reason(printed))
                 result = json.loads((Path(folder) / "run" / "result.json").read_text(encoding="utf-8"))
                 runs[name]["seconds"].append(seconds)
-                runs[name]["accuracy"].append(result["test"]["accuracy"])
+                runs[name]["accuracy"].append(result["metrics"]["test/accuracy"])
     return {name: {"goal": GOALS[name], **found} for name, found in runs.items()}
 
 

@@ -21,7 +21,7 @@ def commands(monkeypatch):
             return 0.5, 1, "error: no such thing"
         (folder / "run").mkdir()
         seed = int(line[3].removeprefix("seed="))
-        result = {"test": {"accuracy": 0.90 + seed / 10_000}}
+        result = {"metrics": {"test/accuracy": 0.90 + seed / 10_000}}
         (folder / "run" / "result.json").write_text(json.dumps(result), encoding="utf-8")
         return 4.0 + seed, 0, ""
 
@@ -61,3 +61,10 @@ def test_each_goal_has_an_experiment():
 
 def test_a_run_exactly_at_its_goal_reaches_it():
     assert "1 of 1" in goals_table({"exact": {"goal": 0.9, "seconds": [1.0], "accuracy": [0.9]}})
+
+
+@pytest.mark.long
+def test_a_real_command_is_run_to_its_end(checkout, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(goals, "GOALS", {"record_time_88": 0.8})
+    assert main(["goals", "--repeats", "1", "--output", str(tmp_path)]) == 0
+    assert "1 of 1" in capfd.readouterr().out
