@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from fmnist import ROOT
 from fmnist.launch.machine import set_threads, uncollected
-from fmnist.launch.trouble import STARTER, ending
+from fmnist.launch.trouble import ending
 from fmnist.launch.worker import run, serve
 
 FORKS = sys.platform == "linux"  # macOS has system libraries that do not survive it
@@ -91,7 +91,7 @@ class ForkServer:
                 pass  # it is to a question that Ctrl-C has cut off
         except (EOFError, OSError):
             self.connection.close()  # then it ends, if it has not
-            how = f"{STARTER} ended ({ending(self.process.wait())})"
+            how = f"the process that starts them ended ({ending(self.process.wait())})"
             raise ChildProcessError(errno.ECHILD, how) from None
         return answer[1]
 

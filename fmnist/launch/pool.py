@@ -16,7 +16,7 @@ from fmnist.config.schema import Config
 from fmnist.launch.forkserver import FORKS, ForkServer
 from fmnist.launch.progress import Progress
 from fmnist.launch.runs import correct, give_up, run_log
-from fmnist.launch.trouble import Trouble, Unmeasured, died, ending
+from fmnist.launch.trouble import UNSTARTED, Trouble, Unmeasured, died, ending
 from fmnist.program.signals import catching
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class Workers:
             try:
                 self.workers.append(Worker(self._free_device(), self.server))
             except OSError as error:  # such as too many open files or processes
-                what = f"{len(self.workers)} of {count} worker processes can be started: {error.strerror}"
+                what = f"{len(self.workers)} of {count} {UNSTARTED}: {error.strerror}"
                 if not self.workers:
                     raise UserError(what) from None
                 return what

@@ -17,7 +17,7 @@ TOO_LITTLE = (
     "can't allocate memory", "Cannot allocate memory", "not enough memory", "out of memory", "std::bad_alloc",
     "ALLOC_FAILED", "can't start new thread",
 )  # fmt: skip
-STARTER = "the process that starts them"  # words for the fork server of workers
+UNSTARTED = "worker processes can be started"
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ def _too_large(error: BaseException) -> bool:
 
 
 def of_the_machine(text: str) -> bool:
-    """Whether a failed run's last words are of a disk, of want of processes, or of the end of what starts its worker:
-    the run is not to blame, and may train another time."""
-    return STARTER in text or text.endswith(tuple(map(os.strerror, MACHINE)))
+    """Whether a failed run's last words are of a disk, of want of processes, or that no worker could be started: the
+    run is not to blame, and may train another time."""
+    return UNSTARTED in text or text.endswith(tuple(map(os.strerror, MACHINE)))
 
 
 def ending(status: int) -> str:

@@ -114,9 +114,11 @@ def test_where_nothing_can_be_forked_each_worker_is_started_anew(workers, monkey
 
 
 def test_a_process_that_the_system_refuses_is_told(workers, monkeypatch):
-    monkeypatch.setattr(workers.server, "ask", lambda what: BlockingIOError(11, "Resource temporarily unavailable"))
-    with pytest.raises(UserError, match=r"^0 of 2 worker processes can be started: Resource temporarily unavailable$"):
-        workers.grow(2)
+    for error in (BlockingIOError(11, "Resource temporarily unavailable"), OSError(12, "Cannot allocate memory")):
+        monkeypatch.setattr(workers.server, "ask", lambda what, error=error: error)
+        with pytest.raises(UserError, match=rf"^0 of 2 worker processes can be started: {error.strerror}$") as told:
+            workers.grow(2)
+        assert of_the_machine(str(told.value))  # a search puts it down to no trial
 
 
 @pytest.mark.parametrize("module", ["worker", "forkserver"])
