@@ -118,8 +118,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=16, help="runs of a sweep (default: 16)")
     parser.add_argument("--epochs", type=int, default=5, help="epochs of each run of a sweep (default: 5)")
     parser.add_argument("--limit", type=float, default=300, metavar="S",
-                        help="seconds that a program may take for an epoch, and a sweep for each of its runs; one that "
-                        "takes longer is ended and left out (default: 300)")  # fmt: skip
+                        help="seconds that a program may take for an epoch, a sweep for each of its runs, the command "
+                        "of a goal in all; one that takes longer is ended and left out (default: 300)")  # fmt: skip
     parser.add_argument(
         "--plot",
         type=typed_path,

@@ -20,6 +20,7 @@ from fmnist import ROOT
 from fmnist.bench import entrants
 from fmnist.bench.entrants import EntrantError, Peer, command_line, deadline, reason
 from fmnist.launch.machine import available, set_threads
+from fmnist.launch.trouble import ending
 from fmnist.program.progress import Screen, duration
 from fmnist.report.tables import Table
 
@@ -78,7 +79,7 @@ def learn(name: str, asked: argparse.Namespace) -> dict[str, Any]:
         errors.seek(0)
         printed = errors.read()
     if "accuracy" not in said:
-        raise EntrantError(f"it was killed by signal {-status}" if status < 0 else reason(printed))
+        raise EntrantError(f"it was killed by {ending(status)}" if status < 0 else reason(printed))
     return said
 
 

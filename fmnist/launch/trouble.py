@@ -17,7 +17,7 @@ TOO_LITTLE = (
     "can't allocate memory", "Cannot allocate memory", "not enough memory", "out of memory", "std::bad_alloc",
     "ALLOC_FAILED", "can't start new thread",
 )  # fmt: skip
-UNSTARTED = "worker processes can be started"
+UNSTARTED = "worker processes can be started"  # told before the reason why there are too few
 
 
 @dataclass(frozen=True)
