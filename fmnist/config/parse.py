@@ -57,13 +57,14 @@ def parse(given: Any) -> Config:
         plain.pop(key, None)
     groups = {group: pickle.loads(_group(group, pickle.dumps(plain.pop(group, None)))) for group in GROUPS}
     for name in ("anomaly", "augment", "anneal"):
-        inner, kind = plain.get(name) or {}, list if name == "anneal" else int | float | str
+        inner, kind = plain.get(name) or {}, {"anneal": list, "augment": int | float | str}.get(name, object)
         if not isinstance(inner, dict) or not all(isinstance(value, kind | None) for value in inner.values()):
             raise UserError(f"{name} must be knobs with a {'list' if kind is list else 'value'} each, got {inner!r}")
         plain[name] = {key: value for key, value in inner.items() if value is not None or kind is not list}
     anomaly = _typed(AnomalyConfig, plain.pop("anomaly"), "anomaly.")
     config = Config(**vars(_typed(Knobs, plain, "", also=(*GROUPS, "anomaly"))), **groups, anomaly=anomaly)
     _check_augment(config)
+    _check_normal(config)
     config = _annealed(config)
     _check_combination(config)
     return config
@@ -145,7 +146,7 @@ def _check(name: str, element: Any, allowed: str | Collection[str] | None, value
 
 def _kind(annotation: Any) -> str:
     text = annotation.__name__ if type(annotation) is type else str(annotation)
-    names = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a name",
+    names = {"Any": "a value", "int": "a whole number", "float": "a number", "bool": "true or false", "str": "a name",
              "list[int]": "a list of whole numbers", "list[float]": "a list of numbers",
              "dict[str, float | None]": "names with numbers", "dict[str, list[float]]": "names with lists"}  # fmt: skip
     base = text.removesuffix(" | None")
@@ -181,7 +182,7 @@ def _check_combination(config: Config) -> None:
     model, of = config.model, kind(config.model.name)
     config.loss = config.loss or of.losses[0]
     if config.debug:
-        most = 64 if config.anomaly.normal is None else 640  # of which one class are some 64
+        most = 640 if config.anomaly.classes else 64  # of which one class are some 64
         config.epochs, config.data.limit = min(config.epochs, 3), min(config.data.limit or most, most)
         config.batch_size = max(2, math.ceil(min(64, config.data.limit) * config.data.split / 2))  # two steps an epoch
     if not _known(config.loss, of.losses):
@@ -194,8 +195,6 @@ def _check_combination(config: Config) -> None:
     for name, value, why in _not_for(annealed(config, max)):
         if value:
             raise UserError(f"{name} must be null for model {model.name}, got {value}: {why}")
-    if config.data.name == "fashion" and config.anomaly.normal is not None and config.anomaly.normal > 9:
-        raise UserError(f"anomaly.normal must be a class, 0 to 9, got {config.anomaly.normal}")
     if hasattr(model, "hidden") and not model.hidden:
         raise UserError("model.hidden must name at least one hidden layer, e.g. [300,100], got []")
     if len(getattr(config.optim, "betas", (0, 0))) != 2:
@@ -224,7 +223,7 @@ def _check_combination(config: Config) -> None:
 def _not_for(config: Config) -> list[tuple[str, Any, str]]:
     """The knobs, with their values, that this kind of model cannot use, and why."""
     of = kind(config.model.name)
-    normal = None if config.anomaly.normal is None else str(config.anomaly.normal)
+    normal = ", ".join(map(str, config.anomaly.classes)) or None
     found: list[tuple[str, Any, str]] = [("augment.mixup", config.augment.get("mixup"), "it is for classifiers")]
     if of.classifies:
         found = [("anomaly.normal", normal, "it is for autoencoders")]
@@ -250,6 +249,20 @@ def _check_augment(config: Config) -> None:
             raise UserError(f"unknown knob augment.{name}: there are {', '.join(AUGMENTATIONS)}")
         _check(f"augment.{name}", strength, AUGMENTATIONS[name], strength)
     config.augment = {name: config.augment[name] for name in AUGMENTATIONS if config.augment.get(name)}
+
+
+def _check_normal(config: Config) -> None:
+    """Normal classes are whole numbers of at least 0, each once and in order; one by itself stands without a list."""
+    given = config.anomaly.normal
+    each = given if isinstance(given, list) else [] if given is None else [given]
+    most = 9 if config.data.name == "fashion" else math.inf
+    if given == [] or not all(type(one) is int and 0 <= one <= most for one in each):
+        allowed = "a class, 0 to 9" if most == 9 else "a class, a whole number of at least 0"
+        raise UserError(f"anomaly.normal must be {allowed}, or a list of such, got {given!r}")
+    classes = sorted({*each})
+    if len(classes) == 10 == most + 1:
+        raise UserError("anomaly.normal must leave out a class, which is to be told from the others, got all 10")
+    config.anomaly.normal = (classes if len(classes) > 1 else classes[0]) if classes else None
 
 
 def check_machine(config: Config) -> None:

@@ -82,9 +82,14 @@ class VAEConfig:
 
 @dataclass
 class AnomalyConfig:
-    """Training on one class only, and telling it from the others."""
+    """Training on one class only, or on several, and telling them from the others. normal: a number, or a list."""
 
-    normal: int | None = knob(None, AT_LEAST_0)
+    normal: Any = None
+
+    @property
+    def classes(self) -> list[int]:
+        """The classes that are normal; none where all are trained on."""
+        return [self.normal] if isinstance(self.normal, int) else self.normal or []
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """A data set as uint8 tensors: read, and split into training, validation and test rows."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -61,7 +61,7 @@ class Dataset:
 
 def load(
     *, name: str, dir: str | None, split: float, split_by: str, split_seed: int, limit: int | None,
-    only: int | None = None, numbered: bool = False, binarise: bool | None = None,
+    only: Sequence[int] = (), numbered: bool = False, binarise: bool | None = None,
 ) -> Dataset:  # fmt: skip
     """Read, verify and split a data set.
 
@@ -72,7 +72,7 @@ def load(
     split_by: "tail" (validation is the end of the file) or "stratified" (each class in proportion, drawn by
     split_seed, rows in the file's order).
     limit: use only that many first rows of the training file (before it is split) and of the test file.
-    only: keep just this class among the training and validation rows; the test rows stay whole.
+    only: keep just these classes among the training and validation rows, if any are named; the test rows stay whole.
     numbered: see `Source.numbered`. binarise: see `Dataset.binarised`.
     Errors: UserError with one line that names the file or the knob.
     """
@@ -85,8 +85,8 @@ def load(
     train, validation = (Split(rows.images[part], rows.labels[part], places[part]) for part in chosen)
     trained, held_out = (torch.bincount(part.labels, minlength=len(source.names)) for part in (train, validation))
     remarks = lacking(trained.tolist(), held_out.tolist(), source.names) if split < 1 and split_by == "tail" else ()
-    if only is not None:
-        train, validation = (_of_class(part, only, len(source.names)) for part in (train, validation))
+    if only:
+        train, validation = (_of_classes(part, only, len(source.names)) for part in (train, validation))
     classes = len(source.names), source.names, source.labels
     dataset = Dataset(train, validation if split < 1 else None, test, height, width, *classes, source.digest,
                       source.remarks + remarks)  # fmt: skip
@@ -118,13 +118,14 @@ def values(file: File) -> Tensor:
     return found.mT if sideways(file.path) else found
 
 
-def _of_class(split: Split, only: int, classes: int) -> Split:
-    chosen = split.labels == only
-    if only >= classes:
-        raise UserError(f"anomaly.normal must be a class, 0 to {classes - 1}, got {only}")
+def _of_classes(split: Split, only: Sequence[int], classes: int) -> Split:
+    chosen = torch.isin(split.labels, torch.tensor(only))
+    if max(only) >= classes:
+        raise UserError(f"anomaly.normal must be a class, 0 to {classes - 1}, got {max(only)}")
     if len(split.labels) and not chosen.any():
+        named = only[0] if len(only) == 1 else [*only]
         remedy = "raise data.limit or set data.split_by=stratified"
-        raise UserError(f"anomaly.normal={only} leaves no rows to train on or to validate with: {remedy}")
+        raise UserError(f"anomaly.normal={named} leaves no rows to train on or to validate with: {remedy}")
     return Split(split.images[chosen], split.labels[chosen])
 
 

@@ -86,8 +86,8 @@ def rows(config: Config) -> tuple[int, int]:
     data = size(config)
     given = min(config.data.limit or data.rows, data.rows)
     train = round(given * config.data.split)
-    share = 1 if config.anomaly.normal is None else data.classes
-    return train // share, (given - train) // share
+    normal = len(config.anomaly.classes) or data.classes
+    return train * normal // data.classes, (given - train) * normal // data.classes
 
 
 def work(config: Config) -> float:

@@ -37,7 +37,7 @@ def assemble(
     common = configs[0]
     device = pick_device(common.device)
     older = any(checkpoint.find(each) and not (read_result(each) or {}).get("data") for each in directories)
-    dataset = data or load(**asdict(common.data), only=common.anomaly.normal, numbered=older)
+    dataset = data or load(**asdict(common.data), only=common.anomaly.classes, numbered=older)
     dataset = dataset.to(device)
     if common.teacher and not (saved or data):
         dataset = taught(dataset, common)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,7 @@ def codes(stack: Seen, split: Split) -> Tensor:
         return torch.cat([stack.model.encode(as_input(chunk, stack.dtype)) for chunk in chunks], -2)
 
 
+RARE = 0.1  # of the usual error over all pixels is added to that of each: some are black in all training rows
 IN_LOG = partial(lines, unit="sample", say=log.info)
 
 
@@ -70,16 +71,27 @@ def empty_space(stack: Seen, split: Split) -> dict[str, list[float]]:
 
 
 def anomaly(stack: Seen, split: Split) -> dict[str, list[float]]:
-    """How well the class that was trained on is told from the others."""
-    if (normal := stack.common.anomaly.normal) is None:
+    """How well the classes that were trained on are told from the others: by the criterion's scores; and by the errors
+    in lightness, those of each pixel divided by what they are for the training rows (a Mahalanobis distance whose
+    covariance is diagonal)."""
+    if not (normal := stack.common.anomaly.classes):
         return {}
     stack.start_noise("test")
-    x = stack.input(split)
-    chunks = outputs(stack.model, stack.criterion, x, split.labels, stack.common.precision)
-    scores = [stack.criterion.scores(*chunk) for chunk in chunks]
-    strange = split.labels != normal
+    seen, usual = stack.dataset.train, torch.zeros((), device=split.labels.device)
+    for output, x, _ in _outputs(stack, seen):
+        usual = usual + stack.criterion.lightness_errors(output, x).sum(-2, keepdim=True) / len(seen.labels)
+    usual = usual + RARE * usual.mean(-1, keepdim=True)
+    scores: list[dict[str, Tensor]] = []
+    for output, x, labels in _outputs(stack, split):
+        scaled = (stack.criterion.lightness_errors(output, x) / usual).sum(-1)
+        scores.append(stack.criterion.scores(output, x, labels) | {"auroc_scaled": scaled})
+    strange = ~torch.isin(split.labels, torch.tensor(normal, device=split.labels.device))
     return {name: [_or_nan(auroc, run, strange) for run in torch.cat([s[name] for s in scores], -1)]
             for name in scores[0]}  # fmt: skip
+
+
+def _outputs(stack: Seen, split: Split) -> Iterator[tuple[Any, Tensor, Tensor]]:
+    return outputs(stack.model, stack.criterion, stack.input(split), split.labels, stack.common.precision)
 
 
 def _or_nan(metric: Callable[..., float], *given: Tensor) -> float:

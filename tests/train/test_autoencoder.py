@@ -11,6 +11,7 @@ from training import assert_all_weights_have_moved
 
 from fmnist import UserError
 from fmnist.config import schema
+from fmnist.config.parse import config_hash
 from fmnist.data.dataset import load
 from fmnist.evaluate import evaluate
 from fmnist.figures import main
@@ -148,8 +149,19 @@ def test_one_class_is_learnt_and_told_from_the_others(tmp_path):
     both = fit(tmp_path / "vae", **{**knobs, **VARIATIONAL})
     assert both["test/auroc"] > 0.9
     assert both["test/auroc_elbo"] > 0.9
-    dataset = load(**vars(make_config(**{"data.limit": 6000}).data), only=1)
+    dataset = load(**vars(make_config(**{"data.limit": 6000}).data), only=[1])
     assert set(dataset.train.labels.tolist()) == set(dataset.validation.labels.tolist()) == {1}
+    assert set(dataset.test.labels.tolist()) == set(range(10))
+
+
+def test_several_classes_are_normal_in_any_order_and_one_needs_no_list():
+    configs = [make_config("autoencoder", **{"anomaly.normal": normal}) for normal in (1, [1], [6, 1], [1, 6, 6])]
+    assert [config.anomaly.normal for config in configs] == [1, 1, [1, 6], [1, 6]]
+    assert len({config_hash(config) for config in configs}) == 2
+    dataset = load(**vars(configs[2].data), only=configs[2].anomaly.classes)
+    whole = load(**vars(configs[2].data))
+    assert set(dataset.train.labels.tolist()) == set(dataset.validation.labels.tolist()) == {1, 6}
+    assert len(dataset.train.labels) == int(((whole.train.labels == 1) | (whole.train.labels == 6)).sum())
     assert set(dataset.test.labels.tolist()) == set(range(10))
 
 
@@ -207,8 +219,8 @@ def test_holes_are_measured():
     ({"model": "vae", "model.hidden": []}, "model.hidden must name at least one hidden layer"),
     ({"model": "autoencoder", "noise": -1}, "noise must be at least 0, got -1"),
     ({"model": "autoencoder", "mask": 1}, "mask must be in [0, 1), got 1"),
-    ({"model": "vae", "anomaly.normal": 12}, "anomaly.normal must be a class, 0 to 9, got 12"),
-    ({"model": "vae", "anomaly.normal": -1}, "anomaly.normal must be at least 0, got -1"),
+    ({"model": "vae", "anomaly.normal": [*range(10)]}, "anomaly.normal must leave out a class"),
+    ({"model": "mlp", "anomaly.normal": [1, 2]}, "anomaly.normal must be null for model mlp, got 1, 2"),
     ({"model": "autoencoder", "loss": "cross_entropy"}, "loss must be one of mae, mse, bce for model autoencoder"),
     ({"model": "vae", "loss": "mse"}, "loss must be one of bce for model vae"),
     ({"model": "vae", "model.beta": -1}, "model.beta must be at least 0, got -1"),
@@ -219,6 +231,13 @@ def test_mistakes_are_refused_by_name(knobs, message):
     with pytest.raises(UserError) as caught:
         make_config(**knobs)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("normal", [12, -1, 1.5, True, "Coat", [], [1, 12], [[1]]])
+def test_what_is_no_class_is_refused(normal):
+    with pytest.raises(UserError) as caught:
+        make_config("vae", **{"anomaly.normal": normal})
+    assert str(caught.value) == f"anomaly.normal must be a class, 0 to 9, or a list of such, got {normal!r}"
 
 
 def test_a_class_that_an_idx_data_set_does_not_have_is_refused(tmp_path):

@@ -7,7 +7,7 @@ import torch
 from helpers import SMALL, make_config
 from training import KINDS
 
-from fmnist.nn.step import by_tag, means
+from fmnist.nn.step import by_tag, evaluating, means
 from fmnist.train.restore import assemble
 from fmnist.view import measure, metrics
 
@@ -42,6 +42,29 @@ def test_holes_and_auroc_of_a_stack_are_those_of_its_codes_and_scores():
     for run in range(2):
         pairs = errors[run][others][:, None] > errors[run][~others]
         assert found[run] == pytest.approx(pairs.double().mean().item())
+
+
+@pytest.mark.parametrize("normal", [1, [0, 2]])
+@pytest.mark.parametrize("kind", ["one class", "vae of one class"])
+def test_the_scaled_auroc_is_that_of_errors_in_lightness_over_what_is_usual_for_a_pixel(kind, normal):
+    stack = stack_of(kind, **{"anomaly.normal": normal})
+    split, normal = stack.dataset.test, torch.tensor(normal)
+    found = measure.test(stack, split)["test/auroc_scaled"]
+
+    def errors(own):  # (runs, rows, pixels), by the definition of L*
+        said = stack.model(own.images.to(stack.dtype) / 255)
+        image = (said if isinstance(said, torch.Tensor) else said.logits).detach().sigmoid()
+        return (image ** (1 / 3) - (own.images / 255) ** (1 / 3)) ** 2
+
+    with evaluating(stack.model):
+        stack.start_noise("test")
+        usual = errors(stack.dataset.train).mean(1, keepdim=True)
+        scores = (errors(split) / (usual + 0.1 * usual.mean(2, keepdim=True))).sum(2)
+    others = ~torch.isin(split.labels, normal)
+    assert 0 < others.sum() < len(others)
+    for run in range(2):
+        pairs = scores[run][others][:, None] > scores[run][~others]
+        assert found[run] == pytest.approx(pairs.double().mean().item(), abs=1e-3)
 
 
 def test_measuring_changes_nothing_of_a_stack():
