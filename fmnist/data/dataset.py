@@ -45,6 +45,7 @@ class Dataset:
     digest: str = ""
     remarks: tuple[str, ...] = ()
     teacher: str = ""
+    mixed: Split | None = None  # the validation rows of all classes, where only some are trained on
     grey: "Dataset | None" = None  # the same before its pixels were binarised
 
     def to(self, device: torch.device | str) -> "Dataset":
@@ -55,8 +56,10 @@ class Dataset:
         return self._each(lambda part: replace(part, images=binarised(part.images)), self)
 
     def _each(self, change: Callable[[Split], Split], grey: "Dataset | None") -> "Dataset":
-        validation = self.validation and change(self.validation)
-        return replace(self, train=change(self.train), validation=validation, test=change(self.test), grey=grey)
+        validation, mixed = (part and change(part) for part in (self.validation, self.mixed))
+        return replace(
+            self, train=change(self.train), validation=validation, test=change(self.test), mixed=mixed, grey=grey
+        )
 
 
 def load(
@@ -85,11 +88,12 @@ def load(
     train, validation = (Split(rows.images[part], rows.labels[part], places[part]) for part in chosen)
     trained, held_out = (torch.bincount(part.labels, minlength=len(source.names)) for part in (train, validation))
     remarks = lacking(trained.tolist(), held_out.tolist(), source.names) if split < 1 and split_by == "tail" else ()
+    mixed = validation if only and split < 1 else None
     if only:
         train, validation = (_of_classes(part, only, len(source.names)) for part in (train, validation))
     classes = len(source.names), source.names, source.labels
     dataset = Dataset(train, validation if split < 1 else None, test, height, width, *classes, source.digest,
-                      source.remarks + remarks)  # fmt: skip
+                      source.remarks + remarks, mixed=mixed)  # fmt: skip
     return dataset.binarised() if binarise else dataset
 
 

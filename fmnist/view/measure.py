@@ -128,5 +128,7 @@ def test(stack: Seen, split: Split) -> dict[str, list[float]]:
 
 def final(stack: Seen) -> dict[str, list[float]]:
     """The metrics that runs end with: of the validation rows, if there are any, and of the test rows."""
-    held_out = stack.dataset.validation
-    return (stack.measure("validation", held_out) if held_out else {}) | test(stack, stack.dataset.test)
+    held_out, mixed = stack.dataset.validation, stack.dataset.mixed
+    found = stack.measure("validation", held_out) if held_out else {}
+    found |= {f"validation/{name}": values for name, values in (anomaly(stack, mixed) if mixed else {}).items()}
+    return found | test(stack, stack.dataset.test)

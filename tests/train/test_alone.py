@@ -56,8 +56,10 @@ def test_a_run_that_diverged_has_no_pictures(tmp_path, monkeypatch):
     assert drawn == [0]
 
 
-@pytest.mark.parametrize(("kind", "name"), [("code", "holes"), ("one class", "auroc")])
-def test_a_metric_that_fails_for_one_run_fails_for_it_alone(kind, name, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "name", "first"), [("code", "holes", "test/holes"), ("one class", "auroc", "validation/auroc")]
+)
+def test_a_metric_that_fails_for_one_run_fails_for_it_alone(kind, name, first, tmp_path, monkeypatch):
     original, calls = getattr(measure, name), []
 
     def fails_for_the_second(*given):
@@ -73,7 +75,7 @@ def test_a_metric_that_fails_for_one_run_fails_for_it_alone(kind, name, tmp_path
     engine.fit(configs, directories)
     results = [strict((directory / "result.json").read_text(encoding="utf-8")) for directory in directories]
     assert [result["status"] for result in results] == ["done"] * 3
-    values = [result["metrics"][f"test/{name}"] for result in results]
+    values = [result["metrics"][first] for result in results]
     assert values[1] is None
     assert None not in (values[0], values[2])
 
