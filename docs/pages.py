@@ -107,9 +107,9 @@ def _values(field: Field[Any]) -> list[Any]:
     """Some values of a knob, one of which it can have in any config that it makes sense in."""
     allowed = field.metadata.get("allowed")
     if isinstance(allowed, str):
-        low, high = (float(end) for end in allowed[1:-1].split(",")[:2])
+        low, high, *step = (float(end) for end in allowed[1:-1].split(","))
         number = low + 1 if high == float("inf") else (low + high) / 2
-        return [int(number) if "int" in str(field.type) else number]
+        return [int(number) if step or "int" in str(field.type) else number]
     return [*allowed] if allowed else [True]
 
 
@@ -133,8 +133,8 @@ def models_with(knob: str, values: list[Any]) -> str:
     return ", ".join(takes)
 
 
-TYPES = {"int": "whole number", "float": "number", "bool": "`true`, `false`", "str": "text",
-         "list[int]": "list of whole numbers", "list[float]": "list of numbers"}  # fmt: skip
+TYPES = {"typing.Any": "number or list", "int": "whole number", "float": "number", "bool": "`true`, `false`",
+         "str": "text", "list[int]": "list of whole numbers", "list[float]": "list of numbers"}  # fmt: skip
 
 
 def in_words(annotation: Any, allowed: Any) -> str:

@@ -64,7 +64,6 @@ def parse(given: Any) -> Config:
     anomaly = _typed(AnomalyConfig, plain.pop("anomaly"), "anomaly.")
     config = Config(**vars(_typed(Knobs, plain, "", also=(*GROUPS, "anomaly"))), **groups, anomaly=anomaly)
     _check_augment(config)
-    _check_normal(config)
     config = _annealed(config)
     _check_combination(config)
     return config
@@ -161,6 +160,8 @@ def _interval(allowed: str) -> tuple[float, float, float]:
 def _allows(allowed: str | Collection[str], value: Any) -> bool:
     if not isinstance(allowed, str):
         return _known(value, allowed)
+    if type(value) not in (int, float):  # a knob may be a number or a list
+        return False
     low, high, step = _interval(allowed)
     above = value >= low if allowed[0] == "[" else value > low
     below = value <= high if allowed[-1] == "]" else value < high
@@ -195,6 +196,12 @@ def _check_combination(config: Config) -> None:
     for name, value, why in _not_for(annealed(config, max)):
         if value:
             raise UserError(f"{name} must be null for model {model.name}, got {value}: {why}")
+    if (normal := config.anomaly.normal) is not None:
+        classes = sorted({*config.anomaly.classes})
+        if not classes or (config.data.name == "fashion" and (classes[-1] > 9 or len(classes) == 10)):
+            allowed = "a class (of Fashion-MNIST 0 to 9) or a list that leaves one out"
+            raise UserError(f"anomaly.normal must be {allowed}, got {normal!r}")
+        config.anomaly.normal = classes if len(classes) > 1 else classes[0]
     if hasattr(model, "hidden") and not model.hidden:
         raise UserError("model.hidden must name at least one hidden layer, e.g. [300,100], got []")
     if len(getattr(config.optim, "betas", (0, 0))) != 2:
@@ -249,20 +256,6 @@ def _check_augment(config: Config) -> None:
             raise UserError(f"unknown knob augment.{name}: there are {', '.join(AUGMENTATIONS)}")
         _check(f"augment.{name}", strength, AUGMENTATIONS[name], strength)
     config.augment = {name: config.augment[name] for name in AUGMENTATIONS if config.augment.get(name)}
-
-
-def _check_normal(config: Config) -> None:
-    """Normal classes are whole numbers of at least 0, each once and in order; one by itself stands without a list."""
-    given = config.anomaly.normal
-    each = given if isinstance(given, list) else [] if given is None else [given]
-    most = 9 if config.data.name == "fashion" else math.inf
-    if given == [] or not all(type(one) is int and 0 <= one <= most for one in each):
-        allowed = "a class, 0 to 9" if most == 9 else "a class, a whole number of at least 0"
-        raise UserError(f"anomaly.normal must be {allowed}, or a list of such, got {given!r}")
-    classes = sorted({*each})
-    if len(classes) == 10 == most + 1:
-        raise UserError("anomaly.normal must leave out a class, which is to be told from the others, got all 10")
-    config.anomaly.normal = (classes if len(classes) > 1 else classes[0]) if classes else None
 
 
 def check_machine(config: Config) -> None:

@@ -84,7 +84,7 @@ class VAEConfig:
 class AnomalyConfig:
     """Training on one class only, or on several, and telling them from the others. normal: a number, or a list."""
 
-    normal: Any = None
+    normal: Any = knob(None, WHOLE)
 
     @property
     def classes(self) -> list[int]:
@@ -211,12 +211,6 @@ def kind(model: str) -> Kind:
     if model not in MODELS:
         load_ideas()
     return MODELS[model]
-
-
-def imported(reference: str) -> Any:
-    """What "module:name" refers to."""
-    module, _, name = reference.partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def load_ideas() -> None:

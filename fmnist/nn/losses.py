@@ -101,12 +101,6 @@ def ceiling(image: Tensor, x: Tensor) -> Tensor:
     return ((x == 0) | (x == 1)).to(x.dtype).mean(-1).expand(image.shape[:-1])
 
 
-def lightness(image: Tensor) -> Tensor:
-    """How light each pixel looks: the cube root, as in CIE 1976 L*, in which small differences between dark greys
-    count."""
-    return image.pow(1 / 3)
-
-
 def kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL(N(mean, variance) || N(0, 1)) summed over the latent numbers, in nats (Kingma & Welling 2014, appendix B)."""
     return (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1) / 2
@@ -147,10 +141,6 @@ class Criterion:
     def scores(self, output: Any, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """How unlike the training images each example is, by name; {} where there is no such measure."""
         return {}
-
-    def lightness_errors(self, output: Any, x: Tensor) -> Tensor:
-        """The squared error in `lightness` of each pixel, (*runs, batch, pixels)."""
-        raise NotImplementedError
 
     @classmethod
     def of(cls, configs: Sequence[Config], factory: dict[str, Any]) -> "Criterion":
@@ -236,10 +226,6 @@ class Reconstruction(Criterion):
         error = self.loss(output, x)
         return {"auroc": error - floor(x) if self.name == "bce" else error}
 
-    def lightness_errors(self, output: Tensor, x: Tensor) -> Tensor:
-        """See Criterion."""
-        return (lightness(output.sigmoid()) - lightness(x)).square()
-
 
 class NegativeELBO(Criterion):
     """What a VAE is trained and measured by: -log p(x|z) + beta KL(q(z|x) || p(z)), in nats per image.
@@ -272,7 +258,3 @@ class NegativeELBO(Criterion):
         floor of the image."""
         metrics = self.metrics(output, x, labels)
         return {"auroc": metrics["nll"] - floor(x), "auroc_elbo": metrics["negative_elbo"] - floor(x)}
-
-    def lightness_errors(self, output: Any, x: Tensor) -> Tensor:
-        """See Criterion."""
-        return self.pixels.lightness_errors(output.logits, x)

@@ -1,5 +1,6 @@
 """Models composed of the layers: `build` makes K runs of one at once."""
 
+import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fmnist.config.schema import Config, imported, kind
+from fmnist.config.schema import Config, kind
 from fmnist.nn.layers import Activation, BatchNorm, Dropout, DropPath, Gated, LayerNorm, Linear, Residual
 from fmnist.nn.losses import kl
 from fmnist.nn.noise import Corrupt, Noise
@@ -203,6 +204,12 @@ class VAE(nn.Module):
     def forward(self, x: Tensor) -> Any:
         mean, log_variance = q = self.posterior(x)
         return Encoded(self.decode(reparametrised(mean, log_variance, self.normal(q))), mean, log_variance)
+
+
+def imported(reference: str) -> Any:
+    """What "module:name" refers to."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def build(model: Any, parts: Parts, inputs: int, outputs: int) -> nn.Module:

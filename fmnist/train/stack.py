@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from fmnist import UserError
 from fmnist.config.annealing import annealed, at
-from fmnist.config.schema import Config, imported, kind, load_ideas
+from fmnist.config.schema import Config, kind, load_ideas
 from fmnist.data.batches import Batches
 from fmnist.data.dataset import Dataset, Split, as_input, derive
 from fmnist.nn.layers import initialise
 from fmnist.nn.losses import Criterion
-from fmnist.nn.models import Parts, build
+from fmnist.nn.models import Parts, build, imported
 from fmnist.nn.noise import Noise
 from fmnist.nn.optim import Average, Flat, Optimizer, schedule
 from fmnist.nn.step import Step, by_tag, means

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from fmnist import UserError
 from fmnist.config import schema
-from fmnist.config.schema import imported, load_ideas
+from fmnist.config.schema import load_ideas
 from fmnist.nn.layers import Linear
 from fmnist.nn.losses import (
     CLASSIFICATION,
@@ -20,7 +20,7 @@ from fmnist.nn.losses import (
     brier,
     cross_entropy,
 )
-from fmnist.nn.models import Encoded
+from fmnist.nn.models import Encoded, imported
 from fmnist.nn.step import means
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -59,6 +59,7 @@ def test_the_scaled_auroc_is_that_of_errors_in_lightness_over_what_is_usual_for_
     with evaluating(stack.model):
         stack.start_noise("test")
         usual = errors(stack.dataset.train).mean(1, keepdim=True)
+        stack.start_noise("test")
         scores = (errors(split) / (usual + 0.1 * usual.mean(2, keepdim=True))).sum(2)
     others = ~torch.isin(split.labels, normal)
     assert 0 < others.sum() < len(others)
