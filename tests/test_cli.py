@@ -133,6 +133,7 @@ def test_help_is_a_manual_and_imports_nothing_heavy(with_imports, tmp_path):
         assert word in done.stdout
 
 
+@pytest.mark.long
 def test_three_spellings_of_one_run_are_one_run(tmp_path):
     assert run_cli(*QUICK, "model=mlp2", "+dropout=0.5", "hydra.run.dir=plus", cwd=tmp_path).returncode == 0
     assert run_cli(*QUICK, "model=mlp2", "dropout=0.5", "hydra.run.dir=plain", cwd=tmp_path).returncode == 0
@@ -168,6 +169,7 @@ def test_one_run_leaves_its_record_and_says_where(tmp_path):
     assert "done already" in again.stdout
 
 
+@pytest.mark.long
 def test_another_config_cannot_overwrite_a_run(tmp_path):
     assert run_cli(*QUICK, "hydra.run.dir=run", cwd=tmp_path).returncode == 0
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
@@ -232,6 +234,7 @@ def test_a_machine_that_is_too_small_is_one_line_and_status_1(limit, knob, why, 
         assert result(tmp_path / "run")["status"] == "failed"
 
 
+@pytest.mark.long
 def test_train_py_runs_from_anywhere_and_is_short(tmp_path):
     assert len((ROOT / "train.py").read_text(encoding="utf-8").splitlines()) <= 80
     here = tmp_path / "My Drivé (lab)"

@@ -154,6 +154,7 @@ def test_a_network_that_torch_nn_lacks_has_no_script(runs, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_the_scripts_answer_as_the_runs_do_where_fmnist_cannot_be_imported(runs, tmp_path):
     runs = {name: run for name, run in runs.items() if name != "two levels"}
     folders = [tmp_path / str(number) for number in range(len(runs))]

@@ -122,6 +122,7 @@ def test_an_idea_is_one_file_of_code(title):
     assert code[0].startswith("fmnist/ideas/")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("title", IDEAS)
 def test_an_idea_trains_alone_in_a_stack_and_resumed(title, again):
     result, rows, weights = run(again[title])
@@ -138,6 +139,7 @@ def test_an_idea_trains_alone_in_a_stack_and_resumed(title, again):
         assert one == pytest.approx(other, rel=1e-7, abs=1e-9)
 
 
+@pytest.mark.long
 def test_ideas_train_in_a_sweep_in_stacks_of_workers(project, typed):
     ideas = {"model.activation": "relu,sine", "loss": "cross_entropy,focal", "norm": "rms", "optim": "signsgd"}
     knobs = [f"{name}={values}" for name, values in ideas.items()]
@@ -167,6 +169,7 @@ def test_a_name_that_no_idea_has_is_one_line(typed):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_metrics_are_in_the_record(alone):
     result, rows, _ = run(alone["A metric of the whole test set"])
     assert 0.1 < result["metrics"]["test/confidence"] <= 1

@@ -15,6 +15,7 @@ def at_first(monkeypatch):
     monkeypatch.setattr(forking, "AT_FIRST", dict(os.environ))
 
 
+@pytest.mark.long
 def test_a_mistake_is_told_alike(tmp_path):
     forked, fresh = (run_cli("dropout=1.5", cwd=tmp_path, fresh=fresh) for fresh in (False, True))
     assert forked.args != fresh.args  # they are not both the same kind

@@ -81,6 +81,7 @@ def test_the_commands_of_readme_are_found():
     assert {"model=mlp2 +dropout=0.5", "-m seed=0,1,2 lr=1e-3,3e-3", "study=lr epochs=2 seed=0,1"} <= found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arguments", TRAINED, ids=" ".join)
 def test_a_command_of_readme_learns(arguments, tmp_path, caplog, monkeypatch):
     monkeypatch.chdir(ROOT)

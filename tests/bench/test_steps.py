@@ -18,6 +18,7 @@ def test_the_parts_of_a_step_are_a_table():
     assert lines[-1].split() == ["all", "200"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("isa", ["native", "avx2"])
 def test_a_step_is_measured_and_drawn(tmp_path, capsys, isa):
     asked = ["step", "--models", "mlp1", "--batches", "32", "--rows", "2000", "--isa", isa, "--output", str(tmp_path)]

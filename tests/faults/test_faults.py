@@ -131,6 +131,7 @@ def test_after_a_loss_of_power_the_same_command_ends_as_if_nothing_had_been(tort
     assert not tally.found, "\n".join(tally.found)
 
 
+@pytest.mark.long
 def test_a_run_that_says_it_is_done_is_on_the_disk(tortured, tmp_path):
     at, straight = tortured
     disk = power.Disk(at.folder / "run-straight")

@@ -66,6 +66,7 @@ def test_a_stack_is_its_solo_runs(tmp_path):
         assert_same_run(tmp_path / "stack" / str(run), tmp_path / "solo" / str(run), rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.long
 def test_a_run_is_exported_but_not_as_a_script_of_torch_nn(tmp_path):
     engine.fit([make_config(**MODEL, **{**SMALL, "precision": "float32"})], [tmp_path / "run"])
     assert export(tmp_path / "run", "onnx", tmp_path / "model.onnx")  # which has compared what it answers

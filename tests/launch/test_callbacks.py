@@ -47,6 +47,7 @@ def test_a_finished_run_that_cannot_be_written_is_done_already(tmp_path, capsys)
     assert capsys.readouterr().out.startswith(f"{tmp_path} is done already: nothing to train\ncurves: ")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("swept", [False, True])
 def test_paths_mean_what_they_meant_where_the_command_was_typed_whatever_chdir_does(swept, tmp_path):
     (tmp_path / "data").mkdir()

@@ -54,6 +54,7 @@ def test_the_fork_server_has_one_thread_and_each_worker_a_session(workers):
         until(lambda pid=pid: os.getsid(pid) == pid, "a session of its own")
 
 
+@pytest.mark.long
 def test_workers_outlive_the_fork_server_and_another_takes_its_place(workers):
     workers.grow(2)
     first, second = workers.workers
@@ -70,6 +71,7 @@ def test_workers_outlive_the_fork_server_and_another_takes_its_place(workers):
     assert workers.pace([CONFIG], 2, 1) > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("forked", [False, True])
 def test_where_the_fork_server_is_killed_while_it_is_asked_another_one_is(forked, workers, monkeypatch):
     ask, orphans = workers.server.ask, []
@@ -91,6 +93,7 @@ def test_where_the_fork_server_is_killed_while_it_is_asked_another_one_is(forked
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans), "a worker without a task ends")
 
 
+@pytest.mark.long
 def test_all_processes_end_with_the_one_that_started_them(tmp_path):
     code = "from fmnist.launch.pool import Workers; made = Workers(); made.grow(2); "
     code += "print(made.server.process.pid, flush=True); input()"
@@ -104,6 +107,7 @@ def test_all_processes_end_with_the_one_that_started_them(tmp_path):
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "they end")
 
 
+@pytest.mark.long
 def test_where_nothing_can_be_forked_each_worker_is_started_anew(workers, monkeypatch, capfd):
     monkeypatch.setattr(forkserver, "FORKS", False)
     monkeypatch.setattr(pool, "FORKS", False)

@@ -26,6 +26,7 @@ def command(*arguments, cwd):
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_the_newest_sweep_is_reported_without_torch(tmp_path):
     quick = ("data.limit=500", "epochs=2", "model=mlp1", "model.hidden=[20]")
     run_cli("-m", *quick, "seed=0,1", "lr=1e-3,1e-2,1e30", "hydra.sweep.dir=outputs/lr", cwd=tmp_path)

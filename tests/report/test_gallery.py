@@ -69,6 +69,7 @@ def test_a_module_that_is_loaded_again_draws_once_and_two_pictures_have_two_name
         names_of(lr)
 
 
+@pytest.mark.long
 def test_the_example_of_the_docstring_is_one_function_in_one_file(tmp_path):
     """To the letter, in a copy of the project."""
     shutil.copytree(ROOT / "fmnist", tmp_path / "fmnist", ignore=shutil.ignore_patterns("__pycache__", "*.so"))

@@ -62,6 +62,7 @@ def test_an_attempt_is_refused_and_seen(library, call, tmp_path):
     assert "OSError" in done.stderr or "gaierror" in done.stderr
 
 
+@pytest.mark.long
 def test_training_and_its_report_reach_for_no_network(library, tmp_path):
     run = (str(ROOT / "train.py"), "model=autoencoder", "model.hidden=[16,2]", *WORK, "hydra.run.dir=run")
     for words in (run, ("-m", "fmnist.report", "run")):

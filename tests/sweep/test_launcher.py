@@ -84,6 +84,7 @@ def sixteen(tmp_path_factory):
     return folder, done.stdout
 
 
+@pytest.mark.long
 def test_sixteen_runs_have_the_curves_of_sixteen_solo_runs(sixteen, tmp_path):
     runs = sorted(path.parent for path in (sixteen[0] / "sweep").glob("*/result.json"))
     assert len(runs) == 16
@@ -177,6 +178,7 @@ def test_a_dry_run_tells_the_stacks_and_writes_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_with_the_basic_launcher_names_and_leaderboard_are_the_same(tmp_path):
     sweep = ("seed=0", "lr=1e-3,1e30", "hydra/launcher=basic")
     done = run_cli("-m", *SMALL[:-1], "precision=float32", *sweep, cwd=tmp_path)

@@ -5,7 +5,7 @@ import os
 
 import optuna.storages.journal._file as journal
 import pytest
-from helpers import refuses
+from helpers import half_long, refuses
 from hydra.errors import CompactHydraException
 from hydra_plugins._search import FILE
 from omegaconf import OmegaConf
@@ -106,6 +106,7 @@ def test_a_file_system_without_symbolic_links_will_do(tmp_path, monkeypatch):
     assert len(drive_small(tmp_path, n_trials=4)) == 4
 
 
+@pytest.mark.long
 def test_another_search_is_not_mixed_in(sweep, capsys, tmp_path):
     asked = [*OPTUNA, *settings(n_trials=2, n_jobs=2)]
     assert sweep(*asked, SPACE, objective=parabola) == 0
@@ -162,8 +163,7 @@ def test_a_disk_that_is_full_ends_a_search_in_one_line_and_it_can_go_on(sweep, t
     assert len(trials_in(tmp_path / "here")) == 4
 
 
-@pytest.mark.parametrize("seeds", [(), ("seed=0,1",)])
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+@pytest.mark.parametrize(("seeds", "code"), half_long([(), ("seed=0,1",)], [errno.ENOSPC, errno.EDQUOT, errno.EROFS]))
 def test_runs_that_find_no_room_end_a_search_with_the_reason_and_are_tried_again(seeds, code, sweep, tmp_path, capsys):
     def full(job):
         where = f"here/{job['hydra.sweep.subdir']}/last.safetensors"

@@ -214,10 +214,16 @@ def test_every_study_is_a_sweep_of_right_configs(name, sweep):
     assert len({tuple(job) for job in jobs}) == len(jobs)
     first, last = (parse_job(sweep.launcher, job) for job in (jobs[0], jobs[-1]))
     assert first != last
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", STUDIES)
+def test_what_is_typed_behind_a_study_replaces_what_it_sweeps(name, sweep):
+    assert sweep(f"study={name}") == 0
     replaced = jobs_of(sweep.launcher, f"study={name}", "save_every=9", "seed=3")
     last = parse_job(sweep.launcher, replaced[-1])
     assert (last.seed, last.save_every) == (3, 9)
-    assert len(replaced) < len(jobs) or name == "confirm"  # which has one seed
+    assert len(replaced) < len(sweep.launcher.jobs) or name == "confirm"  # which has one seed
 
 
 def test_every_study_says_what_it_asks_how_it_is_run_and_how_long_it_takes():

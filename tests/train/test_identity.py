@@ -75,6 +75,7 @@ def test_a_run_goes_on_bit_for_bit_after_its_data_were_moved(data, tmp_path, mon
     assert_same_run(tmp_path / "straight", tmp_path / "again")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sweep", [False, True])
 def test_the_command_knows_data_that_were_moved(data, tmp_path, monkeypatch, sweep):
     knobs = {"dropout": None, "model.hidden": [5], "epochs": 4}

@@ -80,6 +80,7 @@ def test_a_second_run_of_a_stack_reads_no_data_again(few):
     assert few["both"]["open"] <= 2 * few["two"]["open"]
 
 
+@pytest.mark.long
 def test_two_hundred_runs_of_a_stack_need_few_open_files(tmp_path):
     code = "print(json.dumps(trained(200, 2, sys.argv[1])))"
     in_a_fresh_process(tmp_path, code)
