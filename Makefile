@@ -33,10 +33,10 @@ data: $(READY) ## fetch and verify the data set
 train: data ## train the two-layer network with dropout: the first run
 	$(BIN)/python train.py model=mlp2 +dropout=0.5
 
-test: data ## run all tests but those of SLURM and Ray
+test: data ## run the tests; the longer ones, and those of SLURM and Ray, have targets of their own
 	$(BIN)/python -m pytest
 
-test-long: data ## the longer checks: real commands that are killed and timed, fits that take their time
+test-long: data ## the longer checks: real commands that are killed and timed, the commands of README, the ideas of extending.md
 	$(BIN)/python -m pytest -m long
 
 test-avx2: data ## the same as on a processor with AVX2 alone

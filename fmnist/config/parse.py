@@ -56,11 +56,11 @@ def parse(given: Any) -> Config:
     for key in ASIDE:
         plain.pop(key, None)
     groups = {group: pickle.loads(_group(group, pickle.dumps(plain.pop(group, None)))) for group in GROUPS}
-    for name in ("anomaly", "augment", "anneal"):
-        inner, kind = plain.get(name) or {}, {"anneal": list, "augment": int | float | str}.get(name, object)
-        if not isinstance(inner, dict) or not all(isinstance(value, kind | None) for value in inner.values()):
-            raise UserError(f"{name} must be knobs with a {'list' if kind is list else 'value'} each, got {inner!r}")
-        plain[name] = {key: value for key, value in inner.items() if value is not None or kind is not list}
+    for name, takes in {"anomaly": list | int | float | str, "augment": int | float | str, "anneal": list}.items():
+        inner = plain.get(name) or {}
+        if not isinstance(inner, dict) or not all(isinstance(value, takes | None) for value in inner.values()):
+            raise UserError(f"{name} must be knobs with a {'list' if takes is list else 'value'} each, got {inner!r}")
+        plain[name] = {key: value for key, value in inner.items() if value is not None or takes is not list}
     anomaly = _typed(AnomalyConfig, plain.pop("anomaly"), "anomaly.")
     config = Config(**vars(_typed(Knobs, plain, "", also=(*GROUPS, "anomaly"))), **groups, anomaly=anomaly)
     _check_augment(config)
