@@ -31,6 +31,21 @@ pytest.register_assert_rewrite("helpers")
 settings.register_profile("bench", deadline=None)  # a shared machine may pause at any moment
 settings.load_profile("bench")
 
+
+@pytest.hookimpl(tryfirst=True)  # before pytest looks which of them are long
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave n cases of a test that is marked few(n) in `make test`, spread over all; the others are longer checks."""
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("few") and not item.get_closest_marker("long"):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for these in cases.values():
+        few = these[0].get_closest_marker("few").args[0]  # type: ignore[union-attr]
+        for i, item in enumerate(these):
+            if i * few // len(these) == (i - 1) * few // len(these):
+                item.add_marker(pytest.mark.long)
+
+
 DEVICES = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
 
 

@@ -76,6 +76,7 @@ def with_imports(tmp_path_factory):
     zygote.close()
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("mistake", REFUSED)
 def test_a_mistake_is_a_line_or_two_imports_nothing_heavy_and_leaves_nothing_behind(mistake, with_imports, tmp_path):
     done, imported = with_imports("model=mlp2", mistake, cwd=tmp_path)
@@ -116,6 +117,7 @@ def test_hydra_composes_no_more_often_than_by_itself(arguments, times, tmp_path)
     assert done.stdout.splitlines()[-1] == f"composed {times}", done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a cuda device")
 def test_a_device_that_is_not_here_is_refused(tmp_path):
     done = run_cli("device=cuda", cwd=tmp_path)
@@ -217,6 +219,7 @@ def test_a_run_that_diverges_is_one_line_and_status_1(tmp_path):
     assert result(tmp_path / "run")["status"] == "failed"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("limit", "knob", "why"), [
     ("ulimit -f 1000", "model.hidden=[300]", "run/last.safetensors: File too large"),
     pytest.param("ulimit -v 8000000", "model.hidden=[40000,40000]", "error: too little memory (RuntimeError: ",

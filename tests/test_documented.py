@@ -146,6 +146,7 @@ def hydra():
         yield
 
 
+@pytest.mark.few(40)
 @pytest.mark.parametrize("command", QUICK)
 def test_a_command_is_in_order(command, monkeypatch, capsys):
     words = shlex.split(command)

@@ -137,6 +137,7 @@ def test_models_that_cannot_be_compared_stand_apart(tmp_path):
     assert {"holes", "mse"} <= {*found["groups"][0]["runs"][0]["metrics"], *found["groups"][1]["runs"][0]["metrics"]}
 
 
+@pytest.mark.long
 def test_pictures_show_mistakes_confusion_and_calibration_or_what_is_worst(tmp_path, monkeypatch, capsys):
     (directory,) = trained(tmp_path / "mlp", (0,))
     status, out, _ = said(monkeypatch, capsys, evaluation.main, directory, "--pictures", tmp_path / "pictures")

@@ -129,6 +129,7 @@ def test_the_cases_have_every_model_activation_and_norm():
     assert {config.norm for config in configs} == {None, *schema.NORMS}
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("name", CASES)
 def test_onnx_answers_as_the_run_does(runs, name):
     directory, stack = runs[name]

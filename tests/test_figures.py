@@ -70,6 +70,7 @@ def test_what_cannot_be_drawn_or_written_is_one_line(runs, monkeypatch, capsys):
         assert err.startswith(message)
 
 
+@pytest.mark.long
 def test_on_a_full_disk_the_line_names_the_file_and_what_was_drawn_before_stays(runs, monkeypatch, capsys):
     both = ("--out", runs / "both.png")
     assert said(monkeypatch, capsys, figures.main, runs / "a", runs / "b", *both)[0] == 0

@@ -91,6 +91,7 @@ def shown_knobs():
     return rows(pages.knobs())
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(("knob", "models"), [
     ("lr", "all"), ("select", "all"), ("dropout", "mlp, deep, autoencoder, vae"), ("noise", "all"),
     ("label_smoothing", "linear, mlp, deep"), ("augment.mixup", "linear, mlp, deep"),

@@ -90,11 +90,13 @@ def test_a_command_of_readme_learns(arguments, tmp_path, caplog, monkeypatch):
         assert_learns(small(*job), tmp_path / str(number), caplog)
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")))
 def test_an_experiment_learns(name, tmp_path, caplog):
     assert_learns(small(f"experiment={name}"), tmp_path, caplog)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("scale", "learns"), [("depth", True), ("none", False)])
 def test_skip_connections_alone_train_a_deep_network_if_they_are_scaled_by_depth(scale, learns, tmp_path, caplog):
     overrides = ["model=deep", "model.depth=100", "skip=true", f"skip_scale={scale}"]

@@ -102,6 +102,7 @@ def test_names_of_classes_of_ten_gigabytes_are_one_line(name, tmp_path):
         refuses(lambda: fetch.files("idx", str(place)), f"{tmp_path / name} must have at most 1,048,576 bytes")
 
 
+@pytest.mark.long
 def test_names_of_classes_are_drawn_as_they_are(tmp_path, monkeypatch, capsys):
     """matplotlib would read a formula between dollars, and fail for one that it does not know."""
     (tmp_path / "data").mkdir()

@@ -133,6 +133,7 @@ ARCHIVES = {
 }  # fmt: skip
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("what", ARCHIVES)
 def test_a_hostile_archive_is_one_line(what, tmp_path):
     file = tmp_path / "study.jsonl.gz"

@@ -155,6 +155,7 @@ def test_any_text_is_shown_as_it_is(hostile):
         assert words(found.text).count(plain) >= 6
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("hostile", ["".join(TOKENS[:24]), "".join(TOKENS[24:])])
 def test_a_report_of_hostile_runs_has_no_element_of_theirs(hostile, tmp_path):
     name = hostile.replace("/", "").replace("\n", " ")[:80]

@@ -223,6 +223,7 @@ def resumed(settings: Any, run: Path) -> str:
     return outcome.error or ""
 
 
+@pytest.mark.few(12)
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_hostile_run_is_a_line_or_nothing_for_all_who_read_it(name, trained, box, monkeypatch, capsys):
     attack, run = ATTACKS[name], box / "run"

@@ -85,6 +85,7 @@ def peers(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("epochs", "then", "reason"), [
     (0, "hang()", "no answer within 300 s"),  # before the first round
     (3, "hang()", "no answer within 300 s"),  # in the second

@@ -91,6 +91,7 @@ def test_the_tape_steps_as_autograd_does(name, switches, images):
     assert_same_steps([make_config(**knobs, seed=seed) for seed in range(2)], images)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_stack_is_its_solos_and_a_run_resumes(name, tmp_path, monkeypatch):
     knobs = {**SMALL, **MODELS[name], "model.iwae_samples": 3, "anneal.beta": [0, 1], "epochs": 2}

@@ -19,6 +19,7 @@ from fmnist.report.leaderboard import Leaderboard
 SMALL = ("model=mlp1", "model.hidden=[5]", "data.limit=100", "epochs=1")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("directory", "why"), [
     ("/proc/nothing/run", "No such file or directory"), ("link", "File exists"), ("into", "No such file or directory"),
 ])  # fmt: skip

@@ -31,6 +31,7 @@ def imported(printed):
     return [line.split("|")[-1].strip() for line in printed.splitlines() if line.startswith("import time:")]
 
 
+@pytest.mark.long
 def test_two_workers_import_torch_once_and_nothing_else_by_themselves(workers, capfd):
     workers.get_ready(2)
     workers.grow(2)
@@ -44,6 +45,7 @@ def test_two_workers_import_torch_once_and_nothing_else_by_themselves(workers, c
     ]
 
 
+@pytest.mark.long
 def test_the_fork_server_has_one_thread_and_each_worker_a_session(workers):
     workers.grow(2)
     server = workers.server.process.pid
@@ -117,6 +119,7 @@ def test_where_nothing_can_be_forked_each_worker_is_started_anew(workers, monkey
     assert imported(capfd.readouterr().err).count("torch") == 2
 
 
+@pytest.mark.long
 def test_a_process_that_the_system_refuses_is_told(workers, monkeypatch):
     for error in (BlockingIOError(11, "Resource temporarily unavailable"), OSError(12, "Cannot allocate memory")):
         monkeypatch.setattr(workers.server, "ask", lambda what, error=error: error)

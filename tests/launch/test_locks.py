@@ -66,6 +66,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_second_command_says_who_is_there_and_touches_nothing(command, locks, tmp_path, capsys):
     (tmp_path / "here" / ".hydra").mkdir(parents=True)

@@ -24,6 +24,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("path", [NAME, FOLDERS], ids=["one name", "many folders"])
 @pytest.mark.parametrize("what", MISTAKES)
 def test_a_path_of_4000_letters_is_refused_in_one_line_and_leaves_nothing(what, path, tmp_path, capsys):
@@ -43,6 +44,7 @@ def test_jobs_whose_paths_are_too_long_fail_by_name_and_the_others_train(tmp_pat
     assert os.listdir(tmp_path) == ["here"]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", ["two\nlines", "tab\tand\x1b[31mcolour", "-m", "a b", "%s{}$HOME", "#'\"\\`"])
 def test_a_run_may_have_any_name_and_a_refusal_is_one_line_of_text(name, tmp_path, capsys):
     where = quoted("hydra.run.dir", name)

@@ -21,6 +21,7 @@ class DefaultCPUAllocator(RuntimeError):
         super().__init__("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory")
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("error", [
     MemoryError, DefaultCPUAllocator, lambda: OSError(errno.EMFILE, "Too many open files"),
     lambda: RuntimeError("CUDA error: out of memory"), lambda: RuntimeError("can't start new thread"),
@@ -74,6 +75,7 @@ def test_a_single_run_that_does_not_fit_fails(tmp_path, monkeypatch):
     assert [result_of(directory)["status"] for directory in directories] == ["failed"] * 2
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("does", ["add", "finish"])
 @pytest.mark.parametrize("name", ["a", "c", "e"])
 def test_an_error_of_one_run_fails_it_alone(name, does, tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ QUICK = {"epochs": 12, "batch_size": 15, "lr": 0.01, "model__hidden": [32]}
 EXEMPT = {"check_no_attributes_set_in_init": "any knob is a parameter: `knobs` keeps those that were given"}
 
 
+@pytest.mark.long
 def test_cross_validation_and_a_grid_on_arrays_in_memory():
     estimator = Estimator("mlp", **QUICK)
     scores = cross_val_score(estimator, X, Y, cv=2)

@@ -91,6 +91,7 @@ sys.stdout.buffer.write(packed({"weights": weights, "steps": 3, "bits": torch.on
 """
 
 
+@pytest.mark.long
 def test_two_processes_with_other_hash_seeds_write_the_same_bytes(monkeypatch):
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"  # not that of this process
     other = subprocess.run([sys.executable, "-c", WRITE], cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed},

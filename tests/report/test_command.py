@@ -45,6 +45,7 @@ def test_the_newest_sweep_is_reported_without_torch(tmp_path):
     assert spread(interval([run["metrics"]["test/accuracy"] for run in runs])) in text
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("arguments", "words"), [
     ((), "there is no sweep in outputs/"), (("nowhere",), "there is no directory nowhere"),
     (("empty",), "empty has none"), (("run", "--output", "run/result.json"), "--output must be a directory"),

@@ -16,6 +16,7 @@ from fmnist.report.page import report
 from fmnist.report.plots import Picture
 
 
+@pytest.mark.long
 def test_a_picture_that_is_added_is_drawn_for_what_it_suits(lr, grid, tmp_path, monkeypatch):
     before = names_of(lr), names_of(grid)
     monkeypatch.setattr(gallery, "ENTRIES", dict(gallery.ENTRIES))

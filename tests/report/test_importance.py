@@ -23,6 +23,7 @@ def product(root, result):
     return sweep(root, [({"lr": r, "dropout": d, "optim": o}, [result(r, d, o)]) for r, d, o in values])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("decides", "result"), [
     ("lr", lambda rate, drop, optim: 0.9 - rate), ("dropout", lambda rate, drop, optim: 0.9 - (drop or 0) / 2),
     ("optim.name", lambda rate, drop, optim: {"adam": 0.6, "sgd": 0.9, "lion": 0.7}[optim]),

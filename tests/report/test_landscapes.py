@@ -61,6 +61,7 @@ def test_darker_is_better(grid, better):
     assert light == sorted(light)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("others", [{}, {"dropout": [None, 0.5]}, {"dropout": [None, 0.5], "skip": [None, True]}])
 def test_a_value_with_dollars_is_no_formula(others, tmp_path):
     """In every picture: with one, two and three knobs that vary."""

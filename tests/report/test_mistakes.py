@@ -49,6 +49,7 @@ def test_a_run_without_a_mistake_is_a_sentence(runs):
     assert worst == "The best configuration (lr 0.1) gets no test image wrong."
 
 
+@pytest.mark.long
 def test_many_classes_have_no_numbers(runs):
     counts = (np.eye(25, dtype=int) * 5 + np.eye(25, k=1, dtype=int)).tolist()
     for run in ("best0", "best2"):

@@ -91,6 +91,7 @@ def test_a_configuration_that_lacks_a_knob_is_no_baseline_by_it(value, tmp_path)
         report([tmp_path], tmp_path / "report", [f"optim.momentum={value}"])
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", ["lr_dropout", "a <b> & *c*", "My Drive (lab) é", "[x](y)", "`q`"])
 def test_the_title_is_the_plain_name(name, tmp_path):
     write_run(tmp_path / name / "0", 0.5)

@@ -11,6 +11,7 @@ from fmnist.report.leaderboard import Leaderboard
 from fmnist.report.page import report
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf"), 1e200])
 @pytest.mark.parametrize("model", ["mlp", "autoencoder"])
 def test_a_metric_that_is_not_defined_is_an_empty_cell(model, value, tmp_path):
@@ -43,6 +44,7 @@ DAMAGED = {
 }  # fmt: skip
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("what", DAMAGED)
 def test_a_damaged_result_is_an_unreadable_run_and_the_others_are_reported(what, tmp_path):
     write_run(tmp_path / "whole", 0.8)
@@ -55,6 +57,7 @@ def test_a_damaged_result_is_an_unreadable_run_and_the_others_are_reported(what,
     assert [len(c.done) for c in Leaderboard(tmp_path).write()[0].configurations] == [1]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(("knob", "value"), [
     ("seed", [1]), ("seed", "one"), ("seed", None), ("seed", True), ("order_seed", 0.5), ("lr", {"a": [[1]]}),
     ("lr", float("nan")), ("model", [1]), ("model", {"name": ["mlp"]}), ("model", {"name": "none"}), ("model", {}),
@@ -68,6 +71,7 @@ def test_a_config_that_no_run_has_is_unreadable(knob, value, tmp_path):
     assert {result.status for result in read([tmp_path])} == {"done", "unreadable"}
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("line", ["[1, 2]", '"text"', "7", "null", '{"epoch": 1, "train/loss": "low"}',
                                   '{"epoch": 1.5}', '{"epoch": "1"}', '{"train/loss": 1.0}', "}{", "\x00"])  # fmt: skip
 @pytest.mark.parametrize("place", [0, 1, 3])
@@ -91,6 +95,7 @@ def test_a_last_row_that_a_crash_cut_short_is_left_out(tmp_path):
     assert [row["epoch"] for row in result.rows] == [1, 2, 3]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("lr", [1e-320, 1e-200, 1e155, 1e300])
 def test_any_finite_knob_is_reported(lr, tmp_path):
     for seed in (0, 1):

@@ -38,6 +38,7 @@ def test_a_byte_beside_such_a_buffer_ends_the_process_and_all_of_the_buffer_may_
     assert done.returncode == -signal.SIGSEGV
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("name", TRIED)
 def test_a_native_function_touches_nothing_beside_its_buffers(name, place):

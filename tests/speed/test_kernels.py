@@ -128,6 +128,7 @@ print(json.dumps([integers.library() is not None, kernels.bfloat16_is_emulated(c
 """
 
 
+@pytest.mark.long
 def test_a_switch_hides_what_a_better_processor_has():
     environment = os.environ | {"FMNIST_ISA": "avx2"}
     done = subprocess.run(

@@ -88,6 +88,7 @@ OPERATIONS = {  # of x, y, z and w, which writes into x or into out
 }  # fmt: skip
 
 
+@pytest.mark.few(350)
 @pytest.mark.parametrize("layout", list(itertools.product((False, True), repeat=2)), ids=str)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -177,6 +177,7 @@ def test_layers_in_many_orders_step_as_autograd_does(order, runs, shared, chunk,
 COMPILED = pytest.mark.skipif(native.library() is None, reason="not compiled for this processor")
 
 
+@pytest.mark.long
 @COMPILED
 @known(("residual", [("gelu",)], True))  # in float32
 @TRIED

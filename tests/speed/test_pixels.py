@@ -37,6 +37,7 @@ def whole(request, monkeypatch):
     return integers.Digits.multiply
 
 
+@pytest.mark.few(48)
 @pytest.mark.parametrize(("runs", "batch"), [(1, None), (1, "one order"), (3, None), (3, "own orders")])
 @pytest.mark.parametrize("switches", [{}, {"batch_norm": True, "dropout": 0.2}, {"skip": True}], ids=str)
 @pytest.mark.parametrize("model", [*MODELS, {**AUTOENCODERS[0], "noise": 0.1}, {"model": "linear"}], ids=str)

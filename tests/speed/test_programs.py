@@ -84,6 +84,7 @@ def test_any_operations_in_the_order_of_programs_do_what_they_do_one_by_one(aske
     torch.testing.assert_close(*ends, rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
+@pytest.mark.few(36)
 @pytest.mark.parametrize(("runs", "batch", "switches", "model"), half_long([1, 3], [64, None], SWITCHES, [
     *MODELS, {**AUTOENCODERS[0], "loss": "mse", "noise": 0.2}, {"model": "linear"},
     {**CLASSIFIERS[0], "label_smoothing": 0.1, "model.activation": "tanh", "augment.mixup": 0.5},

@@ -15,6 +15,7 @@ SWITCHES = [dict(zip(("dropout", "norm", "skip"), on, strict=True))
             for on in itertools.product((None, 0.4), (None, "batch", "layer"), (None, True))]  # fmt: skip
 
 
+@pytest.mark.few(54)
 @pytest.mark.parametrize(("switches", "runs"), [(each, 3) for each in SWITCHES] + [(each, 1) for each in SWITCHES[::3]],
                          ids=str)  # fmt: skip
 @pytest.mark.parametrize(
@@ -28,6 +29,7 @@ def test_every_model_loss_and_switch_steps_as_autograd_does(model, loss, switche
     assert_same_steps([make_config(**knobs, seed=seed) for seed in range(runs)], dataset, device)
 
 
+@pytest.mark.few(26)
 @pytest.mark.parametrize("knobs", [
     *[{**CLASSIFIERS[0], "model.activation": name} for name in ("relu", "gelu", "sigmoid", "tanh")],
     *[{**CLASSIFIERS[1], "model.activation": name, "skip": True} for name in ("gelu", "sigmoid", "silu")],

@@ -19,6 +19,7 @@ def loader():
     return ConfigLoaderImpl(create_config_search_path(str(ROOT / "conf")))
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("overrides", [
     [], ["seed=3"], ["+dropout=0.1"], ["++dropout=0.1", "lr=1e-2"], ["~log_every"], ["model.hidden=[30,20]", "seed=1"],
     ["model=deep", "model.depth=5", "skip=true"], ["model=vae", "+model.iwae_samples=5"], ["order_seed=5"],

@@ -45,6 +45,7 @@ class TestLauncher(LauncherTestSuite):
         monkeypatch.setattr(VersionBase.instance(), "version_base", version.__compat_version__)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("task_launcher_cfg", "extra_flags"), [({}, ["-m", "hydra/launcher=stacked"])])
 class TestIntegration(IntegrationTestSuite):
     """Hydra's own tests of a launcher in programs."""
@@ -145,6 +146,7 @@ def test_the_leaderboard_has_seeds_together_and_one_by_one(sixteen):
     assert f"{float(best[0]['objective_mean']):.4f} ± {float(best[0]['objective_sd']):.4f}" in line
 
 
+@pytest.mark.long
 def test_what_a_sweep_prints_at_its_end_can_be_pasted(sixteen):
     folder, output = sixteen
     lines = [line for line in output.splitlines() if re.match("curves: |report: ", line)]

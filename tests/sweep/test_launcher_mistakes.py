@@ -78,6 +78,7 @@ def as_point(override):
     return override.replace("=", ":")
 
 
+@pytest.mark.long
 def test_a_mistake_that_the_measurement_meets_first_is_met_by_the_jobs(folder):
     (folder / "good" / "t10k-images-idx3-ubyte").unlink()  # so its size is not known, and it is taken to be large
     done = run_cli("-m", *TINY, "data.dir=good", "epochs=600", "seed=0,1", cwd=folder)
@@ -116,6 +117,7 @@ def test_five_kinds_of_bad_jobs_fail_by_name_and_the_others_are_done(folder):
     }
 
 
+@pytest.mark.long
 def test_a_finished_run_of_another_config_is_refused_by_name(folder):
     assert run_cli("-m", *TINY, "data.dir=good", "seed=0", "lr=1e-3,3e-3", cwd=folder).returncode == 0
     before = {path: path.read_bytes() for path in folder.glob("sweep/lr-*/**/*") if path.is_file()}
@@ -126,6 +128,7 @@ def test_a_finished_run_of_another_config_is_refused_by_name(folder):
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.long
 def test_a_run_whose_directory_cannot_be_written_fails_alone(folder):
     (folder / "sweep" / "seed-1").mkdir(parents=True)
     (folder / "sweep" / "seed-1" / ".hydra").write_text("no folder", encoding="utf-8")
@@ -134,6 +137,7 @@ def test_a_run_whose_directory_cannot_be_written_fails_alone(folder):
     assert status_of(folder / "sweep") == {"seed-0": "done", "seed-2": "done"}
 
 
+@pytest.mark.long
 def test_a_directory_that_cannot_be_named_fails_its_job_alone(folder):
     named = "hydra.sweep.subdir=${seed}-${nothing}"
     failed = failures(run_cli("-m", *TINY, "data.dir=good", "seed=0,1", named, cwd=folder))
@@ -141,6 +145,7 @@ def test_a_directory_that_cannot_be_named_fails_its_job_alone(folder):
     assert failed["0"].startswith("hydra.sweep.subdir: Interpolation key 'nothing' not found")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("knob", "typed", "got"), [
     ("workers", "1.5", "1.5"), ("stack", "x", "'x'"),
     *(pytest.param(*wrong, marks=pytest.mark.long) for wrong in
@@ -153,6 +158,7 @@ def test_a_number_of_workers_or_runs_that_is_none_is_one_line(knob, typed, got, 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("logging", "command"), [
     ("disabled", ("-m", "seed=0,1", "hydra/launcher=stacked")),
     pytest.param("disabled", ("-m", "seed=0,1", "hydra/launcher=basic"), marks=pytest.mark.long),
@@ -168,6 +174,7 @@ def test_hydras_other_ways_to_log_train(logging, command, folder):
     assert len(found) == (2 if command[0] == "-m" else 1)
 
 
+@pytest.mark.long
 def test_variables_for_jobs_reach_the_workers_and_chdir_is_said_to_do_nothing(folder):
     variables = ("+hydra.job.env_set.OMP_NUM_THREADS=1", "+hydra.job.env_set.MARK='a b'", "hydra.job.chdir=true")
     with running(folder, *TINY, "data.dir=good", "epochs=1000000", "seed=0,1", *variables) as process:
@@ -183,6 +190,7 @@ def test_variables_for_jobs_reach_the_workers_and_chdir_is_said_to_do_nothing(fo
     assert out.count("hydra.job.chdir has no effect with this launcher") == 1
 
 
+@pytest.mark.long
 def test_jobs_with_other_variables_than_the_sweep_are_refused(folder):
     (folder / "more" / "experiment").mkdir(parents=True)
     for name, own in (("plain", "lr: 0.1"), ("marked", "hydra: {job: {env_set: {MARK: a}}}")):
@@ -228,6 +236,7 @@ def test_sweeps_run_on_other_file_systems(locks, folder, monkeypatch):
     assert (done.stdout + done.stderr).count(warned) == (1 if locks == "none" else 0)
 
 
+@pytest.mark.long
 def test_what_is_odd_about_the_data_is_said_once_in_a_sweep_and_in_the_log_of_each_run(folder):
     write(folder / "good" / FILES[1], torch.arange(60) // 15)  # sorted by class
     done = run_cli("-m", *TINY, "data.dir=good", "data.split=0.5", "seed=0,1,2", "hydra.launcher.stack=2", cwd=folder)

@@ -36,6 +36,7 @@ SWEEP = ("-m", "model=mlp1", "model.hidden=[20]", "data.limit=500", "epochs=3", 
          "hydra.sweep.subdir=${hydra.job.num}")  # fmt: skip
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("launcher", ["stacked", "basic"])
 def test_a_finished_sweep_is_shown_and_one_that_is_not_is_refused(launcher, sweep, read_only, tmp_path, capsys):
     for seed in range(2):
@@ -51,6 +52,7 @@ def test_a_finished_sweep_is_shown_and_one_that_is_not_is_refused(launcher, swee
     assert not sweep.launcher.batches
 
 
+@pytest.mark.long
 def test_a_finished_search_is_shown_and_one_that_is_not_is_refused(sweep, read_only, tmp_path, capsys):
     assert sweep(*OPTUNA, *settings(n_trials=2), SPACE, objective=parabola) == 0
     shown = capsys.readouterr().out.splitlines()[-2:]

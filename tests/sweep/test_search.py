@@ -135,6 +135,7 @@ def test_a_failed_trial_does_not_stop_the_search(sweep, tmp_path, capsys):
     assert f"{states.count(TrialState.FAIL)} failed" in capsys.readouterr().out
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("reached", "why"), [
     (ValueError("diverged"), "ValueError: diverged"), (CompactHydraException("lr: try less"), "lr: try less"),
     *((value, "here/trial-000/train.log says why") for value in (None, float("nan"), float("inf"))),
@@ -148,6 +149,7 @@ WHOLE = "must be a whole number of at least"
 PARTS = "prune_at must be a list of parts of the epochs, in (0, 1), got"
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize(("arguments", "message"), [
     (["epochs=2"], "hydra/sweeper=optuna needs a knob to search"),
     (["seed=0,1,2"], "hydra/sweeper=optuna needs a knob to search beside seeds"),

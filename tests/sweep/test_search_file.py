@@ -31,6 +31,7 @@ def straight(tmp_path_factory):
     return trials_in(directory, SPACES), lines
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("written", [False, True])
 def test_a_search_that_is_killed_at_any_line_of_its_file_goes_on_as_if_it_had_not_been(
     written, straight, tmp_path, monkeypatch
@@ -182,6 +183,7 @@ def test_runs_that_find_no_room_end_a_search_with_the_reason_and_are_tried_again
     assert {state for state, *_ in trials_in(tmp_path / "here", (SPACE, *seeds))} == {TrialState.COMPLETE}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("code", "status"), [(errno.ENOSPC, 1), (errno.EDQUOT, 1), (errno.EROFS, 2)])
 def test_a_search_that_finds_no_room_for_its_file_says_so_as_any_command(code, status, sweep, capsys, monkeypatch):
     def full(*_):

@@ -86,6 +86,7 @@ def test_nothing_grows_with_the_product_of_all_lists():
 CONDITIONAL = ("optim=adam,sgd", "optim.momentum=interval(0.1,0.99)", SPACE)
 
 
+@pytest.mark.long
 def test_a_search_with_knobs_of_one_choice(sweep, tmp_path, capsys, recwarn):
     """On the project's own configs: proposed, pruned, killed and started again, reported; Optuna warns of nothing."""
 

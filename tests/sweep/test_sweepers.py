@@ -157,6 +157,7 @@ def test_batches_go_on_after_a_failure(sweep):
     assert sweep.launcher.first == [0, 2]
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(("arguments", "message"), [
     ([POINTS, "lr=0.1"], "lr must not be given on the command line: it is among hydra.sweeper.points"),
     ([POINTS, "+batch_size=8,16"], "batch_size must not be given on the command line"),
@@ -206,6 +207,7 @@ def test_only_jobs_that_compose_differently_are_composed_to_check_them(arguments
     assert len(composed) == kinds
 
 
+@pytest.mark.few(9)
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_is_a_sweep_of_right_configs(name, sweep):
     assert sweep(f"study={name}") == 0  # without -m
@@ -237,6 +239,7 @@ def test_every_study_says_what_it_asks_how_it_is_run_and_how_long_it_takes():
         assert f", {name}" in manual() or f": {name}" in manual()
 
 
+@pytest.mark.long
 def test_a_study_runs_from_anywhere(tmp_path):
     done = run_cli("study=seeds", "seed=0,1", "data.limit=200", "epochs=1", "hydra.sweep.dir=sweep", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -157,6 +157,7 @@ def test_pictures_of_few_test_images_take_nothing_from_a_run(knobs, tmp_path):
     assert rows_of(tmp_path)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("where", "name"), [
     ("fmnist.view.pictures.Artist.interpolation", "figures/interpolation.png"),
     ("fmnist.view.pictures.Artist.__init__", "figures"),

@@ -42,6 +42,7 @@ STACKS = {
 }
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("model", BOTH, ids=["autoencoder", "vae"])
 @pytest.mark.parametrize("name", STACKS)
 def test_a_stack_is_its_solos(name, model, tmp_path):
@@ -64,6 +65,7 @@ HALVES = [[composition for composition in COMPOSITIONS if (5 - composition.count
 LOSSES = [("autoencoder", "mae"), ("autoencoder", "mse"), ("autoencoder", "bce"), ("vae", "bce")]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("half", "of_loss", "batch_size"), half_long(HALVES, LOSSES, [40, None]))
 def test_every_composition_trains_for_two_steps(half, of_loss, batch_size, tmp_path, device):
     model, loss = of_loss
@@ -197,6 +199,7 @@ def test_pictures_are_written_and_shown_and_the_code_is_probed(tmp_path):
         assert 0.1 < evaluate(tmp_path / name)["probe/accuracy"] < 1
 
 
+@pytest.mark.long
 def test_latent_spaces_are_compared(tmp_path, monkeypatch, capsys):
     for name, sizes in (("a", {**AUTOENCODER, "model.hidden": [20, 2]}), ("b", {**VARIATIONAL, "model.latent": 2})):
         fit(tmp_path / name, **sizes)

@@ -117,6 +117,7 @@ def signals(_):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("fault", "status"), [(crash, "running"), (refused, "failed"), (signals, "interrupted")])
 def test_after_a_fault_at_any_moment_the_run_goes_on_to_what_it_would_have_been(fault, status, tmp_path, monkeypatch):
     fit(tmp_path / "straight")

@@ -124,6 +124,7 @@ def straight(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("moment", "name"), TABLE)
 def test_a_signal_at_any_moment_is_recorded_and_the_same_command_goes_on(moment, name, straight, tmp_path, monkeypatch):
     knobs = [f"figures={str('picture' in moment).lower()}"]

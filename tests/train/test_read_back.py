@@ -46,6 +46,7 @@ def recorded(directory):
     return json.loads((directory / "result.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("kind", READ)
 def test_what_is_read_back_is_what_was_recorded(kind, tmp_path):
     config = make_config(**{**SIZES, **READ[kind]})

@@ -66,6 +66,7 @@ print(json.dumps({"two": two, "twelve": twelve, "both": both,
     return in_a_fresh_process(tmp_path_factory.mktemp("few"), code)
 
 
+@pytest.mark.long
 def test_an_epoch_opens_three_files_for_its_row_and_waits_for_no_disk(few):
     assert few["twelve"]["open"] - few["two"]["open"] == 10 * 3  # metrics.jsonl and its mirror, in two parts
     assert few["twelve"]["fsync"] == few["two"]["fsync"] <= 28  # five of them for the projector, two for mistakes.json

@@ -39,6 +39,7 @@ def straight(tmp_path_factory):
     return run
 
 
+@pytest.mark.few(15)
 @pytest.mark.parametrize(
     "knobs",
     [

@@ -41,6 +41,7 @@ def assert_a_stack_is_its_solos(configs, folder):
         assert_same_run(together[run], folder / f"solo{run}", rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize(("name", "model", "switched"), half_long(list(STACKS), list(MODELS), [False, True]))
 def test_a_stack_is_its_solos(name, model, switched, tmp_path):
     switches = SWITCHED if switched else {}
@@ -48,6 +49,7 @@ def test_a_stack_is_its_solos(name, model, switched, tmp_path):
     assert_a_stack_is_its_solos(configs, tmp_path)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("name", STACKS)
 def test_a_stack_is_its_solos_without_the_fast_step(name, tmp_path, monkeypatch):
     monkeypatch.setattr("fmnist.train.stack.TapedStep", PlainStep)
@@ -77,6 +79,7 @@ LATER = {  # what all runs of a stack have, and each has for itself
 }
 
 
+@pytest.mark.few(9)
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("name", LATER)
 def test_a_stack_with_later_knobs_is_its_solos(name, model, tmp_path):
@@ -114,6 +117,7 @@ SWITCHES = [dict(zip(("dropout", "norm", "skip"), on, strict=True))
 LOSSES = ["cross_entropy", "report", "report_rows"]
 
 
+@pytest.mark.few(24)
 @pytest.mark.parametrize(("switches", "model", "dataset", "loss"),
                          half_long(SWITCHES, list(MODELS), ["fashion", "idx"], LOSSES), ids=str)  # fmt: skip
 def test_every_composition_trains_for_two_steps(switches, model, dataset, loss, tmp_path, device):

@@ -21,6 +21,7 @@ ALSO = {
 }
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("kind", [*KINDS, *ALSO])
 def test_a_run_by_autograd_alone_is_the_same_run(kind, tmp_path, monkeypatch):
     config = make_config(**{**SMALL, "figures": False, **{**KINDS, **ALSO}[kind]})

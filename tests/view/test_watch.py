@@ -86,6 +86,7 @@ def test_fit_measures_training_rows_without_dropout(tmp_path):
     assert last["fit/loss"] < last["train/loss"]
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("watch", ["fit", "gradients", "inputs", "surface"])
 @pytest.mark.parametrize("model", ["mlp", "autoencoder", "vae"])
 def test_watching_changes_nothing_and_a_stack_sees_what_its_solos_see(model, watch, tmp_path):
