@@ -21,7 +21,7 @@ from fmnist.nn.models import VAE, Autoencoder
 from fmnist.nn.step import MEASURED, evaluating, outputs
 from fmnist.program.progress import lines
 from fmnist.view.bounds import Bars, negative_iwae
-from fmnist.view.metrics import auroc, holes
+from fmnist.view.metrics import RARE, auroc, holes, remoteness
 
 log = logging.getLogger("train")
 
@@ -50,7 +50,7 @@ def codes(stack: Seen, split: Split) -> Tensor:
         return torch.cat([stack.model.encode(as_input(chunk, stack.dtype)) for chunk in chunks], -2)
 
 
-RARE = 0.1  # of the usual error over all pixels is added to that of each: some are black in all training rows
+KNOWN = 20_000  # so many codes of training rows are compared with those of others at most
 IN_LOG = partial(lines, unit="sample", say=log.info)
 
 
@@ -71,30 +71,33 @@ def empty_space(stack: Seen, split: Split) -> dict[str, list[float]]:
 
 
 def anomaly(stack: Seen, split: Split) -> dict[str, list[float]]:
-    """How well the classes that were trained on are told from the others: by the criterion's scores; and by the errors
-    in lightness, those of each pixel divided by what they are for the training rows (a Mahalanobis distance whose
-    covariance is diagonal)."""
+    """How well the classes that were trained on are told from the others: by the criterion's scores; by the errors in
+    lightness, those of each pixel divided by what they are for the training rows (a Mahalanobis distance whose
+    covariance is diagonal); and by these and how far the code is from those of training rows, each in units of what it
+    varies by among training rows."""
     if not (normal := stack.common.anomaly.classes):
         return {}
+    known = stack.dataset.train
+    usual = torch.stack([error.sum(-2, keepdim=True) for error in _in_lightness(stack, known)]).sum(0)
+    usual = (usual + RARE * usual.mean(-1, keepdim=True)) / len(known.labels)
+    errors, own = (torch.cat([(error / usual).sum(-1) for error in _in_lightness(stack, rows)], -1)
+                   for rows in (split, known))  # fmt: skip
+    seen = codes(stack, Split(known.images[:KNOWN], known.labels[:KNOWN]))
+    remote = torch.stack([remoteness(*pair) for pair in zip(seen, codes(stack, split), strict=True)])
+    scores = {"auroc_scaled": errors, "auroc_with_code": errors / own.std(-1, keepdim=True) + remote}
     stack.start_noise("test")
-    seen, usual = stack.dataset.train, torch.zeros((), device=split.labels.device)
-    for output, x, _ in _outputs(stack, seen):
-        usual = usual + _in_lightness(output, x).sum(-2, keepdim=True) / len(seen.labels)
-    usual = usual + RARE * usual.mean(-1, keepdim=True)
-    stack.start_noise("test")
-    scores: list[dict[str, Tensor]] = []
-    for output, x, labels in _outputs(stack, split):
-        scaled = (_in_lightness(output, x) / usual).sum(-1)
-        scores.append(stack.criterion.scores(output, x, labels) | {"auroc_scaled": scaled})
+    pieces = [stack.criterion.scores(*piece) for piece in _outputs(stack, split)]
+    scores |= {name: torch.cat([piece[name] for piece in pieces], -1) for name in pieces[0]}
     strange = ~torch.isin(split.labels, torch.tensor(normal, device=split.labels.device))
-    return {name: [_or_nan(auroc, run, strange) for run in torch.cat([s[name] for s in scores], -1)]
-            for name in scores[0]}  # fmt: skip
+    return {name: [_or_nan(auroc, run, strange) for run in of_runs] for name, of_runs in scores.items()}
 
 
-def _in_lightness(output: Any, x: Tensor) -> Tensor:
+def _in_lightness(stack: Seen, split: Split) -> Iterator[Tensor]:
     """The squared error of each pixel in lightness, the cube root as in CIE 1976 L*: that of dark greys counts, too."""
-    image: Tensor = getattr(output, "logits", output).sigmoid()
-    return (image.pow(1 / 3) - x.pow(1 / 3)).square()
+    stack.start_noise("test")
+    for output, x, _ in _outputs(stack, split):
+        image: Tensor = getattr(output, "logits", output).sigmoid()
+        yield (image.pow(1 / 3) - x.pow(1 / 3)).square()
 
 
 def _outputs(stack: Seen, split: Split) -> Iterator[tuple[Any, Tensor, Tensor]]:

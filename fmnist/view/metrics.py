@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+RARE = 0.1  # of what is usual on average is added to each: some pixels and numbers of codes hardly vary in known images
+
 
 def by_class(predicted: Tensor, labels: Tensor, classes: int) -> tuple[list[list[int]], list[float], list[float]]:
     """Counts of class i taken for class j, and recall and precision of each class, 0 where there is nothing to count:
@@ -45,6 +47,27 @@ def probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor
         return math.nan
     fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(train.cpu(), train_labels.cpu())
     return float(fitted.score(test.cpu(), test_labels.cpu()))
+
+
+def remoteness(known: Tensor, codes: Tensor) -> Tensor:
+    """How far each code lies from the nearest known one, in units of how much that varies among the known codes
+    themselves. Distances are Mahalanobis distances by the known codes' covariance.
+
+    known (m, code), codes (n, code) -> (n,); nan where codes are no numbers, or the known ones fewer than three or all
+    at one distance.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    own, given = known.double().cpu(), codes.double().cpu()
+    if not (len(own) > 2 and len(given) and own.isfinite().all() and given.isfinite().all() and own.std(0).any()):
+        return codes.new_full((len(codes),), math.nan)
+    covariance = own.T.cov().reshape(own.shape[1], -1)
+    covariance += RARE * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
+    whiten = torch.linalg.cholesky(torch.linalg.inv(covariance))
+    nearest = NearestNeighbors().fit(own @ whiten)
+    usual = nearest.kneighbors(own @ whiten, 2)[0][:, 1]  # the nearest of all is the code itself
+    far = nearest.kneighbors(given @ whiten, 1)[0][:, 0]
+    return torch.from_numpy(far / (usual.std() or math.nan)).to(codes.device)
 
 
 def holes(points: Tensor, seed: int = 0) -> float:

@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers import SMALL, make_config
+from scipy.spatial.distance import cdist
 from training import KINDS
 
 from fmnist.nn.step import by_tag, evaluating, means
@@ -46,26 +48,29 @@ def test_holes_and_auroc_of_a_stack_are_those_of_its_codes_and_scores():
 
 @pytest.mark.parametrize("normal", [1, [0, 2]])
 @pytest.mark.parametrize("kind", ["one class", "vae of one class"])
-def test_the_scaled_auroc_is_that_of_errors_in_lightness_over_what_is_usual_for_a_pixel(kind, normal):
+def test_the_scores_of_anomalies_are_as_they_are_defined(kind, normal):
     stack = stack_of(kind, **{"anomaly.normal": normal})
-    split, normal = stack.dataset.test, torch.tensor(normal)
-    found = measure.test(stack, split)["test/auroc_scaled"]
+    split, known = stack.dataset.test, stack.dataset.train
+    found = measure.test(stack, split)
 
     def errors(own):  # (runs, rows, pixels), by the definition of L*
-        said = stack.model(own.images.to(stack.dtype) / 255)
+        stack.start_noise("test")
+        with evaluating(stack.model):
+            said = stack.model(own.images.to(stack.dtype) / 255)
         image = (said if isinstance(said, torch.Tensor) else said.logits).detach().sigmoid()
         return (image ** (1 / 3) - (own.images / 255) ** (1 / 3)) ** 2
 
-    with evaluating(stack.model):
-        stack.start_noise("test")
-        usual = errors(stack.dataset.train).mean(1, keepdim=True)
-        stack.start_noise("test")
-        scores = (errors(split) / (usual + 0.1 * usual.mean(2, keepdim=True))).sum(2)
-    others = ~torch.isin(split.labels, normal)
+    usual = errors(known).mean(1, keepdim=True)
+    usual = usual + 0.1 * usual.mean(2, keepdim=True)
+    scaled, of_known = ((errors(rows) / usual).sum(2) for rows in (split, known))
+    codes, known_codes = measure.codes(stack, split), measure.codes(stack, known)
+    remote = torch.stack([metrics.remoteness(*pair) for pair in zip(known_codes, codes, strict=True)])
+    others = ~torch.isin(split.labels, torch.tensor(normal))
     assert 0 < others.sum() < len(others)
-    for run in range(2):
-        pairs = scores[run][others][:, None] > scores[run][~others]
-        assert found[run] == pytest.approx(pairs.double().mean().item())
+    for name, scores in {"scaled": scaled, "with_code": scaled / of_known.std(1, keepdim=True) + remote}.items():
+        for run in range(2):
+            pairs = scores[run][others][:, None] > scores[run][~others]
+            assert found[f"test/auroc_{name}"][run] == pytest.approx(pairs.double().mean().item())
 
 
 def test_measuring_changes_nothing_of_a_stack():
@@ -87,3 +92,23 @@ DEGENERATE = {
 def test_holes_of_degenerate_codes_are_a_share_or_undefined(name):
     found = measure._or_nan(metrics.holes, DEGENERATE[name])
     assert math.isnan(found) or 0 <= found <= 1
+
+
+def test_remoteness_is_the_mahalanobis_distance_to_the_nearest_known_code_in_units_of_its_deviation():
+    known, codes = (torch.randn(n, 3, generator=torch.Generator().manual_seed(n)) for n in (50, 20))
+    known, codes = known * torch.tensor([1, 10, 0]), codes * torch.tensor([1, 10, 1])  # the last number never varies
+    covariance = np.cov(known.numpy().T)
+    inverse = np.linalg.inv(covariance + 0.1 * np.diag(covariance).mean() * np.eye(3))
+    apart = cdist(known, known, "mahalanobis", VI=inverse)
+    usual = (apart + np.diag([np.inf] * 50)).min(1).std()
+    expected = cdist(codes, known, "mahalanobis", VI=inverse).min(1) / usual
+    assert metrics.remoteness(known, codes).tolist() == pytest.approx(expected.tolist())
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+@pytest.mark.parametrize("as_known", [True, False])
+def test_remoteness_of_degenerate_codes_is_a_number_or_undefined(name, as_known):
+    pair = (DEGENERATE[name], NORMAL) if as_known else (NORMAL, DEGENERATE[name])
+    found = metrics.remoteness(*pair)
+    assert found.shape == pair[1].shape[:1]
+    assert all(math.isnan(far) or 0 <= far < math.inf for far in found.tolist())
