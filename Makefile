@@ -60,7 +60,7 @@ fuzz: .venv/fuzz ## the same for an hour each, with what was found before (READE
 	@touch $@
 
 fuzz-layers: data ## 10,000 random layer orders, the tape against autograd
-	FMNIST_ORDERS=10000 $(BIN)/python -m pytest tests/speed/test_orders.py
+	FMNIST_ORDERS=10000 $(BIN)/python -m pytest -m "" tests/speed/test_orders.py
 
 torture: data ## each call of a run, a stack, a resumed run fails in each way, then power, then kills; some of a sweep and a search (2 hours, estimated)
 	$(BIN)/python tests/faults/torture.py --work run stack resume --jobs 2
