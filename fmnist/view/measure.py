@@ -84,10 +84,10 @@ def anomaly(stack: Seen, split: Split) -> dict[str, list[float]]:
                    for rows in (split, known))  # fmt: skip
     seen = codes(stack, Split(known.images[:KNOWN], known.labels[:KNOWN]))
     remote = torch.stack([remoteness(*pair) for pair in zip(seen, codes(stack, split), strict=True)])
-    scores = {"auroc_scaled": errors, "auroc_with_code": errors / own.std(-1, keepdim=True) + remote}
+    scored = {"auroc_scaled": errors, "auroc_with_code": errors / own.std(-1, keepdim=True) + remote}
     stack.start_noise("test")
     pieces = [stack.criterion.scores(*piece) for piece in _outputs(stack, split)]
-    scores |= {name: torch.cat([piece[name] for piece in pieces], -1) for name in pieces[0]}
+    scores = {name: torch.cat([piece[name] for piece in pieces], -1) for name in pieces[0]} | scored
     strange = ~torch.isin(split.labels, torch.tensor(normal, device=split.labels.device))
     return {name: [_or_nan(auroc, run, strange) for run in of_runs] for name, of_runs in scores.items()}
 
