@@ -78,29 +78,33 @@ def anomaly(stack: Seen, split: Split) -> dict[str, list[float]]:
     if not (normal := stack.common.anomaly.classes):
         return {}
     known = stack.dataset.train
-    usual = torch.stack([error.sum(-2, keepdim=True) for error in _in_lightness(stack, known)]).sum(0)
+    sums = [_in_lightness(output, x).sum(-2, keepdim=True) for output, x, _ in _outputs(stack, known)]
+    usual = torch.stack(sums).sum(0)
     usual = (usual + RARE * usual.mean(-1, keepdim=True)) / len(known.labels)
-    errors, own = (torch.cat([(error / usual).sum(-1) for error in _in_lightness(stack, rows)], -1)
-                   for rows in (split, known))  # fmt: skip
+
+    def scaled(output: Any, x: Tensor) -> Tensor:
+        return (_in_lightness(output, x) / usual).sum(-1)
+
+    own = torch.cat([scaled(output, x) for output, x, _ in _outputs(stack, known)], -1)
+    pieces = [stack.criterion.scores(output, x, labels) | {"auroc_scaled": scaled(output, x)}
+              for output, x, labels in _outputs(stack, split)]  # fmt: skip
+    scores = {name: torch.cat([piece[name] for piece in pieces], -1) for name in pieces[0]}
     seen = codes(stack, Split(known.images[:KNOWN], known.labels[:KNOWN]))
     remote = torch.stack([remoteness(*pair) for pair in zip(seen, codes(stack, split), strict=True)])
-    scored = {"auroc_scaled": errors, "auroc_with_code": errors / own.std(-1, keepdim=True) + remote}
-    stack.start_noise("test")
-    pieces = [stack.criterion.scores(*piece) for piece in _outputs(stack, split)]
-    scores = {name: torch.cat([piece[name] for piece in pieces], -1) for name in pieces[0]} | scored
+    scores["auroc_with_code"] = scores["auroc_scaled"] / own.std(-1, correction=0, keepdim=True) + remote
     strange = ~torch.isin(split.labels, torch.tensor(normal, device=split.labels.device))
     return {name: [_or_nan(auroc, run, strange) for run in of_runs] for name, of_runs in scores.items()}
 
 
-def _in_lightness(stack: Seen, split: Split) -> Iterator[Tensor]:
+def _in_lightness(output: Any, x: Tensor) -> Tensor:
     """The squared error of each pixel in lightness, the cube root as in CIE 1976 L*: that of dark greys counts, too."""
-    stack.start_noise("test")
-    for output, x, _ in _outputs(stack, split):
-        image: Tensor = getattr(output, "logits", output).sigmoid()
-        yield (image.pow(1 / 3) - x.pow(1 / 3)).square()
+    image: Tensor = getattr(output, "logits", output).sigmoid()
+    return (image.pow(1 / 3) - x.pow(1 / 3)).square()
 
 
 def _outputs(stack: Seen, split: Split) -> Iterator[tuple[Any, Tensor, Tensor]]:
+    """What `outputs` gives of a split, by the same noise each time."""
+    stack.start_noise("test")
     return outputs(stack.model, stack.criterion, stack.input(split), split.labels, stack.common.precision)
 
 

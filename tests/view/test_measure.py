@@ -67,7 +67,10 @@ def test_the_scores_of_anomalies_are_as_they_are_defined(kind, normal):
     remote = torch.stack([metrics.remoteness(*pair) for pair in zip(known_codes, codes, strict=True)])
     others = ~torch.isin(split.labels, torch.tensor(normal))
     assert 0 < others.sum() < len(others)
-    for name, scores in {"scaled": scaled, "with_code": scaled / of_known.std(1, keepdim=True) + remote}.items():
+    for name, scores in {
+        "scaled": scaled,
+        "with_code": scaled / of_known.std(1, correction=0, keepdim=True) + remote,
+    }.items():
         for run in range(2):
             pairs = scores[run][others][:, None] > scores[run][~others]
             assert found[f"test/auroc_{name}"][run] == pytest.approx(pairs.double().mean().item())
@@ -92,6 +95,15 @@ DEGENERATE = {
 def test_holes_of_degenerate_codes_are_a_share_or_undefined(name):
     found = measure._or_nan(metrics.holes, DEGENERATE[name])
     assert math.isnan(found) or 0 <= found <= 1
+
+
+@pytest.mark.parametrize(("normal", "rows"), [(9, 1), (2, 2), ([2, 9], 3)])
+def test_of_a_class_with_few_rows_the_distance_of_codes_is_undefined_or_a_share(normal, rows):
+    stack = stack_of("one class", **{"data.limit": 10, "data.split": 1, "batch_size": 1, "anomaly.normal": normal})
+    assert len(stack.dataset.train.labels) == rows
+    found = measure.anomaly(stack, stack.dataset.test)  # warnings are errors
+    assert all(0 <= share <= 1 for share in found["auroc_scaled"])
+    assert all(math.isnan(share) if rows < 3 else 0 <= share <= 1 for share in found["auroc_with_code"])
 
 
 def test_remoteness_is_the_mahalanobis_distance_to_the_nearest_known_code_in_units_of_its_deviation():
