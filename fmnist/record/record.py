@@ -82,6 +82,10 @@ class Record:
         write_result(self.directory, result)
         self.result = result  # only now: a signal may end the writing
 
+    def written(self) -> str:
+        """The status on the disk: a signal may end `save` when the file is written and `result` is not yet changed."""
+        return str((read_result(self.directory) or self.result)["status"])
+
     def finish(self, status: str, **changes: Any) -> None:
         """Record how the run ended: done, failed, interrupted or paused. The mirror first: nobody opens it again."""
         self.mirror.end(self.result | changes | {"status": status})

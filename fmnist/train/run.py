@@ -96,6 +96,8 @@ class Run:
         if self.record.result["status"] != "running":
             return
         if isinstance(error, SystemExit):
+            if self.record.written() != "running":  # the signal came right after the end was written
+                return
             self.record.finish("interrupted")
             saved = self.record.result["epoch"]
             self.record.say(f"interrupted: all up to epoch {saved} of {self.config.epochs} is saved")

@@ -7,6 +7,7 @@ import signal
 import pytest
 from helpers import SMALL, assert_same_run, make_config, rows_of
 
+from fmnist.record import record
 from fmnist.train import engine
 from fmnist.train.stack import Stack
 
@@ -114,6 +115,23 @@ def test_a_signal_after_the_last_epoch_ends_the_run_at_once_and_going_on_tests_i
     fit(*stopped)
     for one, other in zip(straight, stopped, strict=True):
         assert_same_run(one, other)
+
+
+@pytest.mark.parametrize("ends", ["done", "paused", "failed"])
+def test_a_signal_right_after_the_end_is_written_leaves_it(ends, tmp_path, monkeypatch):
+    original = record.write_result
+
+    def interrupted(directory, result):
+        original(directory, result)
+        if result["status"] == ends:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(record, "write_result", interrupted)
+    knobs = {"paused": {"until": 0.5}, "failed": {"lr": 1e38}}
+    with pytest.raises(SystemExit, match="143"):
+        fit(tmp_path / "run", **knobs.get(ends, {}))
+    assert result_of(tmp_path / "run")[0] == ends
 
 
 def test_a_run_of_a_stack_that_has_failed_or_is_done_stays_so_when_a_signal_comes(tmp_path, monkeypatch):
