@@ -26,7 +26,7 @@ from fmnist.report.summary import summarised, summary
 from fmnist.sources import fetch
 from fmnist.train.restore import restore
 from fmnist.view.answers import answers, over_views
-from fmnist.view.measure import bound, codes, final
+from fmnist.view.measure import codes, final
 from fmnist.view.metrics import by_class, f1, probe
 from fmnist.view.views import Views
 
@@ -63,15 +63,10 @@ def evaluate(
     if (test, rows, binarise) != (None, slice(None), None):
         stack.dataset = with_test(stack.dataset, test, rows, binarise)
         metrics["test images"] = f"{_which(test, rows, binarise)}, {len(stack.dataset.test.labels):,} images"
-    dataset, model = stack.dataset, stack.common.model
+    dataset = stack.dataset
     if samples and not isinstance(stack.model, VAE):
         raise UserError(f"--samples is for variational autoencoders, and {directory} is none")
-    if samples := samples or getattr(model, "iwae_samples", None):
-        model.iwae_samples = None  # its bound is measured by itself, behind a bar
-    found = final(stack)
-    if samples:
-        bounds = bound(stack, dataset.test, samples, partial(progress, unit="sample"))
-        found |= {f"test/{name}": values for name, values in bounds.items()}
+    found = final(stack, samples, partial(progress, unit="sample"))
     metrics |= dict(defined({tag: values[0] for tag, values in found.items()}))
     (said,) = answers(stack, "test", dataset.test, pictures=pictures is not None)
     if isinstance(stack.criterion, Classification):

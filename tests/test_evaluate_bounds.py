@@ -8,6 +8,7 @@ from training import data_kept, quick_disk  # noqa: F401 - two are fixtures that
 
 from fmnist import evaluate as evaluation
 from fmnist.evaluate import evaluate
+from fmnist.finished.scores import several
 from fmnist.train import engine
 from fmnist.train.restore import restore
 
@@ -64,6 +65,14 @@ def test_several_runs_have_mean_and_deviation_of_their_bounds(runs, monkeypatch,
     assert [found[str(run)] for run in runs[:2]] == pytest.approx(alone)
     spread = group["configurations"][0]["metrics"]["negative_iwae"]
     assert (spread["n"], spread["mean"]) == (2, pytest.approx(sum(alone) / 2))
+
+
+def test_a_run_of_another_kind_beside_them_has_none(runs, tmp_path):
+    other = {**SMALL, "model": "autoencoder", "model.hidden": [20, 3], "data.limit": 300, "epochs": 2}
+    engine.fit([make_config(**other)], [tmp_path / "other"])
+    groups = several([*runs[:2], tmp_path / "other"], samples=5)["groups"]
+    found = {run["run"]: "negative_iwae" in run["metrics"] for group in groups for run in group["runs"]}
+    assert found == {str(runs[0]): True, str(runs[1]): True, str(tmp_path / "other"): False}
 
 
 def test_what_has_no_bound_is_told_so(runs, tmp_path, monkeypatch, capsys):

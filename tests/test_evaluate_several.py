@@ -1,5 +1,6 @@
 """fmnist.evaluate: several runs in one table, what probabilities are worth, pictures."""
 
+import json
 import re
 
 import pytest
@@ -18,6 +19,7 @@ from fmnist.finished.tables import of_several
 from fmnist.train import engine
 
 KNOBS = {**MODELS["mlp"], **SMALL}
+MEASURED_ONCE = ("negative_iwae", "holes", "auroc", "auroc_elbo", "auroc_scaled", "auroc_with_code")
 
 
 def trained(folder, seeds=(0, 1), **knobs):
@@ -149,3 +151,18 @@ def test_pictures_show_mistakes_confusion_and_calibration_or_what_is_worst(tmp_p
     for name in (*names, "worst"):
         with Image.open(tmp_path / "pictures" / f"{name}.png") as image:
             assert len(image.convert("L").getcolors(1 << 24)) > 50, name  # it is not empty
+
+
+@pytest.mark.parametrize("kind", ["code", "one class", "vae of one class"])
+def test_what_is_measured_once_is_measured_again_on_other_rows(kind, tmp_path, monkeypatch, capsys):
+    directories = [tmp_path / str(seed) for seed in (0, 1)]
+    engine.fit([make_config(**{**SMALL, **KINDS[kind], "seed": seed, "figures": False}) for seed in (0, 1)], directories)
+    status, out, _ = said(monkeypatch, capsys, evaluation.main, *directories, "--rows", "50:250", "--json")
+    assert status == 0
+    (group,) = json.loads(out)["groups"]
+    assert len(group["runs"]) == 2
+    for run, directory in zip(group["runs"], directories, strict=True):
+        alone = evaluate(directory, rows=slice(50, 250))
+        own = {name: alone[f"test/{name}"] for name in MEASURED_ONCE if f"test/{name}" in alone}
+        assert own
+        assert {name: run["metrics"][name] for name in own} == pytest.approx(own)

@@ -18,7 +18,7 @@ from fmnist.report.summary import not_counted, why
 from fmnist.train.stack import Stack
 from fmnist.view.answers import Answers
 from fmnist.view.calibration import reliability, scores, temperature
-from fmnist.view.measure import bound
+from fmnist.view.measure import bound, once
 from fmnist.view.metrics import by_class, f1
 
 OVER_VIEWS = ("accuracy", "log_loss", "ece")  # scores of several runs over views
@@ -77,16 +77,18 @@ def several(
     done = [run for run in found if run.status == "done"]
     if not done:
         raise UserError(f"no run is finished: {'; '.join(map(why, others))}")
-    places, bounds = [run.directory for run in done], dict[Path, dict[str, float]]()
+    places, more = [run.directory for run in done], dict[Path, dict[str, float]]()
+    of_stack: dict[str, list[float]] = {}
 
     def measure(place: int, stack: Stack, run: int) -> None:
-        if samples and run == 0:  # of all runs of the stack at once
-            stack_bounds.update(bound(stack, stack.dataset.test, samples, partial(progress, unit="sample")))
-        bounds[places[place]] = {name: values[run] for name, values in stack_bounds.items()}
+        nonlocal of_stack
+        if run == 0 and (again or samples):
+            of_stack = (once if again else bound)(stack, stack.dataset.test, samples, bar)
+        more[places[place]] = {name: values[run] for name, values in of_stack.items()}
 
-    stack_bounds: dict[str, list[float]] = {}
+    bar = partial(progress, unit="sample")
     asked = dict(zip(places, ask(places, each=measure, **options), strict=True))
-    if samples and not any(bounds.values()):
+    if samples and not any("negative_iwae" in own for own in more.values()):
         raise UserError("--samples is for variational autoencoders, and no run is one that can be measured")
     said = {place: each for place, each in asked.items() if isinstance(each, Asked)}
     notes = {place: str(each) for place, each in asked.items() if isinstance(each, UserError)}
@@ -95,17 +97,17 @@ def several(
             raise UserError(next(iter(notes.values())))
         others += [{"run": str(place), "status": "not measured", "error": note} for place, note in notes.items()]
         done = [run for run in done if run.directory in said]
-    measured = [_measured(run, said.get(run.directory), bounds.get(run.directory, {}), again) for run in done]
+    measured = [_measured(run, said.get(run.directory), more.get(run.directory, {}), again) for run in done]
     baseline = find(directories[:1])[0].resolve()
     groups = [_group(comparison, said, notes, baseline) for comparison in comparisons(measured)]
     return {"groups": groups, "not_counted": others}
 
 
-def _measured(run: Result, asked: Asked | None, bounds: dict[str, float], again: bool) -> Result:
-    """The run with the test metrics that were measured; recorded ones stay where there are no others."""
+def _measured(run: Result, asked: Asked | None, more: dict[str, float], again: bool) -> Result:
+    """The run with the test metrics that were measured, and more; recorded ones stay where there are no others."""
     stale = {"test/loss"} if kind(run.knobs["model.name"]).classifies else set()  # its log loss says more
     stale |= {tag for tag in run.metrics if tag.startswith("test/") and again}
-    own = {} if asked is None else {f"test/{name}": value for name, value in (numbers(asked) | bounds).items()}
+    own = {} if asked is None else {f"test/{name}": value for name, value in (numbers(asked) | more).items()}
     kept = {tag: value for tag, value in run.metrics.items() if tag not in stale}
     return replace(run, metrics=kept | {tag: value for tag, value in own.items() if isfinite(value)})
 

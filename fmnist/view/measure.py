@@ -129,20 +129,25 @@ def as_warning(log: logging.Logger, name: str) -> Iterator[None]:
         log.warning(f"{name} could not be made: {type(error).__name__}: {error}")
 
 
-ONCE: list[Callable[[Seen, Split], dict[str, list[float]]]] = [bound, empty_space, anomaly]
+ONCE: list[Callable[[Seen, Split], dict[str, list[float]]]] = [empty_space, anomaly]
 
 
-def test(stack: Seen, split: Split) -> dict[str, list[float]]:
-    """`Stack.measure` of the test rows and what is measured only once, by tag, one per run."""
-    metrics = stack.measure("test", split)
+def once(stack: Seen, split: Split, samples: int | None = None, bar: Bars = IN_LOG) -> dict[str, list[float]]:
+    """What is measured only once, by name, one per run. samples, bar: see `bound`."""
+    found = bound(stack, split, samples, bar)
     for measure in ONCE:
-        metrics |= {f"test/{name}": values for name, values in measure(stack, split).items()}
-    return metrics
+        found |= measure(stack, split)
+    return found
 
 
-def final(stack: Seen) -> dict[str, list[float]]:
-    """The metrics that runs end with: of the validation rows, if there are any, and of the test rows."""
-    held_out, mixed = stack.dataset.validation, stack.dataset.mixed
+def final(stack: Seen, samples: int | None = None, bar: Bars = IN_LOG) -> dict[str, list[float]]:
+    """The metrics that runs end with, by tag, one per run: of the validation rows, if there are any, and of the test
+    rows. samples, bar: see `bound`."""
+    held_out, mixed, test = stack.dataset.validation, stack.dataset.mixed, stack.dataset.test
     found = stack.measure("validation", held_out) if held_out else {}
-    found |= {f"validation/{name}": values for name, values in (anomaly(stack, mixed) if mixed else {}).items()}
-    return found | test(stack, stack.dataset.test)
+    found |= _tagged("validation", anomaly(stack, mixed) if mixed else {})
+    return found | stack.measure("test", test) | _tagged("test", once(stack, test, samples, bar))
+
+
+def _tagged(part: str, metrics: dict[str, list[float]]) -> dict[str, list[float]]:
+    return {f"{part}/{name}": values for name, values in metrics.items()}

@@ -32,11 +32,11 @@ def test_each_split_is_measured_whatever_was_measured_before(kind):
 
 def test_holes_and_auroc_of_a_stack_are_those_of_its_codes_and_scores():
     stack = stack_of("code")
-    found = measure.test(stack, stack.dataset.test)["test/holes"]
+    found = measure.once(stack, stack.dataset.test)["holes"]
     codes = measure.codes(stack, stack.dataset.test)
     assert found == [metrics.holes(codes[0]), metrics.holes(codes[1])]
     stack = stack_of("one class", loss="mse")
-    found, split = measure.test(stack, stack.dataset.test)["test/auroc"], stack.dataset.test
+    found, split = measure.once(stack, stack.dataset.test)["auroc"], stack.dataset.test
     with torch.no_grad():
         x = split.images.to(stack.dtype) / 255
         errors = (stack.model(x).sigmoid() - x).square().sum(-1)
@@ -51,7 +51,7 @@ def test_holes_and_auroc_of_a_stack_are_those_of_its_codes_and_scores():
 def test_the_scores_of_anomalies_are_as_they_are_defined(kind, normal):
     stack = stack_of(kind, **{"anomaly.normal": normal})
     split, known = stack.dataset.test, stack.dataset.train
-    found = measure.test(stack, split)
+    found = measure.once(stack, split)
 
     def errors(own):  # (runs, rows, pixels), by the definition of L*
         stack.start_noise("test")
@@ -73,13 +73,13 @@ def test_the_scores_of_anomalies_are_as_they_are_defined(kind, normal):
     }.items():
         for run in range(2):
             pairs = scores[run][others][:, None] > scores[run][~others]
-            assert found[f"test/auroc_{name}"][run] == pytest.approx(pairs.double().mean().item())
+            assert found[f"auroc_{name}"][run] == pytest.approx(pairs.double().mean().item())
 
 
 def test_measuring_changes_nothing_of_a_stack():
     for kind in KINDS:
         one, other = stack_of(kind), stack_of(kind)
-        measure.test(other, other.dataset.test)
+        measure.final(other)
         assert one.train_epoch(1) == other.train_epoch(1)
         assert all(torch.equal(value, other.weights(1)[name]) for name, value in one.weights(1).items())
 
