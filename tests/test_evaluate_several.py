@@ -156,7 +156,8 @@ def test_pictures_show_mistakes_confusion_and_calibration_or_what_is_worst(tmp_p
 @pytest.mark.parametrize("kind", ["code", "one class", "vae of one class"])
 def test_what_is_measured_once_is_measured_again_on_other_rows(kind, tmp_path, monkeypatch, capsys):
     directories = [tmp_path / str(seed) for seed in (0, 1)]
-    engine.fit([make_config(**{**SMALL, **KINDS[kind], "seed": seed, "figures": False}) for seed in (0, 1)], directories)
+    knobs = {**SMALL, **KINDS[kind], "figures": False}
+    engine.fit([make_config(**knobs, seed=seed) for seed in (0, 1)], directories)
     status, out, _ = said(monkeypatch, capsys, evaluation.main, *directories, "--rows", "50:250", "--json")
     assert status == 0
     (group,) = json.loads(out)["groups"]
