@@ -39,21 +39,26 @@ test: data ## run the tests; the longer ones, and those of SLURM and Ray, have t
 test-long: data ## the longer checks: real commands that are killed and timed, the commands of README, the ideas of extending.md
 	$(BIN)/python -m pytest -m long
 
-test-avx2: data ## the same as on a processor with AVX2 alone
-	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 FMNIST_ISA=avx2 $(BIN)/python -m pytest
+test-avx2: data ## the same as on a processor with AVX2 alone; one line where this is one
+	@if $(BIN)/python -c 'import sys, torch; sys.exit("AVX512" not in torch.backends.cpu.get_cpu_capability())'; then \
+	  ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 FMNIST_ISA=avx2 $(BIN)/python -m pytest; \
+	else echo "this processor has no more than AVX2: make test is this test"; fi
 
 test-sanitize: $(READY) ## the native code at odd sizes under sanitizers: address, undefined behaviour, threads
 	CC=$(CC) tests/native/sanitize.sh
 
-test-fuzz: ## all that reads files or words of others, fuzzed for a minute each
-	@$(MAKE) --no-print-directory fuzz SECONDS=60 SEED=1
+test-fuzz: ## all that reads files or words of others, fuzzed for a minute each, as many at once as there are processors
+	@$(MAKE) --no-print-directory --jobs=$$(nproc) --output-sync=target fuzz SECONDS=60 SEED=1
 
 SECONDS := 3600
 SEED := 0
 READERS := idx gzip result metrics checkpoint archive study overrides config pictures
 
-fuzz: .venv/fuzz ## the same for an hour each, with what was found before (READERS="idx gzip" SECONDS=60)
-	@for reader in $(READERS); do echo "fuzzing $$reader"; $(BIN)/python tests/fuzz/fuzz.py $$reader --seconds $(SECONDS) --seed $(SEED) || exit 1; done
+fuzz: $(READERS:%=fuzz-%) ## the same for an hour each, with what was found before (READERS="idx gzip" SECONDS=60)
+
+.PHONY: $(READERS:%=fuzz-%)
+$(READERS:%=fuzz-%): .venv/fuzz
+	@echo "fuzzing $(@:fuzz-%=%)"; $(BIN)/python tests/fuzz/fuzz.py $(@:fuzz-%=%) --seconds $(SECONDS) --seed $(SEED)
 
 .venv/fuzz: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt atheris || echo "going on without atheris"

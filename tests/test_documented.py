@@ -50,7 +50,7 @@ ELSEWHERE = {
     r"make (report|claims)( ARGS=--dry-run)?": "replication/test_main.py:"
     "test_all_parts_that_are_asked_for_are_trained_kept_and_written",
     r"make claim .*": "replication/test_main.py:test_a_claim_is_judged_by_new_seeds",
-    r"make classics|python -m fmnist.bench classics.*": "bench/test_classics.py:"
+    r"make classics.*|python -m fmnist.bench classics.*": "bench/test_classics.py:"
     "test_a_learner_that_is_installed_learns_from_a_few_images",
     r"make bench|python -m fmnist.bench.*": "bench/test_bench.py:test_one_cell_from_the_command_line_to_the_chart",
     r"python -m fmnist.data DIR": "sources/test_fetch.py:test_files_directly_in_a_named_folder_are_found",
@@ -209,7 +209,10 @@ def with_environment(copy):
 
 @pytest.fixture(scope="module")
 def typed(tmp_path_factory):
-    """All commands, typed one after another in a copy whose runs are short: {command: (status, what it said)}."""
+    """All commands, typed one after another in a copy whose runs are short: {command: (status, what it said)}.
+
+    One that takes over five minutes is ended: ELSEWHERE must name a test that runs a short form of it.
+    """
     copy = copied(tmp_path_factory.mktemp("docs") / "my bench")
     shortened(copy)
     (idea,) = re.findall(r"`(fmnist/ideas/\w+\.py)`:\n\n```python\n(.*?)^```", TUTORIAL, re.MULTILINE | re.DOTALL)
@@ -218,8 +221,8 @@ def typed(tmp_path_factory):
     found = {}
     for command in TYPED:
         line = f"{command} dry_run=true" if re.fullmatch(DRY, command) else command
-        done = subprocess.run(["bash", "-c", line], cwd=copy, env=os.environ | path, capture_output=True,
-                              encoding="utf-8", stdin=subprocess.DEVNULL)  # fmt: skip
+        done = subprocess.run(["timeout", "300", "bash", "-c", line], cwd=copy, env=os.environ | path,
+                              capture_output=True, encoding="utf-8", stdin=subprocess.DEVNULL)  # fmt: skip
         found[command] = (done.returncode, done.stdout + done.stderr)
     return found
 
