@@ -137,7 +137,39 @@ static void update(long runs, long size) {
     end_case();
 }
 
+/* Programs for which other threads are late: those that one thread does sooner are left to it, and for 0.2 s at most. */
+extern double region_takes, others_late, pretended_time;
+extern long regions;
+int omp_get_max_threads(void);
+
+static long shared_out(long programs) {
+    float *x = floats(1);
+    Instruction one = {COPY, 0, 0, 0, 1, 1, 1, 0, 0, 0, {by_feature(x, 1, 1), by_feature(x, 1, 1)}};
+    long before = regions;
+    for (long i = 0; i < programs; i++) run(&one, 1);
+    end_case();
+    return regions - before;
+}
+
+static void lateness(void) {
+    if (omp_get_max_threads() == 1) return; /* there are no others */
+    pretended_time += 1e6, region_takes = 20e-3, others_late = 8e-3; /* alone it would take 40 ms at least */
+    check((double)shared_out(9), 9, 0, "a wait that is shorter than the work alone");
+    region_takes = 1e-4, others_late = 9e-4;
+    check((double)shared_out(9), 9, 0, "a wait of less than a millisecond");
+    region_takes = 1e-3, others_late = 5e-3;
+    check((double)shared_out(9), 1, 0, "others are late: one thread works alone");
+    pretended_time += 7e-3;
+    check((double)shared_out(9), 1, 0, "a while later the others are tried again");
+    for (int i = 0; i < 20; i++, pretended_time += 0.2 + 1e-6)
+        check((double)shared_out(9), i > 0, 0, "after 0.2 seconds at the latest they are");
+    others_late = 0, pretended_time += 0.2;
+    check((double)shared_out(999), 999, 0, "they are late no longer");
+    region_takes = 0;
+}
+
 static void try_all(void) {
+    lateness();
     static const long sizes[][5] = { /* runs, rows, pixels, hidden, classes */
         {1, 1, 1, 1, 2}, {1, 33, 65, 17, 3}, {2, 64, 64, 8, 10}, {3, 70, 100, 105, 5}, {1, 130, 20, 13, 7}, {5, 3, 15, 30, 4},
     };

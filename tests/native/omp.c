@@ -15,6 +15,10 @@ static void *shared;
 static int threads, members; /* in all; of the team in the region that runs */
 static _Thread_local int me;
 
+/* For what depends on time: seconds that a region takes, and that its other threads are late; none: the true ones. */
+double region_takes = 0, others_late = 0, pretended_time = 0;
+long regions = 0;
+
 static void *serve(void *number) {
     me = (int)(long)number;
     for (;;) {
@@ -40,12 +44,13 @@ __attribute__((constructor)) static void start(void) {
 /* A region. limit: of num_threads(...), 1 where if(...) is false, 0 without either. */
 void GOMP_parallel(void (*region)(void *), void *data, unsigned limit, unsigned flags) {
     (void)flags;
-    work = region, shared = data;
+    work = region, shared = data, pretended_time += region_takes;
     members = limit && (int)limit < threads ? (int)limit : threads;
     pthread_barrier_init(&team, NULL, (unsigned)members);
     pthread_barrier_wait(&all);
     region(data);
     pthread_barrier_wait(&all);
+    regions++, pretended_time += others_late;
     pthread_barrier_destroy(&team);
     members = 1;
 }
@@ -59,6 +64,7 @@ int omp_get_max_threads(void) { return threads; }
 int omp_get_thread_num(void) { return me; }
 
 double omp_get_wtime(void) {
+    if (region_takes > 0) return pretended_time;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;

@@ -7,7 +7,7 @@ double omp_get_wtime(void); /* of torch's OpenMP, which is to be loaded before *
 enum { BLOCK = 64 }; /* rows of a batch that go through consecutive operations together: they stay in the caches */
 enum { LONG = 384 }; /* columns of a product with images for each thread; with so many they alone are shared: evenly */
 enum { FEW = 48 };   /* outputs; with fewer for each thread, threads share the columns of an operation too */
-enum { LATE = 1, LONGEST = 512 }; /* milliseconds to wait; programs that the calling thread does by itself, at most */
+static const double LATE = 1e-3, LONGEST = 0.2; /* seconds: to wait; that the calling thread works by itself, at most */
 
 static void (*const DO[])(const Instruction *, Part) = {
     multiply, multiply_images, sum_rows, sum_features, log_softmax, scatter, accumulate, adam, elementwise,
@@ -68,24 +68,25 @@ static double take_part(const Instruction *list, long count, long me, long threa
 }
 
 /* The calling thread has the largest part of everything: it waits for long only if another is not running, as beside
- * other work. Then it works alone for a while: for the longer the more often that is met. Results do not depend on it. */
+ * other work. If it had ended sooner by itself, it works alone for a while: for the longer the more often that is met,
+ * in relation to the time that passes between. Results do not depend on it. */
 void run(const Instruction *list, long count) {
-    static _Thread_local long alone, penalty = 1; /* in programs */
-    if (alone > 0) {
-        alone--;
+    static _Thread_local double until = 0, penalty = 0; /* seconds */
+    double start = omp_get_wtime(), waited = 0, done = 0, threads = 1;
+    if (start < until) {
         take_part(list, count, 0, 1);
         return;
     }
-    double start = omp_get_wtime(), waited = 0, done = 0;
 #pragma omp parallel
     {
         double own = take_part(list, count, omp_get_thread_num(), omp_get_num_threads());
-        if (omp_get_thread_num() == 0) waited = own, done = omp_get_wtime();
+        if (omp_get_thread_num() == 0) waited = own, done = omp_get_wtime(), threads = omp_get_num_threads();
     }
-    double end = omp_get_wtime();
+    double end = omp_get_wtime(), took = end - start;
     if (end - done > waited) waited = end - done;
-    if (waited > 1e-3 * LATE && waited > (end - start) / 4)
-        alone = penalty = least(2 * penalty, LONGEST);
-    else if (penalty > 1)
-        penalty--;
+    if (waited > LATE && threads * (took - waited) < took) {
+        penalty = 2 * penalty + took < LONGEST ? 2 * penalty + took : LONGEST;
+        until = end + penalty;
+    } else
+        penalty = took < penalty ? penalty - took : 0;
 }
