@@ -23,7 +23,7 @@ from fmnist.config import schema
 from fmnist.config.parse import parse
 from fmnist.launch.manual import manual
 
-GATE = r"make (lint|docs|test|test-long|test-avx2|test-sanitize|test-fuzz|test-habits|test-cluster|test-ray)"
+GATE = r"make (lint|docs|test|test-(long|avx2|sanitize|fuzz|habits|browser|cluster|ray))"
 # Commands that are not typed in the copy, and what runs them: a test, or lines of the gate.
 ELSEWHERE = {
     GATE: ".ci/run",
