@@ -57,8 +57,8 @@ READERS := idx gzip result metrics checkpoint archive study overrides config pic
 fuzz: $(READERS:%=fuzz-%) ## the same for an hour each, with what was found before (READERS="idx gzip" SECONDS=60)
 
 .PHONY: $(READERS:%=fuzz-%)
-$(READERS:%=fuzz-%): .venv/fuzz
-	@echo "fuzzing $(@:fuzz-%=%)"; $(BIN)/python tests/fuzz/fuzz.py $(@:fuzz-%=%) --seconds $(SECONDS) --seed $(SEED)
+$(READERS:%=fuzz-%): fuzz-%: .venv/fuzz
+	@echo "fuzzing $*"; $(BIN)/python tests/fuzz/fuzz.py $* --seconds $(SECONDS) --seed $(SEED)
 
 .venv/fuzz: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt atheris || echo "going on without atheris"

@@ -85,7 +85,8 @@ void run(const Instruction *list, long count) {
     double end = omp_get_wtime(), took = end - start;
     if (end - done > waited) waited = end - done;
     if (waited > LATE && threads * (took - waited) < took) {
-        penalty = 2 * penalty + took < LONGEST ? 2 * penalty + took : LONGEST;
+        penalty = 2 * penalty + took;
+        if (penalty > LONGEST) penalty = LONGEST;
         until = end + penalty;
     } else
         penalty = took < penalty ? penalty - took : 0;
