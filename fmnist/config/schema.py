@@ -154,6 +154,8 @@ class Kind:
     judged_by: the metric of the validation rows (of the training rows where there are none) by which runs are compared;
     better: max or min. charts: the metrics that have training and validation in one chart. widths: a function of its
     config and the numbers of inputs and classes; the widths of all layers, ends included, to estimate time and memory.
+    extra: what else costs, of its config and the number of inputs: widths alike, rows that pass there in a step (None:
+    those of the batch), and whether it has weights of its own.
     """
 
     config: type
@@ -164,6 +166,7 @@ class Kind:
     better: Callable[..., Any]
     charts: Sequence[str]
     widths: Callable[[Any, int, int], list[int]]
+    extra: Callable[[Any, int], list[tuple[list[int], int | None, bool]]] = lambda model, inputs: []
 
     @property
     def classifies(self) -> bool:

@@ -2,7 +2,7 @@
 z2), with N(0, 1) or the VampPrior for p(z2)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fmnist.config import schema
 from fmnist.config.schema import AT_LEAST_0, COUNT, autoencoder, knob
-from fmnist.ideas.vamp import PseudoInputs, SampledVAE, log_normal, log_prior, mixed
+from fmnist.ideas.vamp import PseudoInputs, SampledVAE, log_normal, log_prior, mixed, prior_costs
 from fmnist.nn.models import Parts, reparametrised
 
 
@@ -111,7 +111,22 @@ class TwoLevels(SampledVAE):
         return logits
 
 
-schema.MODELS["two_levels"] = autoencoder(
-    TwoLevelsConfig, "fmnist.ideas.two_levels:TwoLevels", "fmnist.nn.losses:NegativeELBO", ("bce",),
-    ("loss", "nll", "kl"), lambda model: [*model.hidden, 4 * model.latent],
+def _extra(model: TwoLevelsConfig, inputs: int) -> list[tuple[list[int], int | None, bool]]:
+    """See Kind. The chain of its widths is q2 and px; a last width of 0 makes the one before it that of a hidden
+    layer."""
+    first, *rest = model.hidden
+    last, *back = reversed(model.hidden)
+    code = 2 * model.latent
+    q1, p1 = [[inputs, first, 0], [2 * first, *rest, code]], [model.latent, last, *back, code]
+    px = [last, back[0], 0] if back else [last, inputs]
+    own = [(widths, None, True) for widths in (*q1, [model.latent, first, 0], p1, px)]
+    return [*own, *(prior_costs(model, inputs) if model.prior == "vamp" else [])]
+
+
+schema.MODELS["two_levels"] = replace(
+    autoencoder(
+        TwoLevelsConfig, "fmnist.ideas.two_levels:TwoLevels", "fmnist.nn.losses:NegativeELBO", ("bce",),
+        ("loss", "nll", "kl"), lambda model: [*model.hidden, 2 * model.latent],
+    ),
+    extra=_extra,
 )  # fmt: skip

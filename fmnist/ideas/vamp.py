@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -123,7 +123,17 @@ class VampVAE(SampledVAE):
         return mixed(self.prior(), normal, generator)
 
 
-schema.MODELS["vamp"] = autoencoder(
-    VampConfig, "fmnist.ideas.vamp:VampVAE", "fmnist.nn.losses:NegativeELBO", ("bce",), ("loss", "nll", "kl"),
-    lambda model: [*model.hidden, 2 * model.latent],
+def prior_costs(model: Any, inputs: int) -> list[tuple[list[int], int | None, bool]]:
+    """What the prior costs, see Kind: the images that are learnt; the encoder, which sees them in each step; the
+    densities of each code under all of them."""
+    count, code = model.pseudo_inputs, 2 * model.latent
+    return [([count, inputs], 0, True), ([inputs, *model.hidden, code], count, False), ([code, count], None, False)]
+
+
+schema.MODELS["vamp"] = replace(
+    autoencoder(
+        VampConfig, "fmnist.ideas.vamp:VampVAE", "fmnist.nn.losses:NegativeELBO", ("bce",), ("loss", "nll", "kl"),
+        lambda model: [*model.hidden, 2 * model.latent],
+    ),
+    extra=prior_costs,
 )  # fmt: skip

@@ -77,8 +77,26 @@ def widths(config: Config) -> list[int]:
 
 def parameters(config: Config) -> int:
     """Weights of a model, nearly: what switches but the gate and other data add or take is left out."""
-    counts = [a * b + b for a, b in pairwise(widths(config))]
+    return _weights(widths(config), config) + sum(_weights(own, config) for own, _, owned in _extra(config) if owned)
+
+
+def products(config: Config) -> float:
+    """Multiply-adds forward in training, for each row."""
+    train, _ = rows(config)
+    batch = config.epochs * train / max(steps(config), 1) or 1  # the mean: the last one of a pass may be smaller
+    shares = [(own, 1 if passing is None else passing / batch) for own, passing, _ in _extra(config)]
+    return _weights(widths(config), config) + sum(share * _weights(own, config) for own, share in shares)
+
+
+def _weights(widths: Sequence[int], config: Config) -> int:
+    """Of such layers; all but the last one have the gate."""
+    counts = [a * b + b for a, b in pairwise(widths)]
     return sum(counts) + (sum(counts[:-1]) if config.gate else 0)
+
+
+def _extra(config: Config) -> list[tuple[list[int], int | None, bool]]:
+    """See Kind."""
+    return kind(config.model.name).extra(config.model, size(config).pixels)
 
 
 def rows(config: Config) -> tuple[int, int]:
@@ -93,7 +111,7 @@ def rows(config: Config) -> tuple[int, int]:
 def work(config: Config) -> float:
     """Multiply-adds of a whole run: forward and backward in training, forward in validation."""
     train, held_out = rows(config)
-    return parameters(config) * config.epochs * (3.0 * train + held_out / config.eval_every)
+    return products(config) * config.epochs * (3.0 * train + held_out / config.eval_every)
 
 
 def beside(config: Config) -> float:
@@ -106,10 +124,11 @@ def beside(config: Config) -> float:
 
 def bound(config: Config) -> float:
     """Multiply-adds of the importance-weighted bound at the end of a run: for each sample the decoder, which is half of
-    the model, sees all test rows. A run that pauses does not get there."""
+    the layers, and what is beside them see all test rows. A run that pauses does not get there."""
     samples = getattr(config.model, "iwae_samples", None) or 0
     ends = config.last_epoch == config.epochs
-    return ends * samples * _tested(config) * parameters(config) / 2
+    seen = sum(_weights(own, config) for own, passing, _ in _extra(config) if passing is None)
+    return ends * samples * _tested(config) * (_weights(widths(config), config) / 2 + seen)
 
 
 def aside(configs: Sequence[Config], stacks: int, workers: int) -> float:
