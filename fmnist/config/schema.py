@@ -149,13 +149,11 @@ class MuonConfig:
 class Kind:
     """All facts about a model for which torch is not needed.
 
-    config: its own knobs; build: its class, "module:name"; criterion: the class by which it is trained and measured;
-    losses: those it can be trained by, the first by default.
-    judged_by: the metric of the validation rows (of the training rows where there are none) by which runs are compared;
-    better: max or min. charts: the metrics that have training and validation in one chart. widths: a function of its
-    config and the numbers of inputs and classes; the widths of all layers, ends included, to estimate time and memory.
-    extra: what else costs, of its config and the number of inputs: widths alike, rows that pass there in a step (None:
-    those of the batch), and whether it has weights of its own.
+    config: its own knobs; build: its class, "module:name"; criterion: the class that trains and measures it; losses:
+    those that it can have, the first by default. judged_by: the metric of the validation rows (or training rows where
+    there are none) by which runs are compared; better: max or min. charts: the metrics that have training and
+    validation in one chart. widths: of its layers, by its config and the numbers of inputs and classes. extra: layers
+    beside them, by config and inputs: widths, rows a step (None: the batch's), whether the weights are its own.
     """
 
     config: type
