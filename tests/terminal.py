@@ -29,9 +29,9 @@ class Shown:
 
 
 def drive(*command: str, cwd: os.PathLike[str] | str = ROOT, rows: int = 40, columns: int = 100, **environment: str):
-    """Run a command in a terminal of that size until it ends."""
+    """Run a command in a terminal of that size, which shows UTF-8, until it ends."""
     size = struct.pack("HHHH", rows, columns, 0, 0)
-    own = {"TERM": "xterm-256color", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'sweep'}"}
+    own = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'sweep'}"}
     left_out = ("NO_COLOR", "LINES", "COLUMNS")  # the last two: pytest's workers inherit them from libreadline
     known = {name: value for name, value in os.environ.items() if name not in left_out} | own | environment
     pid, terminal = pty.fork()
