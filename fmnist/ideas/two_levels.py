@@ -117,10 +117,13 @@ def _extra(model: TwoLevelsConfig, inputs: int) -> list[tuple[list[int], int | N
     first, *rest = model.hidden
     last, *back = reversed(model.hidden)
     code = 2 * model.latent
-    q1, p1 = [[inputs, first, 0], [2 * first, *rest, code]], [model.latent, last, *back, code]
-    px = [last, back[0], 0] if back else [last, inputs]
-    own = [(widths, None, True) for widths in (*q1, [model.latent, first, 0], p1, px)]
-    return [*own, *(prior_costs(model, inputs) if model.prior == "vamp" else [])]
+    own = [
+        [inputs, first, 0], [model.latent, first, 0], [2 * first, *rest, code],  # q1
+        [model.latent, last, *back, code],  # p1
+        [last, back[0], 0] if back else [last, inputs],  # px, of its second input
+    ]  # fmt: skip
+    prior = prior_costs(model, inputs) if model.prior == "vamp" else []
+    return [*((widths, None, True) for widths in own), *prior]
 
 
 schema.MODELS["two_levels"] = replace(

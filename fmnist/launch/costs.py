@@ -77,26 +77,26 @@ def widths(config: Config) -> list[int]:
 
 def parameters(config: Config) -> int:
     """Weights of a model, nearly: what switches but the gate and other data add or take is left out."""
-    return _weights(widths(config), config) + sum(_weights(own, config) for own, _, owned in _extra(config) if owned)
+    return sum(_weights(widths, config) for widths, _, owned in _chains(config) if owned)
 
 
 def products(config: Config) -> float:
     """Multiply-adds forward in training, for each row."""
     train, _ = rows(config)
     batch = config.epochs * train / max(steps(config), 1) or 1  # the mean: the last one of a pass may be smaller
-    shares = [(own, 1 if passing is None else passing / batch) for own, passing, _ in _extra(config)]
-    return _weights(widths(config), config) + sum(share * _weights(own, config) for own, share in shares)
+    chains = _chains(config)
+    return sum(_weights(widths, config) * (1 if some is None else some / batch) for widths, some, _ in chains)
+
+
+def _chains(config: Config) -> list[tuple[list[int], int | None, bool]]:
+    """The layers of a model as Kind.extra has them: those of its widths, then those beside them."""
+    return [(widths(config), None, True), *kind(config.model.name).extra(config.model, size(config).pixels)]
 
 
 def _weights(widths: Sequence[int], config: Config) -> int:
     """Of such layers; all but the last one have the gate."""
     counts = [a * b + b for a, b in pairwise(widths)]
     return sum(counts) + (sum(counts[:-1]) if config.gate else 0)
-
-
-def _extra(config: Config) -> list[tuple[list[int], int | None, bool]]:
-    """See Kind."""
-    return kind(config.model.name).extra(config.model, size(config).pixels)
 
 
 def rows(config: Config) -> tuple[int, int]:
@@ -127,8 +127,8 @@ def bound(config: Config) -> float:
     the layers, and what is beside them see all test rows. A run that pauses does not get there."""
     samples = getattr(config.model, "iwae_samples", None) or 0
     ends = config.last_epoch == config.epochs
-    seen = sum(_weights(own, config) for own, passing, _ in _extra(config) if passing is None)
-    return ends * samples * _tested(config) * (_weights(widths(config), config) / 2 + seen)
+    layers, *more = (_weights(widths, config) for widths, some, _ in _chains(config) if some is None)
+    return ends * samples * _tested(config) * (layers / 2 + sum(more))
 
 
 def aside(configs: Sequence[Config], stacks: int, workers: int) -> float:
