@@ -270,9 +270,12 @@ def _comparison(title: str, part: str, results: list[Result]) -> Comparison:
     apart = {*NOT_HASHED, *SEEDS}
     if all("norm" in result.knobs for result in results):
         apart.add("batch_norm")  # norm=batch is another way to say it
+    names = dict.fromkeys(name for result in results for name in result.knobs if name not in apart)
+    off = {name: None for name in names if name.startswith(("augment.", "anneal."))}  # where a record does not name it
+    results = [replace(result, knobs=off | result.knobs) for result in results]
     varying, shared = [], {}
-    for name in dict.fromkeys(name for result in results for name in result.knobs if name not in apart):
-        # a knob that some runs do not have follows from the group they have chosen: that one is named already
+    for name in names:
+        # a knob that some runs do not have follows from the group that they have chosen: that one is named already
         values = {repr(result.knobs[name]): result.knobs[name] for result in results if name in result.knobs}
         if len(values) > 1:
             varying.append(name)

@@ -5,6 +5,7 @@ import json
 import pytest
 from report.made_up import change, comparison_of, sweep, write_run
 
+from fmnist.config.schema import ANNEALED, AUGMENTATIONS
 from fmnist.report.comparison import comparisons, find, read
 from fmnist.report.leaderboard import Leaderboard, table
 from fmnist.report.page import report
@@ -98,6 +99,19 @@ def test_a_choice_of_a_group_is_one_knob_and_none_and_lists_are_values(tmp_path)
     comparison = comparison_of(tmp_path)
     assert comparison.varying == ["batch_size", "optim.name"]  # not the betas, not the momentum
     assert comparison.finished[0].label == "batch_size full, optim adam"
+
+
+@pytest.mark.parametrize("name", [f"augment.{name}" for name in AUGMENTATIONS]
+                         + [f"anneal.{name}" for name in [*ANNEALED, *AUGMENTATIONS]])  # fmt: skip
+def test_a_run_that_moves_or_augments_something_is_another_configuration_than_one_that_does_not(name, tmp_path):
+    most = 1 if name.endswith(("shift", "cutout")) else 0.5  # pixels are whole
+    value = most if name.startswith("augment.") else [most, 0]
+    given = {"model": "vae"} if name == "anneal.beta" else {"model": "mlp", "model.hidden": [20, 20], "skip": True}
+    write_run(tmp_path / "0", 0.8, **given)
+    write_run(tmp_path / "1", 0.7, **given, **{name: value})
+    comparison = comparison_of(tmp_path)
+    assert name in comparison.varying
+    assert [(c.knobs[name], len(c.done)) for c in comparison.configurations if c.knobs[name] != value] == [(None, 1)]
 
 
 def older(directory, *later):
