@@ -37,7 +37,8 @@ def knobs(config: Config, directory: Path) -> dict[str, bool | float | str]:
     not: else each table would list all that there are. But where null was typed, as in a sweep, it is a value.
     """
     typed = overrides(directory)
-    found: dict[str, Any] = {key: value for key, value in flat(asdict(config)).items() if key not in NOT_HASHED}
+    off = {key: None for key in typed if key.startswith(("augment.", "anneal."))}  # no config has those that are null
+    found: dict[str, Any] = {key: value for key, value in (off | flat(asdict(config))).items() if key not in NOT_HASHED}
     found = {key: "null" if value is None and typed.get(key) == "null" else value for key, value in found.items()}
     if config.order_seed == config.seed:
         del found["order_seed"]

@@ -22,7 +22,7 @@ from fmnist.train import engine
 def run(tmp_path_factory):
     directory = tmp_path_factory.mktemp("sweep") / "run"
     (directory / ".hydra").mkdir(parents=True)
-    typed = ["model=mlp1", "skip=null", "+dropout=0.5"]
+    typed = ["model=mlp1", "skip=null", "+dropout=0.5", "augment.flip=null", "anneal.noise=null"]
     (directory / ".hydra" / "overrides.yaml").write_text("".join(f"- {word}\n" for word in typed), encoding="utf-8")
     engine.fit([make_config(**MODELS["mlp"], **SMALL, dropout=0.5, batch_norm=True)], [directory])
     return directory
@@ -67,7 +67,7 @@ def test_hparams_has_the_knobs_that_a_run_has_and_the_nulls_that_were_typed(run)
     assert status == 1  # success
     assert knobs["batch_norm"] is True
     assert knobs["dropout"] == 0.5
-    assert knobs["skip"] == "null"  # typed
+    assert {knobs[name] for name in ("skip", "augment.flip", "anneal.noise")} == {"null"}  # typed
     assert knobs["model"] == "mlp1"  # as typed, not "mlp"
     assert knobs["model.hidden"] == "[20, 12]"
     assert not {"patience", "grad_clip", "order_seed", "figures", "device"} & knobs.keys()
@@ -75,7 +75,7 @@ def test_hparams_has_the_knobs_that_a_run_has_and_the_nulls_that_were_typed(run)
 
 def test_the_text_has_the_command_and_the_config_and_nothing_in_it_is_markdown(run, tmp_path):
     text = events_of(run).Tensors("run/text_summary")[0].tensor_proto.string_val[0].decode()
-    assert "\n    python train.py model=mlp1 skip=null dropout=0.5\n" in text
+    assert "\n    python train.py model=mlp1 skip=null dropout=0.5 augment.flip=null anneal.noise=null\n" in text
     assert '\n    schedule: "one_cycle"\n' in text
     hostile = make_config(**{"data": "idx", "data.dir": "a\n\n# <img src=x onerror=alert(1)>\u2028`b`"})
     blocks = [line for line in about(hostile, tmp_path).splitlines() if "alert" in line]
