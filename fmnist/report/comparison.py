@@ -164,8 +164,7 @@ def newest_sweep() -> Path:
     """The directory of the sweep that was started last, those with debug=true aside. Raises UserError where there is
     none."""
     root = Path("outputs")
-    marks = [*root.glob("*/multirun.yaml"), *root.glob("*/*/multirun.yaml")]
-    marks = [mark for mark in marks if mark.parts[1] != "debug"]
+    marks = [mark for sweep in ("*", "*/*") for mark in root.glob(f"{sweep}/multirun.yaml") if mark.parts[1] != "debug"]
     if not marks:
         raise UserError("there is no sweep in outputs/: name directories of runs, python -m fmnist.report DIR")
     return max(marks, key=lambda mark: mark.stat().st_mtime).parent
