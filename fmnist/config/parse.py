@@ -139,7 +139,7 @@ def _annealed(config: Config) -> Config:
 
 def _check(name: str, element: Any, allowed: str | Collection[str] | None, value: Any) -> None:
     """Refuse an element of a knob's value that is not allowed."""
-    if element is not None and allowed is not None and not _allows(allowed, element):
+    if value is not None and allowed is not None and not _allows(allowed, element):
         raise UserError(f"{name} must be {_describe(allowed)}, got {value!r}")
 
 

@@ -89,7 +89,8 @@ class AnomalyConfig:
     @property
     def classes(self) -> list[int]:
         """The classes that are normal; none where all are trained on."""
-        return [self.normal] if isinstance(self.normal, int) else self.normal or []
+        given = self.normal if isinstance(self.normal, list) else [self.normal]
+        return [int(number) for number in given if number is not None]
 
 
 @dataclass
@@ -178,10 +179,8 @@ def classifier(config: type, build: str, hidden: Callable[[Any], list[int]]) -> 
                 lambda model, inputs, classes: [inputs, *hidden(model), classes])  # fmt: skip
 
 
-def autoencoder(
-    config: type, build: str, criterion: str, losses: Sequence[str], charts: Sequence[str],
-    hidden: Callable[[Any], list[int]],
-) -> Kind:  # fmt: skip
+def autoencoder(config: type, build: str, criterion: str, losses: Sequence[str], charts: Sequence[str],
+                hidden: Callable[[Any], list[int]]) -> Kind:  # fmt: skip
     """The entry of a model that reconstructs images; its decoder mirrors its encoder. hidden: as for `classifier`."""
 
     def widths(model: Any, inputs: int, classes: int) -> list[int]:
@@ -295,6 +294,7 @@ LATER = ("debug", "drop_path", "gate", "data.binarise", "anneal", "cycles",
          "teacher", "teacher_weight", "teacher_temperature")  # fmt: skip
 # These say how and where a run is carried out, not what it computes.
 NOT_HASHED = ("device", "log_every", "save_every", "until", "figures", "histograms", "profile")
+BY_NAME = ("augment.", "anneal.")  # knobs of these groups are left out of a config where they are off
 ASIDE = ("dry_run",)  # these stand among the knobs, but are about the command: they are no part of a config
 # Runs that differ in these alone are one configuration.
 SEEDS = ("seed", "order_seed")

@@ -12,7 +12,7 @@ from typing import Any
 
 from fmnist import UserError
 from fmnist.config.parse import flat
-from fmnist.config.schema import NOT_HASHED, Config, kind
+from fmnist.config.schema import BY_NAME, NOT_HASHED, Config, kind
 from fmnist.program.output import encodable
 from fmnist.program.reading import contents
 
@@ -37,7 +37,7 @@ def knobs(config: Config, directory: Path) -> dict[str, bool | float | str]:
     not: else each table would list all that there are. But where null was typed, as in a sweep, it is a value.
     """
     typed = overrides(directory)
-    off = {key: None for key in typed if key.startswith(("augment.", "anneal."))}  # no config has those that are null
+    off = {key: None for key in typed if key.startswith(BY_NAME)}  # no config has those that are null
     found: dict[str, Any] = {key: value for key, value in (off | flat(asdict(config))).items() if key not in NOT_HASHED}
     found = {key: "null" if value is None and typed.get(key) == "null" else value for key, value in found.items()}
     if config.order_seed == config.seed:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fmnist import UserError
-from fmnist.config.schema import NOT_HASHED, SEEDS, kind
+from fmnist.config.schema import BY_NAME, NOT_HASHED, SEEDS, kind
 from fmnist.record.result import read_result
 from fmnist.report import records
 from fmnist.report.intervals import Curve, Interval, curve, interval, paired
@@ -270,7 +270,7 @@ def _comparison(title: str, part: str, results: list[Result]) -> Comparison:
     if all("norm" in result.knobs for result in results):
         apart.add("batch_norm")  # norm=batch is another way to say it
     names = dict.fromkeys(name for result in results for name in result.knobs if name not in apart)
-    off = {name: None for name in names if name.startswith(("augment.", "anneal."))}  # where a record does not name it
+    off = {name: None for name in names if name.startswith(BY_NAME)}  # where a record does not name it
     results = [replace(result, knobs=off | result.knobs) for result in results]
     varying, shared = [], {}
     for name in names:

@@ -159,8 +159,9 @@ def test_one_class_is_learnt_and_told_from_the_others(tmp_path):
 
 
 def test_several_classes_are_normal_in_any_order_and_one_needs_no_list():
-    configs = [make_config("autoencoder", **{"anomaly.normal": normal}) for normal in (1, [1], [6, 1], [1, 6, 6])]
-    assert [config.anomaly.normal for config in configs] == [1, 1, [1, 6], [1, 6]]
+    given = (1, [1], [6, 1], [1, 6, 6], 1.0, [1.0], [6.0, 1])
+    configs = [make_config("autoencoder", **{"anomaly.normal": normal}) for normal in given]
+    assert [config.anomaly.normal for config in configs] == [1, 1, [1, 6], [1, 6], 1, 1, [1, 6]]
     assert len({config_hash(config) for config in configs}) == 2
     dataset = load(**vars(configs[2].data), only=configs[2].anomaly.classes)
     whole = load(**vars(configs[2].data))
@@ -238,7 +239,7 @@ def test_mistakes_are_refused_by_name(knobs, message):
 
 
 @pytest.mark.parametrize(("normal", "allowed"), [
-    *((wrong, "a whole number of at least 0") for wrong in (-1, 1.5, True, "Coat", [[1]], [1, -1])),
+    *((wrong, "a whole number of at least 0") for wrong in (-1, 1.5, True, "Coat", [[1]], [1, -1], [None], [1, None])),
     *((wrong, "a class (of Fashion-MNIST 0 to 9) or a list that leaves one out")
       for wrong in ([], 12, [1, 12], [*range(10)])),
 ])  # fmt: skip
