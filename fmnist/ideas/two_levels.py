@@ -26,6 +26,7 @@ class TwoLevelsConfig:
     activation: str = knob("relu", schema.ACTIVATIONS)
     beta: float = knob(1.0, AT_LEAST_0, per_run=True)
     iwae_samples: int | None = knob(None, "[1, 10000]")
+    train_samples: int = knob(1, "[1, 1000]")
 
 
 def network(parts: Parts, inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
@@ -57,10 +58,10 @@ class TwoLevels(SampledVAE):
 
     def __init__(
         self, parts: Parts, inputs: int, outputs: int, hidden: Sequence[int], latent: int, prior: str,
-        pseudo_inputs: int,
+        pseudo_inputs: int, train_samples: int,
     ) -> None:  # fmt: skip
         nn.Module.__init__(self)
-        self.noise, self.width = parts.noise, 2 * latent
+        self.noise, self.width, self.train_samples = parts.noise, 2 * latent, train_samples
         self.corrupt = nn.Sequential(*parts.corrupt())
         back = list(reversed(hidden))
         self.q2 = network(parts, inputs, hidden, 2 * latent)
@@ -113,22 +114,24 @@ class TwoLevels(SampledVAE):
 
 def _extra(model: TwoLevelsConfig, inputs: int) -> list[tuple[list[int], int | None, bool]]:
     """See Kind. The chain of its widths is q2 and px; a last width of 0 makes the one before it that of a hidden
-    layer."""
+    layer. All but q2 and x's part of q1 works on each sample."""
     first, *rest = model.hidden
     last, *back = reversed(model.hidden)
     code = 2 * model.latent
-    own = [
-        [inputs, first, 0], [model.latent, first, 0], [2 * first, *rest, code],  # q1
+    of_samples = [
+        [model.latent, first, 0], [2 * first, *rest, code],  # q1 but for what it has of x
         [model.latent, last, *back, code],  # p1
         [last, back[0], 0] if back else [last, inputs],  # px, of its second input
     ]  # fmt: skip
+    own = [[inputs, first, 0], *of_samples]
+    again = [*of_samples, [code, last, *back, inputs]] * (model.train_samples - 1)
     prior = prior_costs(model, inputs) if model.prior == "vamp" else []
-    return [*((widths, None, True) for widths in own), *prior]
+    return [*((widths, None, True) for widths in own), *((widths, None, False) for widths in again), *prior]
 
 
 schema.MODELS["two_levels"] = replace(
     autoencoder(
-        TwoLevelsConfig, "fmnist.ideas.two_levels:TwoLevels", "fmnist.nn.losses:NegativeELBO", ("bce",),
+        TwoLevelsConfig, "fmnist.ideas.two_levels:TwoLevels", "fmnist.ideas.vamp:ImportanceWeighted", ("bce",),
         ("loss", "nll", "kl"), lambda model: [*model.hidden, 2 * model.latent],
     ),
     extra=_extra,

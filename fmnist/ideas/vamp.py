@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fmnist.config import schema
-from fmnist.config.schema import AT_LEAST_0, COUNT, autoencoder, knob
+from fmnist.config.schema import AT_LEAST_0, COUNT, Config, autoencoder, knob
+from fmnist.nn.losses import NegativeELBO, bernoulli
 from fmnist.nn.models import VAE, Parts, reparametrised
 
 JITTER = 0.01  # deviation of the noise on pseudo-inputs at the start, as in the authors' code
@@ -26,11 +27,13 @@ class VampConfig:
     activation: str = knob("relu", schema.ACTIVATIONS)
     beta: float = knob(1.0, AT_LEAST_0, per_run=True)
     iwae_samples: int | None = knob(None, "[1, 10000]")
+    train_samples: int = knob(1, "[1, 1000]")
 
 
 class Sampled(NamedTuple):
     """The output of a VAE whose divergence has no closed form: logits of the image decoded from a sample z; log q(z|x)
-    - log p(z) at that sample, which estimates it, (*runs, batch)."""
+    - log p(z) at that sample, which estimates it, (*runs, batch). In training there may be S samples of each image: S *
+    batch rows, the first sample of all images before the second one."""
 
     logits: Tensor
     log_ratio: Tensor
@@ -40,11 +43,37 @@ class Sampled(NamedTuple):
         return self.log_ratio
 
 
+class ImportanceWeighted(NegativeELBO):
+    """Trains a VAE by the bound of S samples (Burda et al. 2016), in nats per image: -log (1/S) sum_s p(x|z_s)
+    (p(z_s) / q(z_s|x))^beta. It measures the negative ELBO, so that runs of different S can be compared."""
+
+    @classmethod
+    def of(cls, configs: Sequence[Config], factory: dict[str, Any]) -> NegativeELBO:
+        """See Criterion. The bound of one sample is the ELBO, which is faster by its own rule on the tape."""
+        return super().of(configs, factory) if configs[0].model.train_samples > 1 else NegativeELBO.of(configs, factory)
+
+    def metrics(self, output: Any, x: Tensor, labels: Tensor, training: bool = False) -> dict[str, Tensor]:
+        """See NegativeELBO; "nll" and "kl" are means over the samples."""
+        if not training:
+            return super().metrics(output, x, labels)
+        samples = torch.unflatten(output.logits, -2, (-1, x.shape[-2]))
+        nll = bernoulli(samples, x.unsqueeze(-3))
+        divergence = torch.unflatten(output.log_ratio, -1, (-1, x.shape[-2]))
+        beta = self.beta[..., None] if isinstance(self.beta, Tensor) else self.beta
+        bound = (-nll - beta * divergence).logsumexp(-2) - math.log(nll.shape[-2])
+        nll, divergence = nll.mean(-2), divergence.mean(-2)
+        return {"loss": -bound, "nll": nll, "kl": divergence, "negative_elbo": nll + divergence}
+
+
 class SampledVAE(VAE):
-    """A VAE whose bound is estimated at its sample alone; x (*runs, batch, inputs) -> Sampled."""
+    """A VAE whose bound is estimated at its samples alone; x (*runs, batch, inputs) -> Sampled."""
+
+    train_samples = 1
 
     def forward(self, x: Tensor) -> Any:
         q = self.posterior(x)
+        if self.training and self.train_samples > 1:
+            q = tuple(part.repeat(1, self.train_samples, 1) for part in q)
         z, log_ratio = self.draw(q, self.prior(), self.normal(q))
         return Sampled(self.decode(z), log_ratio)
 
@@ -103,9 +132,11 @@ class VampVAE(SampledVAE):
     """A VAE with the VampPrior; x (*runs, batch, inputs) -> Sampled."""
 
     def __init__(
-        self, parts: Parts, inputs: int, outputs: int, hidden: Sequence[int], latent: int, pseudo_inputs: int
-    ) -> None:
+        self, parts: Parts, inputs: int, outputs: int, hidden: Sequence[int], latent: int, pseudo_inputs: int,
+        train_samples: int,
+    ) -> None:  # fmt: skip
         super().__init__(parts, inputs, outputs, hidden, latent)
+        self.train_samples = train_samples
         self.pseudo_inputs = PseudoInputs(pseudo_inputs, inputs, parts)
 
     def prior(self) -> tuple[Tensor, ...]:
@@ -123,17 +154,24 @@ class VampVAE(SampledVAE):
         return mixed(self.prior(), normal, generator)
 
 
+def _extra(model: VampConfig, inputs: int) -> list[tuple[list[int], int | None, bool]]:
+    """See Kind: what the prior costs, and the decoder for all samples but the first."""
+    decoder = [model.latent, *reversed(model.hidden), inputs]
+    return [*prior_costs(model, inputs), *[(decoder, None, False)] * (model.train_samples - 1)]
+
+
 def prior_costs(model: Any, inputs: int) -> list[tuple[list[int], int | None, bool]]:
     """What the prior costs, see Kind: the images that are learnt; the encoder, which sees them in each step; the
     densities of each code under all of them."""
     count, code = model.pseudo_inputs, 2 * model.latent
-    return [([count, inputs], 0, True), ([inputs, *model.hidden, code], count, False), ([code, count], None, False)]
+    densities = [([code, count], None, False)] * model.train_samples
+    return [([count, inputs], 0, True), ([inputs, *model.hidden, code], count, False), *densities]
 
 
 schema.MODELS["vamp"] = replace(
     autoencoder(
-        VampConfig, "fmnist.ideas.vamp:VampVAE", "fmnist.nn.losses:NegativeELBO", ("bce",), ("loss", "nll", "kl"),
-        lambda model: [*model.hidden, 2 * model.latent],
+        VampConfig, "fmnist.ideas.vamp:VampVAE", "fmnist.ideas.vamp:ImportanceWeighted", ("bce",),
+        ("loss", "nll", "kl"), lambda model: [*model.hidden, 2 * model.latent],
     ),
-    extra=prior_costs,
+    extra=_extra,
 )  # fmt: skip

@@ -15,21 +15,27 @@ from training import (  # noqa: F401 - two serve each test
 from fmnist import load
 from fmnist.data import dataset
 from fmnist.evaluate import evaluate
-from fmnist.ideas.vamp import JITTER, log_mixture, log_normal, mixed
+from fmnist.ideas.vamp import JITTER, Sampled, log_mixture, log_normal, mixed
+from fmnist.nn.losses import NegativeELBO
+from fmnist.program.progress import progress
 from fmnist.train import engine
 from fmnist.train.restore import assemble
+from fmnist.view.bounds import negative_iwae
 
 SIZES = {"model.hidden": [20, 12], "model.latent": 3, "model.pseudo_inputs": 7, "data.binarise": True}
 MODELS = {
     "vamp": {**SIZES, "model": "vamp"},
     "two levels": {**SIZES, "model": "two_levels"},
     "two levels, vamp": {**SIZES, "model": "two_levels", "model.prior": "vamp"},
+    "vamp, three samples": {**SIZES, "model": "vamp", "model.train_samples": 3},
+    "two levels, two samples": {**SIZES, "model": "two_levels", "model.prior": "vamp", "model.train_samples": 2},
 }
 SWITCHES = [
     {"gate": "sigmoid", "model.activation": "identity", "grad_clip": 1.0, "anneal.beta": [0, 1]},
     {"dropout": 0.3, "skip": True, "noise": 0.1, "batch_size": None},
     {"norm": "batch", "model.beta": 2.0, "optim": "adamw", "optim.weight_decay": 0.1},
 ]
+CALM = {"precision": "float64", "init_scale": 0.3}  # untrained, it is near enough to images for few samples
 GENERATOR = torch.Generator().manual_seed(0)
 
 
@@ -82,6 +88,36 @@ def test_pseudo_inputs_begin_as_grey_training_images_and_stay_in_range(images):
     assert learnt().max() == 1
     solo = assemble(configs[1:], data=images).model.pseudo_inputs
     assert torch.equal(solo.images[0], learnt.images[1])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_bound_that_is_trained_is_the_mean_of_the_weights_of_its_samples(name, images):
+    stack = assemble([make_config(**{**MODELS[name], "model.beta": beta, **CALM})
+                      for beta in (0.5, 1)], data=images)  # fmt: skip
+    samples, x = stack.common.model.train_samples, images.train.images[:20].double() / 255
+    labels = images.train.labels[:20]
+    stack.start_noise(1)
+    output = stack.model.train()(x)
+    trained = stack.criterion.metrics(output, x, labels, training=True)
+    of_each = [Sampled(*parts) for parts in zip(output.logits.split(20, 1), output.log_ratio.split(20, 1), strict=True)]
+    assert len(of_each) == samples
+    elbos = [NegativeELBO(torch.tensor([0.5, 1.0])).metrics(sample, x, labels) for sample in of_each]
+    weights = torch.stack([(500 - elbo["loss"]).exp() for elbo in elbos])
+    torch.testing.assert_close(trained["loss"], 500 - weights.mean(0).log())
+    for tag in ("nll", "kl", "negative_elbo"):
+        torch.testing.assert_close(trained[tag], torch.stack([elbo[tag] for elbo in elbos]).mean(0))
+    stack.start_noise(1)
+    assert stack.criterion.metrics(stack.model.eval()(x), x, labels)["loss"].shape == (2, 20)
+
+
+@pytest.mark.parametrize("name", ["vamp, three samples", "two levels, two samples"])
+def test_the_bound_that_is_trained_is_the_one_that_is_tested(name, images):
+    stack = assemble([make_config(**{**MODELS[name], **CALM})], data=images)
+    x, samples = images.train.images.double() / 255, stack.common.model.train_samples
+    tested = negative_iwae(stack, x, samples, lambda steps: progress(steps))[0]
+    found = stack.criterion.metrics(stack.model.train()(x), x, images.train.labels, training=True)
+    assert found["loss"].mean().item() == pytest.approx(tested, rel=1e-3)
+    assert tested < found["negative_elbo"].mean().item()
 
 
 @pytest.mark.parametrize("name", MODELS)

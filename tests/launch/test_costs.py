@@ -23,6 +23,8 @@ KNOBS = [
     {"model": "vamp", "model.pseudo_inputs": 300},
     {"model": "two_levels", "model.hidden": [60, 30, 40], "gate": "sigmoid"},
     {"model": "two_levels", "model.hidden": [60], "model.prior": "vamp"}, {"model": "hog"},
+    {"model": "vamp", "model.hidden": [60, 30], "model.train_samples": 4},
+    {"model": "two_levels", "model.hidden": [60, 30], "model.train_samples": 4, "gate": "sigmoid"},
 ]  # fmt: skip
 
 
