@@ -66,7 +66,7 @@ def evaluate(
     dataset = stack.dataset
     if samples and not isinstance(stack.model, VAE):
         raise UserError(f"--samples is for variational autoencoders, and {directory} is none")
-    found = final(stack, samples, partial(progress, unit="sample"))
+    found = final(stack, samples, partial(progress, unit="sample"), both=test is None and rows == slice(None))
     metrics |= dict(defined({tag: values[0] for tag, values in found.items()}))
     (said,) = answers(stack, "test", dataset.test, pictures=pictures is not None)
     if isinstance(stack.criterion, Classification):
@@ -146,7 +146,8 @@ def main() -> None:
                         "default: as in training")  # fmt: skip
     parser.add_argument("--samples", type=positive, metavar="N",
                         help="of variational autoencoders also the importance-weighted bound by N samples: "
-                        "test/negative_iwae. If it is interrupted, the same command goes on")  # fmt: skip
+                        "test/negative_iwae; of one run that has validation rows also validation/negative_iwae. If it "
+                        "is interrupted, the same command goes on")  # fmt: skip
     parser.add_argument("--pictures", type=typed_path, metavar="FOLDER",
                         help="draw the worst images, the most confused classes, the confusion matrix and the "
                         "calibration as PNG (one run)")  # fmt: skip

@@ -51,7 +51,9 @@ def test_a_part_of_the_images_is_of_the_same_images(runs):
     whole = stack.dataset.test.images
     part = evaluation.with_test(stack.dataset, None, slice(100, 200))
     assert (part.test.images == whole[100:200]).all()
+    assert "validation/negative_iwae" in evaluate(runs[0], samples=7)
     found = evaluate(runs[0], rows=slice(100, 200), samples=7)
+    assert "validation/negative_iwae" not in found
     assert found["test images"] == "its own, rows 100:200, 100 images"
     assert found["test/negative_iwae"] < found["test/negative_elbo"]
 

@@ -6,6 +6,7 @@ import math
 import os
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -111,7 +112,8 @@ def rows(config: Config) -> tuple[int, int]:
 def work(config: Config) -> float:
     """Multiply-adds of a whole run: forward and backward in training, forward in validation."""
     train, held_out = rows(config)
-    return products(config) * config.epochs * (3.0 * train + held_out / config.eval_every)
+    measured = products(_measured(config)) * held_out / config.eval_every
+    return config.epochs * (3.0 * train * products(config) + measured)
 
 
 def beside(config: Config) -> float:
@@ -124,11 +126,18 @@ def beside(config: Config) -> float:
 
 def bound(config: Config) -> float:
     """Multiply-adds of the importance-weighted bound at the end of a run: for each sample the decoder, which is half of
-    the layers, and what is beside them see all test rows. A run that pauses does not get there."""
+    the layers, and what is beside them see all validation and test rows. A run that pauses does not get there."""
     samples = getattr(config.model, "iwae_samples", None) or 0
     ends = config.last_epoch == config.epochs
-    layers, *more = (_weights(widths, config) for widths, some, _ in _chains(config) if some is None)
-    return ends * samples * _tested(config) * (layers / 2 + sum(more))
+    _, held_out = rows(config)
+    layers, *more = (_weights(widths, config) for widths, some, _ in _chains(_measured(config)) if some is None)
+    return ends * samples * (held_out + _tested(config)) * (layers / 2 + sum(more))
+
+
+def _measured(config: Config) -> Config:
+    """The run with the layers that evaluation uses: there is one sample of each image."""
+    sampled = hasattr(config.model, "train_samples")
+    return replace(config, model=replace(config.model, train_samples=1)) if sampled else config
 
 
 def aside(configs: Sequence[Config], stacks: int, workers: int) -> float:

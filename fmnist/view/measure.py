@@ -140,11 +140,14 @@ def once(stack: Seen, split: Split, samples: int | None = None, bar: Bars = IN_L
     return found
 
 
-def final(stack: Seen, samples: int | None = None, bar: Bars = IN_LOG) -> dict[str, list[float]]:
+def final(stack: Seen, samples: int | None = None, bar: Bars = IN_LOG, both: bool = True) -> dict[str, list[float]]:
     """The metrics that runs end with, by tag, one per run: of the validation rows, if there are any, and of the test
-    rows. samples, bar: see `bound`."""
+    rows. samples, bar: see `bound`. both: whether it is measured of the validation rows, too: it may take long."""
     held_out, mixed, test = stack.dataset.validation, stack.dataset.mixed, stack.dataset.test
-    found = stack.measure("validation", held_out) if held_out else {}
+    found = {}
+    if held_out:
+        found = stack.measure("validation", held_out)
+        found |= _tagged("validation", bound(stack, held_out, samples, bar) if both else {})
     found |= _tagged("validation", anomaly(stack, mixed) if mixed else {})
     return found | stack.measure("test", test) | _tagged("test", once(stack, test, samples, bar))
 

@@ -131,8 +131,9 @@ def test_the_importance_weighted_bound_is_tighter_and_is_the_elbo_for_one_sample
     knobs = {**VARIATIONAL, "data.limit": 2000, "epochs": 5, "seed": 1}
     one = fit(tmp_path / "one", **knobs, **{"model.iwae_samples": 1})
     many = fit(tmp_path / "many", **knobs, **{"model.iwae_samples": 50})
-    assert one["test/negative_iwae"] == pytest.approx(one["test/negative_elbo"], abs=0.5)  # another sample of z
-    assert many["test/negative_iwae"] < many["test/negative_elbo"] - 0.5
+    for part, near in (("validation", 3), ("test", 0.5)):  # another sample of z, of 400 and of 10,000 images
+        assert one[f"{part}/negative_iwae"] == pytest.approx(one[f"{part}/negative_elbo"], abs=near)
+        assert many[f"{part}/negative_iwae"] < many[f"{part}/negative_elbo"] - 0.5
 
 
 def test_the_ceiling_of_the_reports_accuracy_is_counted_from_the_data(tmp_path):
