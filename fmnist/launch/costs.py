@@ -157,7 +157,8 @@ def memory(config: Config) -> float:
     train, _ = rows(config)
     batch = min(config.batch_size or train, train)
     inner = sum(widths(config)[1:]) * (3 if config.gate else 1)  # F, G and F * G
-    activations = max(PASSES * min(batch, CHUNK) * inner, 2 * CHUNK * inner)
+    samples = getattr(config.model, "train_samples", 1)  # of each row
+    activations = max(PASSES * min(batch, CHUNK) * samples, 2 * CHUNK) * inner
     numbers = STATES * parameters(config) + activations + batch * size(config).pixels
     return float(_bytes(config) * numbers)
 

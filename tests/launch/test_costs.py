@@ -62,6 +62,12 @@ def test_the_bound_of_a_vae_costs_a_pass_of_its_decoder_for_each_sample(knobs):
     assert more == pytest.approx(3 * bound(config) / (4 * costs.SPEED))
 
 
+def test_the_activations_of_each_sample_need_memory():
+    one, three = (make_config("vamp", batch_size=6000, **{"model.train_samples": samples}) for samples in (1, 3))
+    more = 2 * costs.PASSES * 6000 * sum(costs.widths(one)[1:])
+    assert memory(three) - memory(one) == 4 * more
+
+
 @pytest.mark.parametrize("knobs", KNOBS)
 def test_steps_are_those_that_are_taken(knobs, monkeypatch):
     config = make_config(**{"data.limit": 200, "epochs": 2, "batch_size": 64, **knobs})
