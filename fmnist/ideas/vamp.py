@@ -68,7 +68,7 @@ class ImportanceWeighted(NegativeELBO):
 class SampledVAE(VAE):
     """A VAE whose bound is estimated at its samples alone; x (*runs, batch, inputs) -> Sampled."""
 
-    train_samples = 1
+    train_samples: int  # of each image in training
 
     def forward(self, x: Tensor) -> Any:
         q = self.posterior(x)

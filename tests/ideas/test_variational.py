@@ -114,7 +114,7 @@ def test_the_bound_that_is_trained_is_the_mean_of_the_weights_of_its_samples(nam
 def test_the_bound_that_is_trained_is_the_one_that_is_tested(name, images):
     stack = assemble([make_config(**{**MODELS[name], **CALM})], data=images)
     x, samples = images.train.images.double() / 255, stack.common.model.train_samples
-    tested = negative_iwae(stack, x, samples, lambda steps: progress(steps))[0]
+    tested = negative_iwae(stack, x, samples, progress)[0]
     found = stack.criterion.metrics(stack.model.train()(x), x, images.train.labels, training=True)
     assert found["loss"].mean().item() == pytest.approx(tested, rel=1e-3)
     assert tested < found["negative_elbo"].mean().item()
